@@ -1,4 +1,4 @@
-//! The archive: what a broker keeps of a topic beyond the hub's own log, fetched by a source's worker thread.
+//! The archive: events that a broker keeps of a topic beyond the hub's own log. A worker thread of the source fetches them.
 
 use std::{fmt, sync::Arc};
 
@@ -9,57 +9,58 @@ use crate::{
     topic::Topic,
 };
 
-/// Reads older events than the log holds. A reactor hands a request over and goes on; the answer comes as a control message.
+/// Reads older events than the hub's log holds. A reactor hands a request over and does not wait; the answer comes as a control
+/// message.
 pub trait Archive: Send + Sync + fmt::Debug {
-    /// Takes `request` and answers through its `reply`, later or at once, exactly once, from any thread. Never blocks.
+    /// Takes `request`, and calls its `reply` exactly once, at once or later, from any thread. Never blocks.
     fn fetch(&self, request: ArchiveRequest);
 }
 
-/// Which events are wanted.
+/// A request for a page of a topic's events.
 pub struct ArchiveRequest {
-    /// Of this topic.
+    /// The topic to read.
     pub topic: Topic,
-    /// From here on. `Live` asks for nothing.
+    /// Where the page begins. `Live` asks for no events.
     pub start: Start,
-    /// The [digest](crate::event::digest) of the event at the id that `start` goes on after, if the asker has it: where the
-    /// broker has another event there, its log is another one, and the page has a gap that says so.
+    /// The [digest](crate::event::digest) of the event after which `start` goes on, if the requester has it. If the broker has
+    /// another event under that id, its log was replaced, and the page has a gap that says so.
     pub content: Option<u64>,
-    /// What was read of the broker before this moment is of no use: its log was replaced since.
+    /// Cached reads from before this moment are not used: the broker's log was replaced since.
     pub since: Moment,
-    /// Up to this id, inclusive; `None`: up to the newest.
+    /// The last id to read, inclusive. `None`: read up to the newest.
     pub upto: Option<EventId>,
-    /// At most so many events, the oldest first; of `Start::Last`, the newest.
+    /// The most events in the page: the oldest ones, or for `Start::Last` the newest.
     pub events_max: usize,
-    /// At most so many bytes of payload, unless the first event alone is larger.
+    /// The most bytes of payload in the page, unless its first event alone has more.
     pub bytes_max: usize,
-    /// Takes the answer.
+    /// Called with the answer, exactly once.
     pub reply: ArchiveReply,
 }
 
-/// Takes the answer to an [`ArchiveRequest`].
+/// The callback that gets the answer to an [`ArchiveRequest`].
 pub type ArchiveReply = Box<dyn FnOnce(Result<ArchivePage, ArchiveFailed>) + Send>;
 
 /// Consecutive events of a topic.
 #[derive(Clone, Debug, Default)]
 pub struct ArchivePage {
-    /// In order. Their positions mean nothing: they are in no log.
+    /// The events in order. Their positions mean nothing, because they are in no log of the hub.
     pub events: Vec<Arc<Event>>,
-    /// Whether this is all that was asked for; if not, ask again after the last event.
+    /// Whether the page has all that was requested. If not, request again after its last event.
     pub is_complete: bool,
-    /// Set if the broker does not have all that follows the id asked for: what is missing ahead of `events`.
+    /// The events that the broker does not have any more, between the requested id and the first of `events`.
     pub gap: Option<Gap>,
 }
 
 /// Why the archive did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFailed {
-    /// Too many requests wait already.
+    /// The worker's queue is full.
     QueueFull,
     /// The broker cannot be reached.
     Unavailable,
-    /// What the broker has under the topic's key is no log: the key is another application's, or was made by hand.
+    /// The value under the topic's key is not a log. Another application owns the key, or somebody set it by hand.
     NoStream,
-    /// The broker's access rules forbid to read it.
+    /// The broker's access rules forbid the hub to read the topic.
     Forbidden,
 }
 

@@ -4,57 +4,57 @@ use std::fmt;
 
 use crate::topic::Topic;
 
-/// Starts and stops generators. A reactor hands a request over and goes on; the answer comes later.
+/// Starts and stops generators. A reactor hands a request over and does not wait; the answer comes later.
 pub trait Generators: Send + Sync + fmt::Debug {
-    /// Takes `request` and answers through its `reply`, later or at once, exactly once, from any thread. Never blocks.
+    /// Takes `request`, and calls its `reply` exactly once, at once or later, from any thread. Never blocks.
     fn ask(&self, request: GeneratorRequest);
 
-    /// The topics that have a generator, and whether it is paused.
+    /// The topics that have a generator, each with whether it is paused.
     fn list(&self) -> Vec<(Topic, bool)>;
 }
 
-/// What is to be done with the generator of a topic.
+/// A request to change the generator of a topic.
 pub struct GeneratorRequest {
-    /// Where its events go.
+    /// The topic that the generator publishes to.
     pub topic: Topic,
-    /// What its events call the stream.
+    /// The stream's name in the generated events.
     pub stream: Box<str>,
-    /// What to do.
+    /// The change.
     pub action: GeneratorAction,
-    /// Takes the answer.
+    /// Called with the answer, exactly once.
     pub reply: GeneratorReply,
 }
 
-/// Takes the answer to a [`GeneratorRequest`].
+/// The callback that gets the answer to a [`GeneratorRequest`].
 pub type GeneratorReply = Box<dyn FnOnce(Result<(), GeneratorFailed>) + Send>;
 
-/// What can be done with a generator.
+/// A change of a topic's generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GeneratorAction {
-    /// Begin; one that runs begins anew.
+    /// Start a generator. A running one starts again from the beginning.
     Start,
-    /// End, and be forgotten.
+    /// Stop the generator and remove it.
     Stop,
-    /// Make no events until resumed.
+    /// Publish no events until resumed.
     Pause,
-    /// Go on after a pause.
+    /// Publish again after a pause.
     Resume,
 }
 
-/// Why nothing was done.
+/// Why a request changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GeneratorFailed {
     /// The topic has no generator.
     Unknown,
-    /// It is paused already.
+    /// The generator is paused already.
     AlreadyPaused,
-    /// It is not paused.
+    /// The generator is not paused.
     NotPaused,
-    /// There are as many as are allowed.
+    /// As many generators run as are allowed.
     TooMany,
-    /// Too many requests wait already.
+    /// The queue of requests is full.
     QueueFull,
-    /// Generators have ended.
+    /// The generators' thread has ended.
     Ended,
 }
 

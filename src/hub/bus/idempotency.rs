@@ -1,6 +1,6 @@
-//! Idempotent publishing into the hub's own logs: the first publication under a key counts, a repeat gets its id.
+//! Idempotent publishing into the hub's own logs: the first publication under a key is delivered, and a repeat gets its id.
 //!
-//! Publications that travel through a broker are made idempotent there, for all hubs at once.
+//! A broker makes the publications that travel through it idempotent itself, for all hubs at once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,57 +16,57 @@ use crate::{
     topic::Topic,
 };
 
-/// The keys seen lately, in shards so that publishers seldom meet. What they weigh counts against the memory budget,
-/// which is their only bound: to forget a key early would publish a repeat.
+/// The keys of the window, in shards so that publishers seldom wait for each other. They are charged to the memory budget, which
+/// is their only bound: forgetting a key early would deliver a repeat.
 #[derive(Debug)]
-pub(super) struct SeenKeys {
-    shards: [Mutex<Shard>; SHARDS],
+pub(super) struct IdempotencyKeys {
+    shards: [Mutex<KeyShard>; SHARDS],
     hasher: foldhash::fast::RandomState,
     window: Duration,
     budget: Arc<Budget>,
 }
 
-/// Some of the keys, locked: from the look until the entry nobody else publishes under them.
+/// One key, with its shard locked: between [`LockedKey::find`] and [`LockedKey::insert`] nobody else publishes under it.
 #[derive(Debug)]
-pub(super) struct SeenShard<'seen> {
-    shard: MutexGuard<'seen, Shard>,
-    key: Key,
+pub(super) struct LockedKey<'keys> {
+    shard: MutexGuard<'keys, KeyShard>,
+    key: TopicAndKey,
     window: Duration,
-    budget: &'seen Arc<Budget>,
+    budget: &'keys Arc<Budget>,
 }
 
-type Key = (Topic, Box<str>);
+type TopicAndKey = (Topic, Box<str>);
 
 #[derive(Debug, Default)]
-struct Shard {
-    /// The id of the first publication under each key, and when that was. Some may be older than the window: these do not count.
-    ids: HashMap<Arc<Key>, (EventId, Moment), foldhash::fast::RandomState>,
-    /// In the order of their coming.
-    ages: VecDeque<(Moment, Arc<Key>, Charge)>,
+struct KeyShard {
+    /// The id and the time of the first publication under each key. Entries older than the window do not count.
+    ids: HashMap<Arc<TopicAndKey>, (EventId, Moment), foldhash::fast::RandomState>,
+    /// The keys in order of arrival, oldest first.
+    ages: VecDeque<(Moment, Arc<TopicAndKey>, Charge)>,
 }
 
 const SHARDS: usize = 16;
-/// What an entry is taken to weigh besides its text: two places in a table and a queue.
+/// The weight of an entry besides its text, in bytes: its slots in the map and the queue.
 const ENTRY_BYTES: usize = 160;
-/// Keys forgotten with each look for one, on a publisher's thread: more than come with it, so that they do not pile up.
+/// Keys forgotten at each lookup, on a publisher's thread. More than the one that a publication adds, so that they cannot pile up.
 const FORGOTTEN_PER_LOOK: usize = 8;
-/// Keys forgotten under one lock by the sweep: some ten microseconds.
+/// Keys that the sweep forgets under one lock: about ten microseconds.
 const FORGOTTEN_PER_LOCK: usize = 256;
 
-impl SeenKeys {
+impl IdempotencyKeys {
     pub(super) fn new(window: Duration, budget: Arc<Budget>) -> Self {
         Self { shards: Default::default(), hasher: foldhash::fast::RandomState::default(), window, budget }
     }
 
-    /// Locks the place of `key` in `topic`.
-    pub(super) fn lock(&self, topic: &Topic, key: &str) -> SeenShard<'_> {
+    /// Locks `key` of `topic`, and with it the other keys of its shard.
+    pub(super) fn lock(&self, topic: &Topic, key: &str) -> LockedKey<'_> {
         let key = (topic.clone(), key.into());
         let shard = self.hasher.hash_one(&key) as usize % SHARDS;
-        SeenShard { shard: lock(&self.shards[shard]), key, window: self.window, budget: &self.budget }
+        LockedKey { shard: lock(&self.shards[shard]), key, window: self.window, budget: &self.budget }
     }
 
-    /// Forgets what is older than the window. Takes as long as there are such keys, but no publisher waits for more than
-    /// [`FORGOTTEN_PER_LOCK`] of them: not for a reactor's thread.
+    /// Forgets all keys older than the window. Its time grows with their number, so a reactor's thread must not call it; a
+    /// publisher waits for [`FORGOTTEN_PER_LOCK`] of them at most.
     pub(super) fn sweep(&self, now: Moment) {
         for shard in &self.shards {
             while lock(shard).forget(FORGOTTEN_PER_LOCK, self.window, now) == FORGOTTEN_PER_LOCK {}
@@ -74,15 +74,15 @@ impl SeenKeys {
     }
 }
 
-impl SeenShard<'_> {
-    /// The id of the first publication under the key, if that was within the window.
+impl LockedKey<'_> {
+    /// The id of the first publication under the key, if it was within the window.
     pub(super) fn find(&mut self, now: Moment) -> Option<EventId> {
         self.shard.forget(FORGOTTEN_PER_LOOK, self.window, now);
         let (id, since) = self.shard.ids.get(&self.key)?;
         (now.since(*since) <= self.window).then_some(*id)
     }
 
-    /// The publication under the key has this id.
+    /// Records the id of the publication under the key.
     pub(super) fn insert(mut self, id: EventId, now: Moment) {
         let charge = self.budget.charge(ENTRY_BYTES + self.key.1.len());
         let key = Arc::new(self.key);
@@ -91,13 +91,13 @@ impl SeenShard<'_> {
     }
 }
 
-/// As the bus locks its topics: whoever panicked with the lock brings the process down by itself.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+/// Ignores poisoning, as `lock` of the topics does: a panic ends the process (`panic = "abort"`).
+fn lock(shard: &Mutex<KeyShard>) -> MutexGuard<'_, KeyShard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shard {
-    /// Forgets the oldest keys if they are older than the window, `most` of them; returns how many.
+impl KeyShard {
+    /// Forgets at most `most` of the keys that are older than the window. Returns how many.
     fn forget(&mut self, most: usize, window: Duration, now: Moment) -> usize {
         for count in 0..most {
             let Some((since, key, _)) = self.ages.front().filter(|(since, ..)| window < now.since(*since)) else {
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_repeat_within_the_window_finds_the_first_id() {
         let budget = Arc::new(Budget::unlimited());
-        let seen = SeenKeys::new(Duration::from_secs(10), Arc::clone(&budget));
+        let seen = IdempotencyKeys::new(Duration::from_secs(10), Arc::clone(&budget));
         let topic = |name| Topic::parse(name).expect("a good name");
         let at = |seconds: u64| Moment(seconds * 1_000_000_000);
         let id = |minor| EventId { major: 1, minor };
@@ -141,7 +141,7 @@ mod tests {
     fn keys_that_expire_at_once_are_forgotten_in_parts() {
         const KEYS: u64 = 50_000;
         let budget = Arc::new(Budget::unlimited());
-        let seen = SeenKeys::new(Duration::from_secs(10), Arc::clone(&budget));
+        let seen = IdempotencyKeys::new(Duration::from_secs(10), Arc::clone(&budget));
         let topic = Topic::parse("a").expect("a good name");
         let (first, later) = (Moment(0), Moment(11_000_000_000));
         let held = || seen.shards.iter().map(|shard| lock(shard).ages.len()).sum::<usize>();

@@ -21,12 +21,12 @@ pub trait Wake: Send + Sync + fmt::Debug {
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 
-/// Wakes a reactor only if it announced that it sleeps, and only once per sleep: each needless wake-up costs the waker
-/// as much as several deliveries.
+/// Wakes a reactor only if it has announced that it sleeps, and only once per sleep. A needless wake-up costs the waker as much as
+/// several deliveries.
 ///
-/// The sleeper: [`Notifier::prepare_park`], look at every queue once more, poll, [`Notifier::unpark`]. The notifying thread: put
-/// something into a queue, [`Notifier::notify`]. Both sides pass a sequentially consistent fence between their two steps,
-/// so either the sleeper sees what was put, or the notifying thread sees the sleep.
+/// The sleeper calls [`Notifier::prepare_park`], looks at every queue once more, polls, and calls [`Notifier::unpark`]. The other
+/// thread puts a message into a queue and calls [`Notifier::notify`]. Both sides pass a sequentially consistent fence between their
+/// two steps, so either the sleeper sees the message, or the other thread sees the sleep.
 #[derive(Debug)]
 pub struct Notifier {
     state: AtomicU8,
@@ -34,23 +34,23 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Wakes through `waker`; its owner is awake.
+    /// A notifier whose owner is awake, and is woken through `waker`.
     pub fn new(waker: Arc<dyn Wake>) -> Self {
         Self { state: AtomicU8::new(AWAKE), waker }
     }
 
-    /// Announces sleep. The caller looks at its queues once more afterwards.
+    /// Announces sleep. The caller must look at its queues once more before it sleeps.
     pub fn prepare_park(&self) {
         self.state.store(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Ends the sleep, whoever ended the poll.
+    /// Ends the announced sleep, whatever ended the poll.
     pub fn unpark(&self) {
         self.state.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// Tells the owner that one of its queues holds something; true if that took a wake-up.
+    /// Notifies the owner that one of its queues has a message. True if the owner was asleep and was woken.
     pub fn notify(&self) -> bool {
         fence(Ordering::SeqCst);
         let asleep = self.state.load(Ordering::Relaxed) == ASLEEP
@@ -65,22 +65,22 @@ impl Notifier {
 /// An event on its way to a reactor.
 #[derive(Clone, Debug)]
 pub struct EventMessage {
-    /// The topic, by the number reactors know it by.
+    /// The topic of the event.
     pub key: TopicKey,
     /// The event.
     pub event: Arc<Event>,
 }
 
-/// What a reactor is told besides events.
+/// A message to a reactor that is not an event.
 #[derive(Debug)]
 pub enum ControlMessage {
     /// The source now delivers this topic.
     Live(TopicKey),
-    /// What another thread has finished for a connection.
+    /// Another thread has finished work for a connection.
     Completion {
-        /// The connection, in its reactor's own terms.
+        /// The connection's token, which only its reactor understands.
         token: u64,
-        /// What was finished. The bus carries it unread; whoever asked for it knows its type.
+        /// The result. The bus does not look into it; the requester knows its type.
         content: Box<dyn Any + Send>,
     },
 }
@@ -90,7 +90,7 @@ pub enum ControlMessage {
 pub struct Inbox {
     events_in: Sender<EventMessage>,
     events_out: Receiver<EventMessage>,
-    /// Bounded by what the reactor itself has asked for: one answer per waiting connection, one `Live` per topic.
+    /// Unbounded, but the reactor itself bounds it: one answer per waiting connection, one `Live` per topic.
     controls_in: Sender<ControlMessage>,
     controls_out: Receiver<ControlMessage>,
     resync: Mutex<Vec<Arc<TopicState>>>,
@@ -105,7 +105,7 @@ impl Inbox {
         Self { events_in, events_out, controls_in, controls_out, resync: Mutex::new(Vec::new()), notifier }
     }
 
-    /// The notifier of the reactor that owns it.
+    /// The notifier of the reactor that owns the inbox.
     pub fn notifier(&self) -> &Arc<Notifier> {
         &self.notifier
     }
@@ -121,29 +121,29 @@ impl Inbox {
         self.controls_out.try_recv().ok()
     }
 
-    /// Whether nothing waits.
+    /// Whether the inbox has neither messages nor topics to resync.
     pub fn is_empty(&self) -> bool {
         self.events_out.is_empty() && self.controls_out.is_empty() && super::topics::lock(&self.resync).is_empty()
     }
 
-    /// The topics to copy from their histories, because events of them did not fit.
+    /// Takes the topics that lost events because the inbox was full. The reactor copies what it lacks from their histories.
     pub fn take_resync(&self) -> Vec<Arc<TopicState>> {
         std::mem::take(&mut super::topics::lock(&self.resync))
     }
 
-    /// Hands `content` to the connection of this `token`, and notifies its reactor.
+    /// Sends `content` to the connection of this `token`, and notifies the reactor.
     pub fn complete(&self, token: u64, content: impl Any + Send) {
         self.send_control(ControlMessage::Completion { token, content: Box::new(content) });
     }
 
-    /// Leaves a control message and notifies the reactor.
+    /// Sends a control message and notifies the reactor.
     pub fn send_control(&self, message: ControlMessage) {
         // The receiver lives in the same struct, so sending cannot fail.
         let _ = self.controls_in.send(message);
         self.notifier.notify();
     }
 
-    /// Puts `message` in, without notifying; false if it is full.
+    /// Puts `message` in, without notifying. False if the inbox is full.
     pub(super) fn put_event(&self, message: EventMessage) -> bool {
         !matches!(self.events_in.try_send(message), Err(TrySendError::Full(_)))
     }

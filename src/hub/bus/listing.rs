@@ -1,4 +1,4 @@
-//! What the bus tells of its topics: figures, pages in the order of their names, parts of their histories.
+//! What endpoints read of topics: their figures, pages in the order of their names, parts of their histories.
 
 use std::{
     ops::Bound,
@@ -13,20 +13,20 @@ use crate::{
     topic::Topic,
 };
 
-/// A topic's figures, for whoever asks from outside.
+/// The figures of a topic, as the APIs show them.
 #[derive(Clone, Debug)]
 pub struct TopicSummary {
-    /// Its name.
+    /// The topic.
     pub topic: Topic,
     /// Subscriptions over all reactors.
     pub subscriber_count: usize,
-    /// Events a newcomer may ask for: all that the log holds, or none if it keeps no history.
+    /// Events that a new subscriber can get: all that the log holds, or none if the class keeps no history.
     pub retained: usize,
-    /// What the log weighs, in bytes, with what is kept for those who are behind.
+    /// The size of the log in bytes, including events kept only for subscribers that are behind.
     pub retained_bytes: usize,
-    /// The id of the oldest event a newcomer may ask for.
+    /// The id of the oldest event that a new subscriber can get.
     pub oldest: Option<EventId>,
-    /// The newest retained event's id.
+    /// The id of the newest retained event.
     pub newest: Option<EventId>,
     /// Its class.
     pub class: Class,
@@ -37,19 +37,19 @@ pub struct TopicSummary {
 /// A part of a topic's history.
 #[derive(Clone, Debug)]
 pub struct HistoryPage {
-    /// Oldest first.
+    /// The events, oldest first.
     pub events: Vec<Arc<Event>>,
-    /// What is missing ahead of them, after the id that was asked for.
+    /// The events missing between the requested id and the first of `events`.
     pub gap: Option<Gap>,
-    /// The id behind which to ask for the rest, if these are not all there is.
+    /// The id after which the next page begins, if there is more.
     pub next: Option<EventId>,
 }
 
-/// Topics looked at under one lock of the table: a few microseconds.
+/// Topics read under one lock of the table: a few microseconds.
 pub(super) const SLICE: usize = 256;
 
 impl Bus {
-    /// The figures of every topic. Work and memory grow with all that the hub holds: not for a reactor's thread.
+    /// The figures of every topic. Time and memory grow with the number of topics: not for a reactor's thread.
     pub fn summaries(&self, now: Moment) -> Vec<TopicSummary> {
         self.topics().map(|state| self.summary_of(&state, now)).collect()
     }
@@ -59,12 +59,12 @@ impl Bus {
         self.topics.page(from, most)
     }
 
-    /// Subscriptions of `topic` over all reactors; none if there is no such topic. Takes no topic's lock.
+    /// The number of subscriptions of `topic` over all reactors, 0 if it does not exist. Takes no topic's lock.
     pub fn subscriber_count(&self, topic: &Topic) -> usize {
         self.topics.find(topic).map_or(0, |state| state.subscriber_count.load(Ordering::Relaxed))
     }
 
-    /// Calls `visit` with the topics whose names begin with `prefix`, [`SLICE`] at a time, until one call is refused.
+    /// Calls `visit` with the topics whose names begin with `prefix`, 256 at a time, until a call fails.
     pub fn visit_topics<E>(&self, prefix: &str, mut visit: impl FnMut(Vec<Topic>) -> Result<(), E>) -> Result<(), E> {
         let mut from = Bound::Included(prefix.to_owned());
         loop {
@@ -85,7 +85,7 @@ impl Bus {
         Some(self.summary_of(&*self.topics.find(topic)?, now))
     }
 
-    /// The figures of a topic.
+    /// The figures of the topic that `state` is.
     pub fn summary_of(&self, state: &TopicState, now: Moment) -> TopicSummary {
         let mut core = lock(&state.core);
         core.history.trim_within(&state.class.retention, self.budget(), now);
@@ -103,8 +103,8 @@ impl Bus {
         }
     }
 
-    /// The events of `topic` from `start` on, at most `limit`, oldest first; what is missing if the log does not join on to
-    /// it: then from the oldest retained on. `None`: there is no such topic.
+    /// At most `limit` events of `topic` from `start` on, oldest first. If the log does not join on to `start`, the page has a gap,
+    /// and its events begin with the oldest retained. `None`: the topic does not exist.
     pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<HistoryPage> {
         let state = self.topics.find(topic)?;
         let core = lock(&state.core);
@@ -117,8 +117,8 @@ impl Bus {
         Some(HistoryPage { events, gap, next })
     }
 
-    /// Every topic, in the order of their names. The table is looked into now and then, and locked for a moment each time, so
-    /// a topic that comes or goes meanwhile may be among them or not.
+    /// Every topic, in the order of names. The table is locked for one slice at a time, so a topic that begins or ends meanwhile
+    /// may be missing or present.
     pub fn topics(&self) -> impl Iterator<Item = Arc<TopicState>> {
         self.topics_behind(Bound::Unbounded)
     }

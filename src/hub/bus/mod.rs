@@ -2,8 +2,8 @@
 //!
 //! Publishing takes the topic's own short lock, assigns the id, appends to the topic's history, and puts the shared event
 //! into the inbox of each reactor *with interest*. One lock per topic means that every reactor sees the same order.
-//! An inbox is bounded; when it is full the topic is marked for *resync* on that reactor, which then copies what it lacks
-//! from the history, exactly as a first listener does. So a source never waits for a reactor.
+//! An inbox is bounded. When it is full, the topic is marked for *resync* on that reactor, which then copies what it lacks from
+//! the history, as it does for a first subscriber. So a source never waits for a reactor.
 
 mod archive;
 mod generators;

@@ -67,7 +67,7 @@ impl<'bus> Feed<'bus> {
         self.with_room(topic, payload, key_of, |feed, state, core, (payload, key)| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
-                feed.settle_lost(state, core, now);
+                feed.append_pending_loss(state, core, now);
             }
             let position = core.history.next();
             let event = state.event(bus.id_at(position), position, (kind, key), payload, now);
@@ -101,7 +101,7 @@ impl<'bus> Feed<'bus> {
                 }
             }
             if !bus.budget().is_spent() {
-                feed.settle_lost(state, core, now);
+                feed.append_pending_loss(state, core, now);
             }
             let position = core.history.next();
             let event = state.event(bus.id_at(position), position, (Some(kind), key), payload, now);
@@ -120,7 +120,7 @@ impl<'bus> Feed<'bus> {
         payload: impl Into<Payload>,
         now: Moment,
     ) -> Result<EventId, PublishRefused> {
-        let mut seen = self.bus.seen_keys.lock(topic, key);
+        let mut seen = self.bus.idempotency_keys.lock(topic, key);
         if let Some(id) = seen.find(now) {
             return Ok(id);
         }
@@ -178,18 +178,18 @@ impl<'bus> Feed<'bus> {
             if gap.is_none_or(|gap| gap.reason != reason) || (reason != GapReason::Overflow && accepted != Some(now)) {
                 feed.append_loss(state, core, reason, now);
             } else if reason == GapReason::Overflow {
-                core.has_lost = true;
+                core.has_pending_loss = true;
             }
         });
     }
 
     /// Tells the readers of `topic` what was lost since the last hole for want of room, if anything was.
-    pub(super) fn report_lost(&mut self, topic: &Topic, now: Moment) {
-        self.with_core(topic, |feed, state, core| feed.settle_lost(state, core, now));
+    pub(super) fn report_pending_loss(&mut self, topic: &Topic, now: Moment) {
+        self.with_core(topic, |feed, state, core| feed.append_pending_loss(state, core, now));
     }
 
-    fn settle_lost(&mut self, state: &Arc<TopicState>, core: &mut Core, now: Moment) {
-        if std::mem::take(&mut core.has_lost) {
+    fn append_pending_loss(&mut self, state: &Arc<TopicState>, core: &mut Core, now: Moment) {
+        if std::mem::take(&mut core.has_pending_loss) {
             self.append_loss(state, core, GapReason::Overflow, now);
         }
     }

@@ -1,43 +1,43 @@
-//! A set of reactors in one word.
+//! A set of reactors, one bit each.
 
 /// The most reactors a hub can have: one bit each.
 pub const REACTORS_MAX: usize = 128;
 
-/// Which reactors.
+/// A set of reactors, by index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReactorSet(u128);
 
 impl ReactorSet {
-    /// Puts `reactor` in; tells whether it was out.
+    /// Adds `reactor`. True if it was not in the set.
     pub fn insert(&mut self, reactor: usize) -> bool {
         let was = self.contains(reactor);
         self.0 |= 1 << reactor;
         !was
     }
 
-    /// Takes `reactor` out; tells whether it was in.
+    /// Removes `reactor`. True if it was in the set.
     pub fn remove(&mut self, reactor: usize) -> bool {
         let was = self.contains(reactor);
         self.0 &= !(1 << reactor);
         was
     }
 
-    /// Whether `reactor` is in.
+    /// Whether `reactor` is in the set.
     pub fn contains(self, reactor: usize) -> bool {
         self.0 & (1 << reactor) != 0
     }
 
-    /// Whether none is in.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Puts all of `other` in.
+    /// Adds all of `other`.
     pub fn union(&mut self, other: Self) {
         self.0 |= other.0;
     }
 
-    /// Each member, lowest first.
+    /// The members, lowest first.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         let mut rest = self.0;
         std::iter::from_fn(move || {

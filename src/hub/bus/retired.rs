@@ -1,24 +1,24 @@
-//! Topics that are gone: how far their ids had come.
+//! The last positions of topics that ended.
 
 use std::collections::HashMap;
 
 use crate::event::Position;
 
-/// Where topics that nobody used any more had come to: one that comes back goes on from there, so that an id never names
-/// two events, and a reader that has everything is not told of a gap.
+/// The last position of each topic that ended because nobody used it. If the topic is used again, its log goes on from there: an
+/// id never names two events, and a reader that has everything gets no gap.
 #[derive(Debug, Default)]
-pub(super) struct Retired {
-    /// By the hash of the name. Two topics that share a place both go on from the higher.
+pub(super) struct RetiredPositions {
+    /// By the hash of the name. Two topics of one hash both go on from the higher position.
     positions: HashMap<u64, Position, foldhash::fast::RandomState>,
-    /// No topic that is not in `positions` had come further.
+    /// The highest position of all topics that are not in `positions`.
     floor: Position,
 }
 
-/// Topics remembered beyond their end, about 2 MiB.
+/// The most topics remembered: about 2 MiB.
 const RETIRED_MAX: usize = 65_536;
 
-impl Retired {
-    /// The topic of this hash had come to `position`.
+impl RetiredPositions {
+    /// Records that the topic of this hash ended at `position`.
     pub(super) fn remember(&mut self, topic: u64, position: Position) {
         if self.positions.len() == RETIRED_MAX {
             self.floor = self.positions.drain().map(|(_, position)| position).max().unwrap_or_default().max(self.floor);
@@ -27,7 +27,7 @@ impl Retired {
         *known = position.max(*known);
     }
 
-    /// Where a topic that comes back goes on from.
+    /// The position after which the topic of this hash goes on.
     pub(super) fn last_position(&self, topic: u64) -> Position {
         self.positions.get(&topic).copied().unwrap_or(self.floor)
     }
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn who_comes_back_goes_on_and_who_is_forgotten_never_goes_back() {
-        let mut retired = Retired::default();
+        let mut retired = RetiredPositions::default();
         retired.remember(1, 7);
         retired.remember(1, 5);
         assert_eq!((retired.last_position(1), retired.last_position(2)), (7, 0));

@@ -1,4 +1,4 @@
-//! The sweep: what has grown too old is dropped, and topics that nobody uses end.
+//! The sweep: drops events that are too old, and ends topics that nobody uses.
 
 use std::{
     ops::Bound,
@@ -13,7 +13,8 @@ use super::{
 use crate::{clock::Moment, topic::Topic};
 
 impl Bus {
-    /// Drops what has grown too old, and topics that nobody uses. Takes its time: not for a reactor's thread.
+    /// Drops events that are too old, and topics that nobody uses. Its time grows with the number of topics: not for a reactor's
+    /// thread.
     pub fn sweep(&self, now: Moment) {
         let mut after = None;
         while let Some(last) = self.sweep_some(after.as_ref(), now) {
@@ -21,8 +22,8 @@ impl Bus {
         }
     }
 
-    /// The same for the next topics behind `after` in the order of names, 256 at most: the last of them, or `None` once all
-    /// have been looked at.
+    /// Sweeps the next topics after `after` in the order of names, at most 256. Returns the last of them, or `None` once all are
+    /// swept.
     pub fn sweep_some(&self, after: Option<&Topic>, now: Moment) -> Option<Topic> {
         let from = after.map_or(Bound::Unbounded, |topic| Bound::Excluded(topic.as_str()));
         let states = self.topics.page(from, SLICE);
@@ -30,7 +31,7 @@ impl Bus {
         match states.last() {
             Some(last) if states.len() == SLICE => Some(last.topic.clone()),
             _ => {
-                self.seen_keys.sweep(now);
+                self.idempotency_keys.sweep(now);
                 None
             }
         }
@@ -40,19 +41,19 @@ impl Bus {
         let mut core = lock(&state.core);
         core.history.trim_within(&state.class.retention, self.budget(), now);
         self.count_log(&mut core);
-        if core.has_lost {
+        if core.has_pending_loss {
             drop(core);
-            return self.feed().report_lost(&state.topic, now);
+            return self.feed().report_pending_loss(&state.topic, now);
         }
         if core.history.is_empty() && core.interest.is_empty() && !core.retired {
             core.retired = true;
-            lock(&self.retired).remember(self.topics.hash(&state.topic), core.history.next() - 1);
+            lock(&self.retired_positions).remember(self.topics.hash(&state.topic), core.history.next() - 1);
             drop(core);
             self.topics.remove(&state.topic);
         }
     }
 
-    /// Brings [`Bus::log_bytes`] up to date after the log has changed.
+    /// Updates [`Bus::log_bytes`] after the log has changed.
     pub(super) fn count_log(&self, core: &mut Core) {
         let bytes = core.history.bytes();
         let before = std::mem::replace(&mut core.counted_bytes, bytes);
@@ -63,9 +64,10 @@ impl Bus {
         }
     }
 
-    /// Something was lost on a topic that does not exist: when it begins, whoever has what came before finds a hole.
+    /// Skips a position of a topic that does not exist, because an event of it was lost. When the topic begins, a reader that has
+    /// what came before gets a gap.
     pub(super) fn skip_position(&self, topic: &Topic) {
-        let (mut retired, hash) = (lock(&self.retired), self.topics.hash(topic));
+        let (mut retired, hash) = (lock(&self.retired_positions), self.topics.hash(topic));
         let position = retired.last_position(hash) + 1;
         retired.remember(hash, position);
     }

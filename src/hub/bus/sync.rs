@@ -1,5 +1,5 @@
-//! What threads meet at in the bus: its locks, the notifier's word, the queues. Named once, so that the model test
-//! (tests/loom) can put its own in their place and run the files of this folder under every order of its threads.
+//! The locks, atomics and queues of the bus, imported in one place, so that the model test (tests/loom) can replace them and run
+//! the files of this folder under every interleaving of its threads.
 
 pub(super) use std::sync::{
     Mutex, MutexGuard, RwLock, RwLockWriteGuard,

@@ -13,17 +13,17 @@ use super::{
 };
 use crate::topic::Topic;
 
-/// How many parts the hash table has. A part that grows is copied under its lock, and a publisher to one of its topics
-/// waits for that: with a million topics each part has a thousand.
+/// Shards of the hash table. A shard that grows is copied under its lock, and publishers to its topics wait: with a million topics
+/// each shard has a thousand.
 const SHARDS: usize = 1024;
 
-type Shard = HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>;
+type TopicShard = HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>;
 
-/// All topics. Publishing to a topic that exists looks into one shard and never at the ordered index, which only topics
-/// that begin and end change.
+/// All topics. Publishing to an existing topic reads one shard and not the ordered index, which changes only when a topic begins
+/// or ends.
 #[derive(Debug)]
 pub(super) struct TopicTable {
-    shards: Box<[RwLock<Shard>]>,
+    shards: Box<[RwLock<TopicShard>]>,
     hasher: foldhash::fast::RandomState,
     /// Every topic of the shards. Changed under the lock of the topic's shard.
     by_name: RwLock<BTreeMap<Topic, Arc<TopicState>>>,
@@ -45,7 +45,7 @@ impl TopicTable {
         self.shard(topic).read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
-    /// The topic; if there is none, the one that `make` makes, unless it refuses.
+    /// The topic. If it does not exist, `make` makes it or refuses.
     pub(super) fn find_or_insert<E>(
         &self,
         topic: &Topic,
@@ -56,20 +56,19 @@ impl TopicTable {
             return Ok(Arc::clone(state));
         }
         let state = Arc::new(make()?);
-        // One allocation for the name, whoever holds it.
+        // The clone shares the name's allocation.
         shard.insert(state.topic.clone(), Arc::clone(&state));
         self.write_index().insert(state.topic.clone(), Arc::clone(&state));
         Ok(state)
     }
 
-    /// Takes the topic out.
     pub(super) fn remove(&self, topic: &Topic) {
         let mut shard = self.write_shard(topic);
         shard.remove(topic);
         self.write_index().remove(topic);
     }
 
-    /// How many topics there are.
+    /// The number of topics.
     pub(super) fn len(&self) -> usize {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -80,16 +79,16 @@ impl TopicTable {
         by_name.range::<str, _>((from, Bound::Unbounded)).take(most).map(|(_, state)| Arc::clone(state)).collect()
     }
 
-    /// The topic's name as a number.
+    /// The hash of the topic's name, the same until the process ends.
     pub(super) fn hash(&self, topic: &Topic) -> u64 {
         self.hasher.hash_one(topic)
     }
 
-    fn shard(&self, topic: &Topic) -> &RwLock<Shard> {
+    fn shard(&self, topic: &Topic) -> &RwLock<TopicShard> {
         &self.shards[self.hash(topic) as usize % SHARDS]
     }
 
-    fn write_shard(&self, topic: &Topic) -> RwLockWriteGuard<'_, Shard> {
+    fn write_shard(&self, topic: &Topic) -> RwLockWriteGuard<'_, TopicShard> {
         self.shard(topic).write().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::{
     Class, Config, Feed, HubCommands, Inbox, Interest, LogKind, PublishRefused, ReactorSet, SourcePort,
-    idempotency::SeenKeys,
-    retired::Retired,
+    idempotency::IdempotencyKeys,
+    retired::RetiredPositions,
     sources::AttachedSource,
     sync::{Mutex, MutexGuard},
     table::TopicTable,
@@ -73,7 +73,7 @@ pub(super) struct Core {
     /// Whether events published at the source arrive here.
     pub(super) live: bool,
     /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
-    pub(super) has_lost: bool,
+    pub(super) has_pending_loss: bool,
     /// Readers were admitted before the source confirmed the topic: they miss what is published until it does.
     pub(super) has_unconfirmed: bool,
     /// Taken out of the table: whoever still holds it must look the topic up anew.
@@ -112,9 +112,9 @@ pub struct Bus {
     orders: Mutex<Option<Arc<dyn HubCommands>>>,
     /// The default class and the listed ones, as they are by now.
     classes: Mutex<Arc<Classes>>,
-    pub(super) seen_keys: SeenKeys,
+    pub(super) idempotency_keys: IdempotencyKeys,
     next_key: AtomicU64,
-    pub(super) retired: Mutex<Retired>,
+    pub(super) retired_positions: Mutex<RetiredPositions>,
     pub(super) received: AtomicU64,
     pub(super) log_bytes: AtomicUsize,
     pub(super) losses: AtomicU64,
@@ -140,14 +140,14 @@ impl Bus {
         assert!(inboxes.len() <= super::REACTORS_MAX, "at most {} reactors", super::REACTORS_MAX);
         Self {
             classes: Mutex::new(Arc::new((config.default_class.clone(), config.classes.clone()))),
-            seen_keys: SeenKeys::new(config.idempotency_window, Arc::clone(&config.budget)),
+            idempotency_keys: IdempotencyKeys::new(config.idempotency_window, Arc::clone(&config.budget)),
             config,
             topics: TopicTable::default(),
             inboxes,
             sources: sources.into_iter().map(AttachedSource::new).collect(),
             orders: Mutex::new(None),
             next_key: AtomicU64::new(1),
-            retired: Mutex::default(),
+            retired_positions: Mutex::default(),
             received: AtomicU64::new(0),
             log_bytes: AtomicUsize::new(0),
             losses: AtomicU64::new(0),
@@ -218,7 +218,7 @@ impl Bus {
     /// is let go, and so is the share of `owner`.
     pub fn share(&self, data: Bytes, owner: Option<&Arc<Owner>>) -> Result<Bytes, PublishRefused> {
         let charge = self.budget().try_charge_for(owner, data.len())?;
-        Ok(Bytes::from_owner(Shared { data, _charge: charge }))
+        Ok(Bytes::from_owner(SharedPayload { data, _charge: charge }))
     }
 
     /// Who keeps the log of `topic`. Constant while the hub runs.
@@ -371,7 +371,7 @@ impl Bus {
     }
 
     fn new_state(&self, topic: &Topic, class: &Class, live: bool) -> TopicState {
-        let before = lock(&self.retired).last_position(self.topics.hash(topic));
+        let before = lock(&self.retired_positions).last_position(self.topics.hash(topic));
         let history = match class.log {
             LogKind::Memory => Ring::new(before + 1, self.id_at(before)),
             // Where it begins is known once it is loaded.
@@ -388,7 +388,7 @@ impl Bus {
                 interest: ReactorSet::default(),
                 resync: ReactorSet::default(),
                 live,
-                has_lost: false,
+                has_pending_loss: false,
                 has_unconfirmed: false,
                 retired: false,
                 counted_bytes: 0,
@@ -450,12 +450,12 @@ impl TopicState {
 }
 
 /// The owner of a payload that events share.
-struct Shared {
+struct SharedPayload {
     data: Bytes,
     _charge: Charge,
 }
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for SharedPayload {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
