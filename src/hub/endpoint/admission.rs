@@ -6,10 +6,8 @@ use std::sync::Arc;
 use super::{
     Answer, Context, Route,
     dispatch::{answer, finish},
-    gate::{
-        access,
-        error_form::{ErrorForm, unix_s},
-    },
+    error_form::{ErrorForm, unix_s},
+    gate::access,
     native,
     route::BodySenders,
     routes::find_route,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::{
     auth::Identity,
     close::Close,
-    endpoint::{EngineRequest, OpenWork},
+    endpoint::OpenWork,
     event::Start,
     protocol::{
-        Dialect,
+        Dialect, Layer, SessionId,
         http::Response,
         sse::{Greeting, SseProfile},
         websocket::Accepted,
@@ -75,6 +75,42 @@ pub struct OpenWebSocket {
     pub identity: Option<Arc<Identity>>,
     /// Its part of what its tenant may have open, where a quota bounds that.
     pub hold: Option<Hold>,
+}
+
+/// What a request wants of Engine.IO, for the reactor to carry out.
+#[derive(Debug)]
+pub struct EngineRequest {
+    /// What is wanted.
+    pub kind: EngineAction,
+    /// What lies on top of the session.
+    pub layer: Layer,
+    /// Fields for the answer.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// What a request wants of Engine.IO.
+#[derive(Debug)]
+pub enum EngineAction {
+    /// A new session, carried by requests.
+    Open,
+    /// A new session, carried by a WebSocket.
+    OpenWebSocket(Accepted),
+    /// What the session has for the client.
+    Poll(SessionId),
+    /// The body holds what the client has for the session.
+    Post(SessionId),
+    /// To carry the session from now on.
+    Probe(SessionId, Accepted),
+}
+
+impl EngineAction {
+    /// The session it concerns, if there is one already.
+    pub fn sid(&self) -> Option<SessionId> {
+        match self {
+            Self::Open | Self::OpenWebSocket(_) => None,
+            Self::Poll(sid) | Self::Post(sid) | Self::Probe(sid, _) => Some(*sid),
+        }
+    }
 }
 
 impl Answer {

@@ -5,7 +5,8 @@ use core::net::IpAddr;
 use crate::{
     auth::{ConnectionId, Identity, Requester, TokenOrigin},
     clock::Moment,
-    endpoint::{Config, Hub, Overload},
+    close::Close,
+    endpoint::{Config, Hub},
 };
 
 /// Where a request came from.
@@ -29,6 +30,28 @@ pub struct Context<'hub> {
     pub identity: Option<&'hub Identity>,
     /// The client's address, if it has one. A trusted proxy's own address is not a client's.
     pub peer: Option<IpAddr>,
+}
+
+/// Which limit a connection is beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// All the connections that the hub is to serve are taken.
+    Connections,
+    /// All the connections that one address may have are taken.
+    Address,
+    /// What the hub's events may occupy in memory is spent.
+    Memory,
+}
+
+impl Overload {
+    /// How the connection ends.
+    pub fn close(self) -> Close {
+        Close::TryLater(match self {
+            Self::Connections => "the hub has all the connections it is configured to serve",
+            Self::Address => "this address has all the connections it may have",
+            Self::Memory => "the hub has spent the memory it is configured to use",
+        })
+    }
 }
 
 impl<'hub> Context<'hub> {

@@ -3,7 +3,8 @@
 use crate::{
     endpoint::{
         Answer, Context, Overload, Route,
-        gate::{access, cors, error_form::unix_s, overload},
+        error_form::unix_s,
+        gate::{access, cors, overload},
         native::stream,
         routes::find_route,
     },

@@ -14,6 +14,7 @@ mod compat;
 mod completion;
 mod context;
 mod dispatch;
+mod error_form;
 mod extensions;
 mod gate;
 mod hub;
@@ -27,19 +28,19 @@ mod work;
 pub use admission::{BodySender, admit_body, refuse_body, refuse_request};
 use checked_event::CheckedEvent;
 
-pub use answer::{Answer, OpenSse, OpenWebSocket};
+pub use answer::{Answer, EngineAction, EngineRequest, OpenSse, OpenWebSocket};
 pub use compat::{
     CompatApi, CompatApis,
     esp::{telemetry::Telemetry, wells::Esp},
     event_streams::{BroadcastQueue, DemoGenerators, demo_streams, order_topics},
 };
 pub use completion::{AnswerForm, Completion, ReceiptWaiter};
-pub use context::Context;
+pub use context::{Context, Overload};
 pub use dispatch::answer;
 pub use gate::{
     cors::Cors,
     origin::Hosts,
-    overload::{Overload, STREAMS_USED_UP},
+    overload::STREAMS_USED_UP,
     publish::{complete_frames, complete_request},
 };
 pub use hub::{Application, Config, Hub, MessageHandler, Phase};
@@ -52,7 +53,7 @@ pub use socket_io::{
         ConnectAccepted, ConnectRefused, Emit, SocketAction, SocketClient, SocketEvent, SocketHandlers,
         SocketPublication, publish_for_socket, write_messages,
     },
-    engine_io::{EngineAction, EngineRefusal, EngineRequest, open as open_engine},
+    engine_io::{EngineRefusal, open as open_engine},
     recovery::{RecoveredClient, Recovery, SavedClient, recover},
 };
 pub use work::{OpenWork, Step, Work};

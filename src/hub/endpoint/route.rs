@@ -1,6 +1,6 @@
 //! A route as data: a path, who may use it, in which form it refuses, and what each method does.
 
-use super::{Answer, CompatApi, Context, gate::error_form::ErrorForm};
+use super::{Answer, CompatApi, Context, error_form::ErrorForm};
 use crate::{
     auth::Denied,
     bus::PublishFailed,

@@ -25,11 +25,8 @@ use crate::{
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, HUB_COMMANDS, PublishFailed, Receipt},
     endpoint::{
         Answer, CheckedEvent, CompatApi, Context, Handler, OpenSse, Responder, Route,
-        gate::{
-            access,
-            error_form::{ErrorForm, NativeError, unix_s},
-            publish::publish_then,
-        },
+        error_form::{ErrorForm, NativeError, unix_s},
+        gate::{access, publish::publish_then},
         native::{
             pages::{BAD_LIMIT, PageQuery},
             stream::{has_last_event_id, resume_start},

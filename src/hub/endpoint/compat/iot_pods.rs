@@ -10,9 +10,9 @@ use crate::{
     endpoint::{
         Answer, CheckedEvent, CompatApi, Context, OpenSse, Route,
         batch::{Batch, BatchForm},
+        error_form::ErrorForm,
         gate::{
             access,
-            error_form::ErrorForm,
             overload::wants_initial_id,
             publish::{describe_failure, retry_fields},
         },

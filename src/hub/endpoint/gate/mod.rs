@@ -3,7 +3,6 @@
 
 pub(super) mod access;
 pub(super) mod cors;
-pub(super) mod error_form;
 pub(super) mod origin;
 pub(super) mod overload;
 pub(super) mod publish;

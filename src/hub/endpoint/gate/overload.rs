@@ -3,7 +3,7 @@
 use crate::{
     budget::Budget,
     close::Close,
-    endpoint::{Answer, Context, OpenSse, OpenWebSocket, Phase},
+    endpoint::{Answer, Context, OpenSse, OpenWebSocket, Overload, Phase},
     protocol::{
         Dialect, FANFARE_V1,
         http::{Method, Request, Response},
@@ -14,40 +14,18 @@ use crate::{
 /// How a stream ends whose tenant has as many as a quota lets it have.
 pub const STREAMS_USED_UP: Close = Close::TryLater("a quota of open streams is used up");
 
-/// Which limit a connection is beyond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overload {
-    /// All the connections that the hub is to serve are taken.
-    Connections,
-    /// All the connections that one address may have are taken.
-    Address,
-    /// What the hub's events may occupy in memory is spent.
-    Memory,
-}
-
-impl Overload {
-    /// How the connection ends.
-    pub fn close(self) -> Close {
-        Close::TryLater(match self {
-            Self::Connections => "the hub has all the connections it is configured to serve",
-            Self::Address => "this address has all the connections it may have",
-            Self::Memory => "the hub has spent the memory it is configured to use",
-        })
-    }
-
-    /// A full hub is unavailable (503), an address with too many connections has asked for too much (429).
-    fn response(self) -> Response {
-        let (status, code) = match self {
-            Self::Connections | Self::Memory => (503, "overloaded"),
-            Self::Address => (429, "too_many_connections"),
-        };
-        later(status, code, self.close())
-    }
+/// A full hub is unavailable (503), an address with too many connections has asked for too much (429).
+fn overload_response(overload: Overload) -> Response {
+    let (status, code) = match overload {
+        Overload::Connections | Overload::Memory => (503, "overloaded"),
+        Overload::Address => (429, "too_many_connections"),
+    };
+    later(status, code, overload.close())
 }
 
 /// Refuses whatever `request` asks for.
 pub(in crate::endpoint) fn refuse(request: &Request, overload: Overload) -> Answer {
-    refuse_with_retry(request, overload.close(), overload.response())
+    refuse_with_retry(request, overload.close(), overload_response(overload))
 }
 
 /// `answer`, after which the connection ends.

@@ -11,7 +11,8 @@ use crate::{
     endpoint::{
         Answer, Context, Responder,
         compat::esp,
-        gate::{access, error_form::unix_s, origin},
+        error_form::unix_s,
+        gate::{access, origin},
     },
     label::{AuthFailure, RouteLabel},
     metrics::ReactorMetrics,

@@ -1,49 +1,13 @@
-//! `/socket.io/`: the door of Engine.IO (protocol revision 4), by request and by WebSocket.
+//! `/socket.io/`: requests and WebSockets of Engine.IO (protocol revision 4).
 
 use serde_json::json;
 
-use crate::endpoint::{Answer, Context, gate::origin};
+use crate::endpoint::{Answer, Context, EngineAction, EngineRequest, gate::origin};
 use crate::protocol::{
-    Layer, SessionId,
+    Layer,
     http::{Method, Request, Response},
-    websocket::{self, Accepted},
+    websocket,
 };
-
-/// What a request wants of Engine.IO, for the reactor to carry out.
-#[derive(Debug)]
-pub struct EngineRequest {
-    /// What is wanted.
-    pub kind: EngineAction,
-    /// What lies on top of the session.
-    pub layer: Layer,
-    /// Fields for the answer.
-    pub headers: Vec<(&'static str, String)>,
-}
-
-/// What a request wants of Engine.IO.
-#[derive(Debug)]
-pub enum EngineAction {
-    /// A new session, carried by requests.
-    Open,
-    /// A new session, carried by a WebSocket.
-    OpenWebSocket(Accepted),
-    /// What the session has for the client.
-    Poll(SessionId),
-    /// The body holds what the client has for the session.
-    Post(SessionId),
-    /// To carry the session from now on.
-    Probe(SessionId, Accepted),
-}
-
-impl EngineAction {
-    /// The session it concerns, if there is one already.
-    pub fn sid(&self) -> Option<SessionId> {
-        match self {
-            Self::Open | Self::OpenWebSocket(_) => None,
-            Self::Poll(sid) | Self::Post(sid) | Self::Probe(sid, _) => Some(*sid),
-        }
-    }
-}
 
 /// Why a request is refused; the numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

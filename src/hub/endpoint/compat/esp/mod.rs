@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     endpoint::{
         CompatApi, Route,
-        gate::error_form::{ErrorForm, NativeError},
+        error_form::{ErrorForm, NativeError},
         route::public_route,
     },
     label::RouteLabel,
