@@ -1,6 +1,7 @@
 //! Keeps the shape of the code: who may use whom, where sockets, threads and clocks may be, where `unsafe` may be, how
 //! long files and functions get. Reads every source file, and says what is wrong where.
 
+mod floors;
 mod lexer;
 mod paths;
 mod rules;
@@ -58,6 +59,28 @@ fn check(file: &str, text: &str, expected: Option<&str>) {
 fn planted_printers_that_panic_are_found() {
     check("src/main.rs", "fn f() {\n    eprintln!(\"{a}\");\n}", Some(":2: `eprintln!` panics"));
     check("src/main.rs", "fn print(a: &str) { print(\"println!\"); }", None);
+}
+
+#[test]
+fn planted_uses_of_a_higher_floor_are_found() {
+    let check = |file: &str, text: &str, expected| check(&format!("src/hub/endpoint/{file}"), text, expected);
+    check("work.rs", "use super::gate::access;", Some(":1: endpoint::work must not use endpoint::gate"));
+    check("gate/cors.rs", "use crate::endpoint::{Answer, CommandOutcome};", Some("gate must not use endpoint::native"));
+    check("gate/cors.rs", "use crate::endpoint::{Answer, Context, Overload};", None);
+    check("native/mod.rs", "use crate::endpoint::dispatch::finish;", Some("native must not use endpoint::dispatch"));
+    check("native/mod.rs", "use super::{batch::Batch, compat::esp, gate::access};", None);
+    check("compat/esp/wells.rs", "use super::super::super::answer;", Some("compat must not use endpoint::dispatch"));
+    check(
+        "batch.rs",
+        "fn f() { crate::endpoint::native::health::stats(); }",
+        Some("batch must not use endpoint::native"),
+    );
+    check("hub.rs", "use crate::endpoint::{Cors, socket_io::recovery::Recovery};", None);
+    check("hub.rs", "use crate::endpoint::socket_io::recovery::recover;", Some("hub must not use endpoint::socket_io"));
+    check("hub.rs", "use crate::endpoint::Unknown;", Some("endpoint::Unknown is neither a file nor a name"));
+    check("newcomer.rs", "use crate::endpoint::Answer;", Some("endpoint::newcomer is on no floor"));
+    check("dispatch.rs", "use crate::endpoint::{gate::access, native::stream};", None);
+    check("mod.rs", "pub use dispatch::answer;", None);
 }
 
 /// A check that cannot fail is none: each of these must be found.

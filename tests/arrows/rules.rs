@@ -1,6 +1,7 @@
 //! The rules themselves.
 
 use crate::{
+    floors,
     lexer::{Token, tokens},
     paths::{CodePath, paths},
 };
@@ -261,6 +262,7 @@ fn check_path(module: &[&str], allowed: &[&str], path: &CodePath<'_>, faults: &m
                 let what = words.join("::");
                 faults.push((path.line, format!("config may use only what configures {used}, not {what}")));
             }
+            faults.extend(floors::check(module, &words).map(|what| (path.line, what)));
         }
         None => check_foreign(part, path, faults),
     }
