@@ -12,7 +12,7 @@
 
 use std::{hint::black_box, io::Cursor, time::Instant};
 
-use fanfare_core::protocol::resp::{self, Limits, Push};
+use fanfare_core::protocol::resp::{self, Push, RespLimits};
 use redis::{Parser, Value, parse_redis_value};
 
 const PAYLOAD_BYTES: [usize; 5] = [16, 128, 1024, 16 * 1024, 1024 * 1024];
@@ -89,7 +89,7 @@ fn message(payload_bytes: usize) -> Vec<u8> {
 
 /// How many messages `buffer` has.
 fn parse_own(buffer: &[u8]) -> usize {
-    let (limits, mut rest, mut count) = (Limits::default(), buffer, 0);
+    let (limits, mut rest, mut count) = (RespLimits::default(), buffer, 0);
     while let Ok(Some((push, consumed))) = resp::parse_push(rest, &limits) {
         if let Push::Message { channel, payload } = push {
             count += 1;
@@ -120,7 +120,7 @@ fn parse_slices(buffer: &[u8], message_bytes: usize) -> usize {
 /// Asks again each time that some more of one message has come.
 fn grow_own(message: &[u8]) -> usize {
     let ends = (READ_BYTES..message.len()).step_by(READ_BYTES).chain([message.len()]);
-    let limits = Limits::default();
+    let limits = RespLimits::default();
     ends.filter(|end| matches!(resp::parse_push(&message[..*end], &limits), Ok(Some(_)))).count()
 }
 

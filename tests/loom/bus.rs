@@ -1,4 +1,4 @@
-//! The bus: the very files of `src/bus`, over the locks and queues of [`sync`]. `mod.rs` alone is this one instead.
+//! The bus: the very files of `src/hub/bus`, over the locks and queues of [`sync`]. `mod.rs` alone is this one instead.
 
 #[path = "../../src/hub/bus/archive.rs"]
 mod archive;
@@ -29,10 +29,11 @@ mod table;
 #[path = "../../src/hub/bus/topics.rs"]
 mod topics;
 
-pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
+pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
 pub use fanfare::bus::{Class, Config, LogKind, SourceName};
-pub use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
-pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
+pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
+pub(crate) use inbox::ControlMessage;
+pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};

@@ -38,7 +38,7 @@ pub struct ArchiveRequest {
 }
 
 /// The callback that gets the answer to an [`ArchiveRequest`].
-pub type ArchiveReply = Box<dyn FnOnce(Result<ArchivePage, ArchiveFailed>) + Send>;
+pub(crate) type ArchiveReply = Box<dyn FnOnce(Result<ArchivePage, ArchiveFailed>) + Send>;
 
 /// Consecutive events of a topic.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::topic::Topic;
 
 /// Starts and stops generators. A reactor hands a request over and does not wait; the answer comes later.
-pub trait Generators: Send + Sync + fmt::Debug {
+pub(crate) trait Generators: Send + Sync + fmt::Debug {
     /// Takes `request`, and calls its `reply` exactly once, at once or later, from any thread. Never blocks.
     fn ask(&self, request: GeneratorRequest);
 
@@ -14,7 +14,7 @@ pub trait Generators: Send + Sync + fmt::Debug {
 }
 
 /// A request to change the generator of a topic.
-pub struct GeneratorRequest {
+pub(crate) struct GeneratorRequest {
     /// The topic that the generator publishes to.
     pub topic: Topic,
     /// The stream's name in the generated events.
@@ -26,11 +26,11 @@ pub struct GeneratorRequest {
 }
 
 /// The callback that gets the answer to a [`GeneratorRequest`].
-pub type GeneratorReply = Box<dyn FnOnce(Result<(), GeneratorFailed>) + Send>;
+pub(crate) type GeneratorReply = Box<dyn FnOnce(Result<(), GeneratorFailed>) + Send>;
 
 /// A change of a topic's generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GeneratorAction {
+pub(crate) enum GeneratorAction {
     /// Start a generator. A running one starts again from the beginning.
     Start,
     /// Stop the generator and remove it.
@@ -43,7 +43,7 @@ pub enum GeneratorAction {
 
 /// Why a request changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GeneratorFailed {
+pub(crate) enum GeneratorFailed {
     /// The topic has no generator.
     Unknown,
     /// The generator is paused already.

@@ -8,15 +8,15 @@ use super::Bus;
 use crate::{clock::Moment, topic::Topic};
 
 /// The prefix of topics whose events are hub commands.
-pub const HUB_COMMANDS: &str = "fanfare.orders.";
+pub(crate) const HUB_COMMANDS: &str = "fanfare.orders.";
 
 /// Whether the events of `topic` are hub commands.
-pub fn is_hub_command(topic: &Topic) -> bool {
+pub(crate) fn is_hub_command(topic: &Topic) -> bool {
     topic.as_str().starts_with(HUB_COMMANDS)
 }
 
 /// Executes hub commands.
-pub trait HubCommands: Send + Sync + fmt::Debug {
+pub(crate) trait HubCommands: Send + Sync + fmt::Debug {
     /// Takes what came in on `topic`: a foreign publisher may have sent anything. Called on a source's thread: never blocks.
     fn take(&self, topic: &Topic, kind: Option<&str>, data: Bytes, bus: &Bus, now: Moment);
 }

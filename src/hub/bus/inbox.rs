@@ -73,7 +73,7 @@ pub struct EventMessage {
 
 /// A message to a reactor that is not an event.
 #[derive(Debug)]
-pub enum ControlMessage {
+pub(crate) enum ControlMessage {
     /// The source now delivers this topic.
     Live(TopicKey),
     /// Another thread has finished work for a connection.
@@ -117,7 +117,7 @@ impl Inbox {
     }
 
     /// The next control message.
-    pub fn next_control(&self) -> Option<ControlMessage> {
+    pub(crate) fn next_control(&self) -> Option<ControlMessage> {
         self.controls_out.try_recv().ok()
     }
 
@@ -132,12 +132,12 @@ impl Inbox {
     }
 
     /// Sends `content` to the connection of this `token`, and notifies the reactor.
-    pub fn complete(&self, token: u64, content: impl Any + Send) {
+    pub(crate) fn complete(&self, token: u64, content: impl Any + Send) {
         self.send_control(ControlMessage::Completion { token, content: Box::new(content) });
     }
 
     /// Sends a control message and notifies the reactor.
-    pub fn send_control(&self, message: ControlMessage) {
+    pub(crate) fn send_control(&self, message: ControlMessage) {
         // The receiver lives in the same struct, so sending cannot fail.
         let _ = self.controls_in.send(message);
         self.notifier.notify();

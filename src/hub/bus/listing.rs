@@ -55,7 +55,7 @@ impl Bus {
     }
 
     /// The first `most` topics from `from` on, in the order of their names. Takes no topic's lock.
-    pub fn topics_from(&self, from: Bound<&str>, most: usize) -> Vec<Arc<TopicState>> {
+    pub(crate) fn topics_from(&self, from: Bound<&str>, most: usize) -> Vec<Arc<TopicState>> {
         self.topics.page(from, most)
     }
 
@@ -65,7 +65,11 @@ impl Bus {
     }
 
     /// Calls `visit` with the topics whose names begin with `prefix`, 256 at a time, until a call fails.
-    pub fn visit_topics<E>(&self, prefix: &str, mut visit: impl FnMut(Vec<Topic>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn visit_topics<E>(
+        &self,
+        prefix: &str,
+        mut visit: impl FnMut(Vec<Topic>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut from = Bound::Included(prefix.to_owned());
         loop {
             let page = self.topics.page(from.as_ref().map(String::as_str), SLICE);
@@ -86,7 +90,7 @@ impl Bus {
     }
 
     /// The figures of the topic that `state` is.
-    pub fn summary_of(&self, state: &TopicState, now: Moment) -> TopicSummary {
+    pub(crate) fn summary_of(&self, state: &TopicState, now: Moment) -> TopicSummary {
         let mut core = lock(&state.core);
         core.history.trim_within(&state.class.retention, self.budget(), now);
         self.count_log(&mut core);

@@ -25,10 +25,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{budget::Budget, log, topic::Pattern};
 
-pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveReply, ArchiveRequest};
-pub use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
-pub use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
-pub use inbox::{ControlMessage, EventMessage, Inbox, Notifier, Wake};
+pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
+pub(crate) use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
+pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
+pub(crate) use inbox::ControlMessage;
+pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};

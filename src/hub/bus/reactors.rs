@@ -32,11 +32,6 @@ impl ReactorSet {
         self.0 == 0
     }
 
-    /// Adds all of `other`.
-    pub fn union(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
     /// The members, lowest first.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         let mut rest = self.0;

@@ -25,7 +25,7 @@ use crate::{
 
 /// Who sends a body.
 #[derive(Debug)]
-pub enum BodySender {
+pub(crate) enum BodySender {
     /// A client, by its token or else by its address.
     Client(Option<Arc<Identity>>),
     /// A client that has shown no token at a hub that asks for tokens, at a route that does not: it may send little.
@@ -43,7 +43,7 @@ pub enum BodySender {
 
 /// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and what the
 /// request was for.
-pub fn admit_body(request: &Request, context: &Context<'_>) -> Result<BodySender, (RouteLabel, Answer)> {
+pub(crate) fn admit_body(request: &Request, context: &Context<'_>) -> Result<BodySender, (RouteLabel, Answer)> {
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     let handler_of =
         |route: &Route| route.methods.iter().find(|(method, _)| *method == wanted).map(|(_, handler)| *handler);
@@ -73,7 +73,7 @@ fn by_address(context: &Context<'_>) -> BodySender {
 }
 
 /// The answer to `request`, for whose body there is no room, and what the request was for.
-pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
+pub(crate) fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
     let route = find_route(&request.path, context).map(|(route, _)| route);
     let refusals = match route.map(|route| route.body_senders) {
         Some(BodySenders::Authenticated(refusals)) => refusals,
@@ -83,7 +83,7 @@ pub fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'
 }
 
 /// The answer to a request for `path` that the hub reads no further, for the reason `close`; `None`: it ends without one.
-pub fn refuse_request(path: &str, close: Close, context: &Context<'_>) -> Option<Response> {
+pub(crate) fn refuse_request(path: &str, close: Close, context: &Context<'_>) -> Option<Response> {
     let refusal = Response::refusal(close)?;
     let form = find_route(path, context).map_or(ErrorForm::NATIVE, |(route, _)| route.errors);
     Some(form.put(refusal, unix_s(context)))

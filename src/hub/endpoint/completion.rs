@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Something that a connection waited for.
-pub enum Completion {
+pub(crate) enum Completion {
     /// The answer to a request.
     Answer {
         /// What the request was for.

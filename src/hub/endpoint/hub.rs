@@ -89,15 +89,15 @@ pub struct Hub {
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// What is configured to be the most, for metrics: known once the hub's parts have opened what they need.
-    pub maxima: Mutex<Maxima>,
+    pub(crate) maxima: Mutex<Maxima>,
     /// What endpoints are told by the configuration. Who answers requests keeps a copy: [`Context::config`].
     pub config: Reloadable<Config>,
     /// How clients are known.
     pub auth: Auth,
     /// How much each tenant may have.
-    pub quotas: Quotas,
+    pub(crate) quotas: Quotas,
     /// What the wall clock says.
-    pub wall: WallClock,
+    pub(crate) wall: WallClock,
     /// Socket.IO clients that may come back.
     pub recovery: Recovery,
     extensions: Extensions,
@@ -122,12 +122,12 @@ pub enum Phase {
 
 impl Hub {
     /// From now on the hub says that it is not ready, and serves all the same: who sends it clients has time to stop.
-    pub fn announce_end(&self) {
+    pub(crate) fn announce_end(&self) {
         self.leaving.store(true, Ordering::Release);
     }
 
     /// Whether its end was announced.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
@@ -158,13 +158,13 @@ impl Hub {
 
     /// With bounds to what each tenant may have.
     #[must_use]
-    pub fn with_quotas(self, quotas: Quotas) -> Self {
+    pub(crate) fn with_quotas(self, quotas: Quotas) -> Self {
         Self { quotas, ..self }
     }
 
     /// With something that an API keeps between requests. There is one of each type, and by default it is the type's default.
     #[must_use]
-    pub fn with_extension<T: Any + Send + Sync>(self, value: T) -> Self {
+    pub(crate) fn with_extension<T: Any + Send + Sync>(self, value: T) -> Self {
         self.extensions.put(value);
         self
     }

@@ -25,35 +25,41 @@ mod routes;
 mod socket_io;
 mod work;
 
-pub use admission::{BodySender, admit_body, refuse_body, refuse_request};
-use checked_event::CheckedEvent;
-
 pub use answer::{Answer, EngineAction, EngineRequest, OpenSse, OpenWebSocket};
-pub use compat::{
-    CompatApi, CompatApis,
-    esp::{telemetry::Telemetry, wells::Esp},
-    event_streams::{BroadcastQueue, DemoGenerators, demo_streams, order_topics},
-};
-pub use completion::{AnswerForm, Completion, ReceiptWaiter};
+pub use compat::{CompatApi, CompatApis, esp::wells::Esp};
+pub use completion::{AnswerForm, ReceiptWaiter};
 pub use context::{Context, Overload};
 pub use dispatch::answer;
-pub use gate::{
-    cors::Cors,
-    origin::Hosts,
-    overload::STREAMS_USED_UP,
-    publish::{complete_frames, complete_request},
-};
+pub use gate::{cors::Cors, origin::Hosts};
 pub use hub::{Application, Config, Hub, MessageHandler, Phase};
-pub use native::command::{CommandOutcome, answer_command, answer_long_command};
-pub use responder::Responder;
 pub use route::{Handler, Route, public_route};
 pub use routes::HUB;
 pub use socket_io::{
     application::{
         ConnectAccepted, ConnectRefused, Emit, SocketAction, SocketClient, SocketEvent, SocketHandlers,
-        SocketPublication, publish_for_socket, write_messages,
+        SocketPublication,
     },
-    engine_io::{EngineRefusal, open as open_engine},
-    recovery::{RecoveredClient, Recovery, SavedClient, recover},
+    engine_io::open as open_engine,
+    recovery::Recovery,
 };
 pub use work::{OpenWork, Step, Work};
+
+pub(crate) use admission::{BodySender, admit_body, refuse_body, refuse_request};
+pub(crate) use compat::{
+    esp::telemetry::Telemetry,
+    event_streams::{BroadcastQueue, DemoGenerators, demo_streams, order_topics},
+};
+pub(crate) use completion::Completion;
+pub(crate) use gate::{
+    overload::STREAMS_USED_UP,
+    publish::{complete_frames, complete_request},
+};
+pub(crate) use native::command::{CommandOutcome, answer_command, answer_long_command};
+pub(crate) use socket_io::{
+    application::{publish_for_socket, write_messages},
+    engine_io::EngineRefusal,
+    recovery::{RecoveredClient, SavedClient, recover},
+};
+
+use checked_event::CheckedEvent;
+use responder::Responder;

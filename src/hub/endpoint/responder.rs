@@ -8,7 +8,7 @@ use crate::{bus::Bus, label::RouteLabel, protocol::http::Response};
 /// The way back to a connection whose request waits for another thread. Answer exactly once: until then the connection
 /// reads no further request.
 #[derive(Clone, Debug)]
-pub struct Responder {
+pub(crate) struct Responder {
     bus: Arc<Bus>,
     reactor: usize,
     token: u64,
@@ -23,7 +23,7 @@ impl Responder {
     }
 
     /// Sends `response`. If the client has left meanwhile, nobody gets it.
-    pub fn respond(self, response: Response) {
+    pub(crate) fn respond(self, response: Response) {
         let make = Box::new(move |_: &Context<'_>| response.into());
         Completion::Answer { route: self.route, make }.send(&self.bus, self.reactor, self.token);
     }

@@ -30,7 +30,13 @@ type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
     /// All figures of the hub over `bus`, as text.
-    pub fn exposition(&self, bus: &Bus, quotas: &QuotaFigures, maxima: &Maxima, format: ExpositionFormat) -> String {
+    pub(crate) fn exposition(
+        &self,
+        bus: &Bus,
+        quotas: &QuotaFigures,
+        maxima: &Maxima,
+        format: ExpositionFormat,
+    ) -> String {
         let mut registry = Registry::default();
         let mut rows = self.rows(bus);
         rows.extend(quota_rows(quotas));
@@ -221,19 +227,19 @@ impl Metrics {
 
 /// What is configured to be the most, as far as a gauge beside it tells how much there is. Zero where there is no limit.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Maxima {
+pub(crate) struct Maxima {
     /// Connections of the public listeners: `server.max_connections`, or what the process has descriptors for.
     pub connections: usize,
     /// Connections of the admin listeners, by the same rule; they are counted among the others where there are none.
-    pub admin_connections: usize,
+    pub(crate) admin_connections: usize,
     /// Connections of one address.
-    pub connections_per_address: usize,
+    pub(crate) connections_per_address: usize,
     /// Connections that are held until they have been refused.
     pub refusals: usize,
     /// Engine.IO sessions in no namespace.
-    pub pending_sessions: usize,
+    pub(crate) pending_sessions: usize,
     /// Tenants remembered.
-    pub tenants: usize,
+    pub(crate) tenants: usize,
 }
 
 impl Maxima {
@@ -263,11 +269,11 @@ impl Maxima {
 
 /// What quotas have refused and whom they remember.
 #[derive(Debug)]
-pub struct QuotaFigures {
+pub(crate) struct QuotaFigures {
     /// How often, by the rule's name and its limit's. Rules are the operator's, so their names are no user's.
     pub refusals: Vec<(&'static str, &'static str, u64)>,
     /// Tenants remembered.
-    pub tenants: u64,
+    pub(crate) tenants: u64,
 }
 
 fn quota_rows(quotas: &QuotaFigures) -> Vec<Family> {

@@ -37,7 +37,7 @@ impl Histogram {
     }
 
     /// Adds what has been recorded so far to `total`.
-    pub fn merge_into(&self, total: &mut Snapshot) {
+    pub(crate) fn merge_into(&self, total: &mut Snapshot) {
         for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.load(Ordering::Relaxed);
         }
@@ -71,7 +71,7 @@ fn upper_us(bucket: usize) -> u64 {
 
 /// Merged histograms at one moment.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     buckets: [u64; BUCKETS],
     sum_ns: u64,
 }
@@ -84,17 +84,17 @@ impl Default for Snapshot {
 
 impl Snapshot {
     /// How many values.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
     /// Their sum, in seconds.
-    pub fn sum_s(&self) -> f64 {
+    pub(crate) fn sum_s(&self) -> f64 {
         self.sum_ns as f64 / 1e9
     }
 
     /// The value that `fraction` of all values do not exceed, rounded up to its bucket's end.
-    pub fn quantile(&self, fraction: f64) -> Duration {
+    pub(crate) fn quantile(&self, fraction: f64) -> Duration {
         let wanted = (self.count() as f64 * fraction).ceil() as u64;
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Snapshot {
 
     /// Pairs of an upper bound in seconds and how many values are below it, for `bounds_us`, ending with infinity.
     /// Bounds that are multiples of an eighth of the power of two below them are bucket edges, so nothing is misplaced.
-    pub fn by_bounds(&self, bounds_us: &[u64]) -> Vec<(f64, u64)> {
+    pub(crate) fn by_bounds(&self, bounds_us: &[u64]) -> Vec<(f64, u64)> {
         let mut counts: Vec<(f64, u64)> = bounds_us.iter().map(|bound| (*bound as f64 / 1e6, 0)).collect();
         counts.push((f64::INFINITY, 0));
         for (index, count) in self.buckets.iter().enumerate() {

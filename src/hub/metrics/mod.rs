@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
-pub use exposition::{Maxima, QuotaFigures};
-pub use histogram::{Histogram, Snapshot};
+pub(crate) use exposition::{Maxima, QuotaFigures};
+pub use histogram::Histogram;
+pub(crate) use histogram::Snapshot;
 
 use crate::{
     clock::{Clock, Moment},
@@ -105,30 +106,30 @@ struct TransportMetrics {
 
 impl ReactorMetrics {
     /// A connection began to speak `transport`.
-    pub fn on_open(&self, transport: Transport) {
+    pub(crate) fn on_open(&self, transport: Transport) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, 1);
         histogram::add(&metrics.connects, 1);
     }
 
     /// A connection that speaks `transport` came from another reactor.
-    pub fn on_arrive(&self, transport: Transport) {
+    pub(crate) fn on_arrive(&self, transport: Transport) {
         histogram::add(&self.by_transport[transport as usize].open, 1);
     }
 
     /// A connection that speaks `transport` went to another reactor, or became part of another one.
-    pub fn on_depart(&self, transport: Transport) {
+    pub(crate) fn on_depart(&self, transport: Transport) {
         histogram::add(&self.by_transport[transport as usize].open, u64::MAX);
     }
 
     /// A connection that spoke `transport` now speaks another.
-    pub fn on_upgrade(&self, from: Transport, to: Transport) {
+    pub(crate) fn on_upgrade(&self, from: Transport, to: Transport) {
         histogram::add(&self.by_transport[from as usize].open, u64::MAX);
         self.on_open(to);
     }
 
     /// A connection ended.
-    pub fn on_close(&self, transport: Transport, close: Close) {
+    pub(crate) fn on_close(&self, transport: Transport, close: Close) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, u64::MAX);
         histogram::add(&metrics.closes[close.index()], 1);
@@ -139,13 +140,13 @@ impl ReactorMetrics {
     }
 
     /// A WebSocket connection or a Socket.IO session ended by an error, or a session was refused its namespace.
-    pub fn on_websocket_error(&self) {
+    pub(crate) fn on_websocket_error(&self) {
         histogram::add(&self.websocket_errors, 1);
     }
 
     /// `frames` frames of `bytes` bytes in all were handed to the kernel.
     #[inline]
-    pub fn on_delivered(&self, transport: Transport, frames: u64, bytes: u64) {
+    pub(crate) fn on_delivered(&self, transport: Transport, frames: u64, bytes: u64) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.deliveries, frames);
         histogram::add(&metrics.delivered_bytes, bytes);
@@ -153,68 +154,68 @@ impl ReactorMetrics {
 
     /// `times` deliveries took `latency` from the event's acceptance.
     #[inline]
-    pub fn on_latency(&self, transport: Transport, latency: Duration, times: u64) {
+    pub(crate) fn on_latency(&self, transport: Transport, latency: Duration, times: u64) {
         self.by_transport[transport as usize].latencies.record(latency, times);
     }
 
     /// The last subscriber here was served so long after the event was accepted.
-    pub fn on_last_subscriber(&self, latency: Duration) {
+    pub(crate) fn on_last_subscriber(&self, latency: Duration) {
         self.last_subscriber.record(latency, 1);
     }
 
     /// A request for `route` was answered with `status`.
-    pub fn on_request(&self, route: RouteLabel, status: u16) {
+    pub(crate) fn on_request(&self, route: RouteLabel, status: u16) {
         histogram::add(self.requests.counter(route, StatusLabel::new(status)), 1);
     }
 
     /// An event was published through the hub, and its answer took so long.
-    pub fn on_publish(&self, duration: Duration) {
+    pub(crate) fn on_publish(&self, duration: Duration) {
         self.publish_durations.record(duration, 1);
     }
 
     /// A client's WebSocket message arrived.
-    pub fn on_message(&self) {
+    pub(crate) fn on_message(&self) {
         histogram::add(&self.messages_in, 1);
     }
 
     /// A reader fell off its log.
-    pub fn on_overflow(&self) {
+    pub(crate) fn on_overflow(&self) {
         histogram::add(&self.overflows, 1);
     }
 
     /// A reader got a gap of its own.
-    pub fn on_gap(&self, reason: GapReason) {
+    pub(crate) fn on_gap(&self, reason: GapReason) {
         histogram::add(&self.gaps[reason as usize], 1);
     }
 
     /// A client was not let in. May be called on any thread.
-    pub fn on_auth_failure(&self, failure: AuthFailure) {
+    pub(crate) fn on_auth_failure(&self, failure: AuthFailure) {
         self.auth_failures[failure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// `count` events were not sent to a reader because a newer one of the same key followed.
-    pub fn on_conflated(&self, count: u64) {
+    pub(crate) fn on_conflated(&self, count: u64) {
         histogram::add(&self.conflated, count);
     }
 
     /// A connection was closed at once because descriptors were exhausted.
-    pub fn on_shed(&self) {
+    pub(crate) fn on_shed(&self) {
         histogram::add(&self.accepts_shed, 1);
     }
 
     /// `count` connections wait for their peer to read.
-    pub fn set_lagging(&self, count: usize) {
+    pub(crate) fn set_lagging(&self, count: usize) {
         self.lagging.store(count as u64, Ordering::Relaxed);
     }
 
     /// A turn that began at `began` has ended at `ended`.
-    pub fn on_turn(&self, began: Moment, ended: Moment) {
+    pub(crate) fn on_turn(&self, began: Moment, ended: Moment) {
         self.turns.record(ended.since(began), 1);
         self.last_turn.store(ended.0, Ordering::Relaxed);
     }
 
     /// When the reactor last finished a turn.
-    pub fn last_turn(&self) -> Moment {
+    pub(crate) fn last_turn(&self) -> Moment {
         Moment(self.last_turn.load(Ordering::Relaxed))
     }
 
@@ -294,7 +295,7 @@ impl Figure {
     }
 
     /// Something that comes and goes.
-    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+    pub(crate) fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, value: FigureValue::Gauge(value) }
     }
 
@@ -319,24 +320,24 @@ pub struct Metrics {
 
 /// Figures of one transport over all reactors.
 #[derive(Clone, Debug, Default)]
-pub struct TransportTotals {
+pub(crate) struct TransportTotals {
     /// Open now.
     pub open: u64,
     /// Opened since the start.
-    pub connects: u64,
+    pub(crate) connects: u64,
     /// Closed since the start, by [`close::LABELS`].
     pub closes: [u64; close::LABELS.len()],
     /// Events handed to the kernel.
     pub deliveries: u64,
     /// Their bytes, framing included.
-    pub delivered_bytes: u64,
+    pub(crate) delivered_bytes: u64,
     /// Event accepted → handed to the kernel.
     pub latencies: Snapshot,
 }
 
 impl Metrics {
     /// The figures of `transport` over all reactors.
-    pub fn totals(&self, transport: Transport) -> TransportTotals {
+    pub(crate) fn totals(&self, transport: Transport) -> TransportTotals {
         let mut totals = TransportTotals::default();
         for reactor in &self.reactors {
             let metrics = &reactor.by_transport[transport as usize];
@@ -353,7 +354,7 @@ impl Metrics {
     }
 
     /// Event accepted → handed to the kernel, over all transports and reactors.
-    pub fn latencies(&self) -> Snapshot {
+    pub(crate) fn latencies(&self) -> Snapshot {
         let mut total = Snapshot::default();
         for reactor in &self.reactors {
             reactor.by_transport.iter().for_each(|metrics| metrics.latencies.merge_into(&mut total));
@@ -362,7 +363,7 @@ impl Metrics {
     }
 
     /// Reactors that have not finished a turn for `timeout`: each looks at its clock at least once a second.
-    pub fn stuck_reactors(&self, now: Moment, timeout: Duration) -> Vec<usize> {
+    pub(crate) fn stuck_reactors(&self, now: Moment, timeout: Duration) -> Vec<usize> {
         let stuck = |reactor: &ReactorMetrics| timeout < now.since(reactor.last_turn());
         (0..self.reactors.len()).filter(|index| stuck(&self.reactors[*index])).collect()
     }

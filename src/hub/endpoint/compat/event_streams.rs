@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use body::Broadcast;
-pub use fanout::BroadcastQueue;
+pub(crate) use fanout::BroadcastQueue;
 use fanout::{EventRequester, tail_of};
 use listing::StreamPage;
 use response::{ApiError, ResponseBody};
@@ -71,7 +71,7 @@ static MOUNTS: [Mount; 2] = [
 
 /// What makes events up for demonstration, if anything does.
 #[derive(Debug, Default)]
-pub struct DemoGenerators(pub Option<Box<dyn Generators>>);
+pub(crate) struct DemoGenerators(pub Option<Box<dyn Generators>>);
 
 /// The routes of this API, at each of its two places.
 pub(in crate::endpoint) static ROUTES: &[Route] = &[
@@ -115,7 +115,7 @@ const REFUSALS: &BodyRefusals = &BodyRefusals {
 };
 
 /// The topics of all default streams, each with the stream's name: what a demonstration makes events for.
-pub fn demo_streams() -> Vec<(Topic, &'static str)> {
+pub(crate) fn demo_streams() -> Vec<(Topic, &'static str)> {
     let of_mount = |mount: &'static Mount| {
         let topics = mount.defaults.into_iter().map(|stream| (mount.topic(stream), stream));
         topics.filter_map(|(topic, stream)| Some((topic.ok()?, stream)))
@@ -374,7 +374,7 @@ impl Mount {
 }
 
 /// The channels on which hubs order each other to broadcast: a hub is subscribed to them from the start.
-pub fn order_topics() -> Vec<Topic> {
+pub(crate) fn order_topics() -> Vec<Topic> {
     MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
 }
 

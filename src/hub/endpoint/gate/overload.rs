@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How a stream ends whose tenant has as many as a quota lets it have.
-pub const STREAMS_USED_UP: Close = Close::TryLater("a quota of open streams is used up");
+pub(crate) const STREAMS_USED_UP: Close = Close::TryLater("a quota of open streams is used up");
 
 /// A full hub is unavailable (503), an address with too many connections has asked for too much (429).
 fn overload_response(overload: Overload) -> Response {

@@ -162,7 +162,7 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
 
 /// The response to a request whose receipts are in, and what the request was for; `None`: none is due. Called on the reactor that
 /// owns `metrics`.
-pub fn complete_request(
+pub(crate) fn complete_request(
     waiting: ReceiptWaiter,
     receipts: &[Receipt],
     metrics: &ReactorMetrics,
@@ -176,7 +176,12 @@ pub fn complete_request(
 }
 
 /// The frames that answer a client's publications. Called on the reactor that owns `metrics`.
-pub fn complete_frames(waiting: ReceiptWaiter, receipts: &[Receipt], metrics: &ReactorMetrics, now: Moment) -> Vec<u8> {
+pub(crate) fn complete_frames(
+    waiting: ReceiptWaiter,
+    receipts: &[Receipt],
+    metrics: &ReactorMetrics,
+    now: Moment,
+) -> Vec<u8> {
     receipts.iter().for_each(|_| metrics.on_publish(now.since(waiting.began)));
     match waiting.form {
         AnswerForm::Frames(complete) => complete(receipts),

@@ -32,7 +32,7 @@ use crate::{
 
 /// What is to be done about a command.
 #[derive(Debug)]
-pub enum CommandOutcome {
+pub(crate) enum CommandOutcome {
     /// Send this message.
     Message(Vec<u8>),
     /// Send these WebSocket frames.
@@ -72,12 +72,16 @@ pub enum CommandOutcome {
 }
 
 /// Answers the message `text` of a client.
-pub fn answer_command(text: &str, context: &Context<'_>) -> CommandOutcome {
+pub(crate) fn answer_command(text: &str, context: &Context<'_>) -> CommandOutcome {
     carry_out(Command::parse(text), context)
 }
 
 /// Answers a long message: `checked` is whether it is JSON.
-pub fn answer_long_command(text: &str, checked: Result<Traits, BadJson>, context: &Context<'_>) -> CommandOutcome {
+pub(crate) fn answer_long_command(
+    text: &str,
+    checked: Result<Traits, BadJson>,
+    context: &Context<'_>,
+) -> CommandOutcome {
     match checked {
         Ok(_) => carry_out(Command::parse_long(text), context),
         Err(bad) => {

@@ -29,15 +29,6 @@ pub struct SocketHandlers {
     pub answer_ack: fn(u64, Args<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
 }
 
-impl SocketHandlers {
-    /// Of an application that has no Socket.IO: nobody is let in.
-    pub const NONE: Self = Self {
-        connect: |_, _, _| Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None }),
-        answer_event: |_, _, _| Vec::new(),
-        answer_ack: |_, _, _, _| Vec::new(),
-    };
-}
-
 /// What a client that is let in gets.
 #[derive(Debug, Default)]
 pub struct ConnectAccepted {
@@ -164,7 +155,7 @@ impl fmt::Debug for SocketAction {
 
 /// Writes those of `actions` that are words to the client in `namespace`, as WebSocket frames. `ack`: the number it waits
 /// for.
-pub fn write_messages(namespace: &str, ack: Option<u64>, actions: &[SocketAction], out: &mut Vec<u8>) {
+pub(crate) fn write_messages(namespace: &str, ack: Option<u64>, actions: &[SocketAction], out: &mut Vec<u8>) {
     for action in actions {
         match (action, ack) {
             (SocketAction::Emit(emit), _) => {
@@ -182,7 +173,7 @@ pub fn write_messages(namespace: &str, ack: Option<u64>, actions: &[SocketAction
 }
 
 /// Publishes for the client in `namespace`; the frames it gets, or nothing yet if a completion will bring them.
-pub fn publish_for_socket(
+pub(crate) fn publish_for_socket(
     publication: SocketPublication,
     namespace: &str,
     ack: Option<u64>,

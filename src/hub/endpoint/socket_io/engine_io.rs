@@ -11,7 +11,7 @@ use crate::protocol::{
 
 /// Why a request is refused; the numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineRefusal {
+pub(crate) enum EngineRefusal {
     /// `transport` is neither `polling` nor `websocket`.
     UnknownTransport,
     /// There is no session of this name.
@@ -28,7 +28,7 @@ pub enum EngineRefusal {
 
 impl EngineRefusal {
     /// The answer.
-    pub fn response(self) -> Response {
+    pub(crate) fn response(self) -> Response {
         let (code, message) = match self {
             Self::UnknownTransport => (0, "Transport unknown"),
             Self::UnknownSession => (1, "Session ID unknown"),

@@ -25,7 +25,7 @@ use crate::{
 
 /// What a client that may come back listened to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedClient {
+pub(crate) struct SavedClient {
     /// Its public id.
     pub sid: Box<str>,
     /// Its namespace; it can come back to no other.
@@ -38,7 +38,7 @@ pub struct SavedClient {
 
 /// A client that has come back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveredClient {
+pub(crate) struct RecoveredClient {
     /// Its private id.
     pub pid: Box<str>,
     /// Its public id, if this hub had the client.
@@ -74,7 +74,7 @@ struct SavedEntry {
 
 impl Recovery {
     /// Saves what the client `pid` of `session` would come back to, in place of what was saved before.
-    pub fn save(&self, pid: &str, session: SessionId, saved: SavedClient, budget: &Arc<Budget>) {
+    pub(crate) fn save(&self, pid: &str, session: SessionId, saved: SavedClient, budget: &Arc<Budget>) {
         let weigh = |(topic, _): &(Topic, EventId)| size_of::<(Topic, EventId)>() + topic.as_str().len();
         let weight_bytes = ENTRY_BYTES + 2 * pid.len() + saved.topics.iter().map(weigh).sum::<usize>();
         let mut clients = self.lock();
@@ -96,7 +96,7 @@ impl Recovery {
     }
 
     /// Forgets a client that left its namespace, or was made to. No effect if another session has it now.
-    pub fn forget(&self, pid: &str, session: SessionId) {
+    pub(crate) fn forget(&self, pid: &str, session: SessionId) {
         let mut clients = self.lock();
         if clients.by_pid.get(pid).is_some_and(|entry| entry.session == session) {
             clients.by_pid.remove(pid);
@@ -152,7 +152,7 @@ struct Claim {
 
 /// The client that comes back to `namespace` with the CONNECT payload `payload`, as `identity`. It gets its topics, at most
 /// `topics_max`. `None`: it is a new client.
-pub fn recover(
+pub(crate) fn recover(
     payload: Option<&RawValue>,
     namespace: &str,
     identity: Option<&Identity>,

@@ -43,7 +43,7 @@ const TO_ALL: &str = "Event broadcasted to all streams";
 
 /// The queue to the thread. What waits in it holds its part of the memory budget.
 #[derive(Debug)]
-pub struct BroadcastQueue {
+pub(crate) struct BroadcastQueue {
     queue: Sender<Task>,
     tasks: Receiver<Task>,
     /// By mount: there was no room for an order. The thread tells the streams.
@@ -163,7 +163,7 @@ impl BroadcastQueue {
     }
 
     /// Carries out what is submitted and ordered, one broadcast after the other. For a thread of its own: does not return.
-    pub fn run(&self, hub: &Hub, clock: Clock) {
+    pub(crate) fn run(&self, hub: &Hub, clock: Clock) {
         while let Ok(task) = self.tasks.recv() {
             let now = clock.now();
             let carry_out = |job: BroadcastJob| BroadcastRun { hub, mount: &MOUNTS[job.mount], now }.carry_out(job);

@@ -35,11 +35,11 @@ use validate::Invalid;
 
 /// What the way in and the way back are told by the configuration.
 #[derive(Clone, Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     /// Where records are kept; without it they are published only.
     pub store: Option<Store>,
     /// The most objects in one request.
-    pub objects_max: usize,
+    pub(crate) objects_max: usize,
 }
 
 impl Default for Telemetry {
