@@ -1,5 +1,5 @@
-//! Requests whose heads have come and whose bodies have not: who sends them, and whether the hub wants the body. Credentials stand
-//! in the head, so a client that is refused is refused before the hub holds a body for it.
+//! Admission: who sends a request's body, and whether the hub takes it. Credentials are in the head, so a client that is refused
+//! is refused before the hub holds a body for it.
 
 use std::sync::Arc;
 
@@ -23,33 +23,32 @@ use crate::{
     },
 };
 
-/// Who sends a body.
+/// The sender of a body, whose share of memory the body counts against.
 #[derive(Debug)]
 pub(crate) enum BodySender {
-    /// A client, by its token or else by its address.
+    /// A client, known by its token, or by its address if the hub asks for no token.
     Client(Option<Arc<Identity>>),
-    /// A client that has shown no token at a hub that asks for tokens, at a route that does not: it may send little.
+    /// A client without a token, at a route that asks for none, at a hub that asks for tokens. It may send little.
     Anonymous,
     /// The client of an Engine.IO session.
     Session {
-        /// The session.
         sid: SessionId,
-        /// What the request is for.
+        /// What the request counts as in the metrics.
         route: RouteLabel,
-        /// Fields for the answer, should there be no such session.
+        /// Fields of the answer if the session does not exist.
         headers: Vec<(&'static str, String)>,
     },
 }
 
-/// Who sends the body of `request`, of which some is yet to come. `Err`: the answer, which no body can change, and what the
-/// request was for.
+/// The sender of the body of `request`, which has not arrived completely. `Err`: an answer that no body can change, and what the
+/// request counts as in the metrics.
 pub(crate) fn admit_body(request: &Request, context: &Context<'_>) -> Result<BodySender, (RouteLabel, Answer)> {
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     let handler_of =
         |route: &Route| route.methods.iter().find(|(method, _)| *method == wanted).map(|(_, handler)| *handler);
     let found = find_route(&request.path, context).filter(|_| context.overload.is_none());
     let Some((route, handler)) = found.and_then(|(route, _)| Some((route, handler_of(route)?))) else {
-        // There is no such path or method, or the connection is beyond a limit.
+        // No such path or method, or the connection exceeds a limit.
         return Err(answer(request, context));
     };
     match route.body_senders {
@@ -72,7 +71,7 @@ fn by_address(context: &Context<'_>) -> BodySender {
     if context.hub.auth.is_required() { BodySender::Anonymous } else { BodySender::Client(None) }
 }
 
-/// The answer to `request`, for whose body there is no room, and what the request was for.
+/// The answer to `request` when there is no room for its body, and what the request counts as in the metrics.
 pub(crate) fn refuse_body(request: &Request, failed: PublishFailed, context: &Context<'_>) -> (RouteLabel, Answer) {
     let route = find_route(&request.path, context).map(|(route, _)| route);
     let refusals = match route.map(|route| route.body_senders) {
@@ -82,7 +81,8 @@ pub(crate) fn refuse_body(request: &Request, failed: PublishFailed, context: &Co
     finish(route, (refusals.failed)(request, failed, context), request, context)
 }
 
-/// The answer to a request for `path` that the hub reads no further, for the reason `close`; `None`: it ends without one.
+/// The answer to a request for `path` of which the hub reads no more, because of `close`. `None`: the connection ends without an
+/// answer.
 pub(crate) fn refuse_request(path: &str, close: Close, context: &Context<'_>) -> Option<Response> {
     let refusal = Response::refusal(close)?;
     let form = find_route(path, context).map_or(ErrorForm::NATIVE, |(route, _)| route.errors);

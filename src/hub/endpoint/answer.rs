@@ -1,4 +1,4 @@
-//! What an endpoint returns. The reactor carries it out; an endpoint never sees a socket.
+//! What an endpoint returns. The reactor carries an answer out; an endpoint never sees a socket.
 
 use std::sync::Arc;
 
@@ -17,94 +17,94 @@ use crate::{
     topic::Topic,
 };
 
-/// What is to be done about a request.
+/// What the reactor does about a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// This response.
+    /// Send this response.
     Response(Response),
-    /// A note on the bus will bring what the response is made of; it gets these fields besides its own.
+    /// Wait for a [`Completion`](super::Completion), which brings the response. The response gets these fields besides its own.
     Later(Vec<(&'static str, String)>),
-    /// Work that goes on over several turns, and ends with a response.
+    /// Do this work over several turns; it ends with a response.
     Work(OpenWork),
-    /// A Server-Sent Events stream.
+    /// Open a Server-Sent Events stream.
     Sse(Box<OpenSse>),
-    /// An upgrade.
+    /// Upgrade the connection to WebSocket.
     WebSocket(Box<OpenWebSocket>),
-    /// Something of Engine.IO.
+    /// Carry out a request to Engine.IO.
     Engine(Box<EngineRequest>),
-    /// A stream that ends as soon as it is open: the one refusal from which a browser learns when to come back.
+    /// Open a stream and end it at once. This is the only refusal from which a browser learns when to come back.
     Ended {
-        /// What is opened.
+        /// The stream to open.
         stream: Box<Self>,
         /// Why it ends.
         close: Close,
     },
 }
 
-/// A Server-Sent Events stream to be opened.
+/// A Server-Sent Events stream to open.
 #[derive(Debug, Default)]
 pub struct OpenSse {
-    /// What it carries, in the order of the URL.
+    /// The topics, in the order of the URL, each with where it begins.
     pub topics: Vec<(Topic, Start)>,
-    /// With `event:` lines.
+    /// Whether events have `event:` lines.
     pub named: bool,
-    /// Whether the client is told where it stands before the first event.
+    /// Whether the client gets the ids that it starts from, in a block without data, before the first event.
     pub wants_initial_id: bool,
-    /// What the client is told first. The greeting tells it where it stands, so `wants_initial_id` is not needed with it.
+    /// An event for this client alone, sent first. It carries the ids, so `wants_initial_id` is not needed with it.
     pub greeting: Option<Greeting>,
-    /// What its clients expect besides the events, if they do.
+    /// What an API's clients expect besides the events, such as heartbeats.
     pub profile: Option<Box<SseProfile>>,
-    /// Fields for its head.
+    /// Fields of the response's head.
     pub headers: Vec<(&'static str, String)>,
-    /// Whose it is.
+    /// Whose stream it is; `None` if the hub asks for no token.
     pub identity: Option<Arc<Identity>>,
-    /// Its part of what its tenant may have open, where a quota bounds that.
+    /// The stream's share of its tenant's quota, held while the stream is open.
     pub hold: Option<Hold>,
 }
 
-/// A WebSocket to be opened.
+/// A WebSocket to open.
 #[derive(Debug)]
 pub struct OpenWebSocket {
     /// What the handshake agreed on.
     pub accepted: Accepted,
     /// What its messages mean.
     pub dialect: Dialect,
-    /// What it carries from the start.
+    /// The topics that it carries from the start.
     pub topics: Vec<(Topic, Start)>,
-    /// Whose it is.
+    /// Whose connection it is; `None` if the hub asks for no token.
     pub identity: Option<Arc<Identity>>,
-    /// Its part of what its tenant may have open, where a quota bounds that.
+    /// The connection's share of its tenant's quota, held while it is open.
     pub hold: Option<Hold>,
 }
 
-/// What a request wants of Engine.IO, for the reactor to carry out.
+/// A request to Engine.IO, for the reactor to carry out.
 #[derive(Debug)]
 pub struct EngineRequest {
-    /// What is wanted.
+    /// What to do.
     pub kind: EngineAction,
-    /// What lies on top of the session.
+    /// The protocol on top of the session.
     pub layer: Layer,
-    /// Fields for the answer.
+    /// Fields of the response.
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// What a request wants of Engine.IO.
+/// What a request asks of Engine.IO.
 #[derive(Debug)]
 pub enum EngineAction {
-    /// A new session, carried by requests.
+    /// Open a session that requests carry.
     Open,
-    /// A new session, carried by a WebSocket.
+    /// Open a session that this WebSocket carries.
     OpenWebSocket(Accepted),
-    /// What the session has for the client.
+    /// Answer with the packets that the session has for the client.
     Poll(SessionId),
-    /// The body holds what the client has for the session.
+    /// Take the packets in the body.
     Post(SessionId),
-    /// To carry the session from now on.
+    /// Carry the session over this WebSocket from now on, once the client has probed it.
     Probe(SessionId, Accepted),
 }
 
 impl EngineAction {
-    /// The session it concerns, if there is one already.
+    /// The session that the request names, unless it opens one.
     pub fn sid(&self) -> Option<SessionId> {
         match self {
             Self::Open | Self::OpenWebSocket(_) => None,
@@ -114,7 +114,7 @@ impl EngineAction {
 }
 
 impl Answer {
-    /// A note will bring the answer.
+    /// The answer of a request that waits for a completion, without fields of its own.
     pub fn later() -> Self {
         Self::Later(Vec::new())
     }

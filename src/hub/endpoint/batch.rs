@@ -1,4 +1,4 @@
-//! Many events in one request, checked and published step by step: first all of them are checked, then all are published.
+//! A batch: many events in one request, handled step by step. All of them are checked before the first is published.
 
 use std::{fmt, ops::Range};
 
@@ -19,52 +19,52 @@ use crate::{
     topic::Topic,
 };
 
-/// What an API means by a batch.
+/// The form of a batch in one API: how its entries are read, and how it is answered.
 pub(super) trait BatchForm: Send + fmt::Debug {
-    /// Whether a body that is no array may hold several values, one behind the other.
+    /// Whether a body that is not an array may hold several values, one after the other.
     const TAKES_LINES: bool;
 
-    /// Who publishes, as quotas count it.
+    /// The publisher, as quotas count it.
     fn requester<'a>(&'a self, context: &Context<'a>) -> Requester<'a>;
 
-    /// The event that `entry` is, the one of this index, or what is wrong with it. Called twice for each: when all are checked,
-    /// and when it is published.
+    /// The event in `entry`, which is number `index`, or the response to a bad entry. Called twice for each entry: when the batch
+    /// is checked, and when it is published.
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<CheckedEvent, Response>;
 
-    /// The answer to a body that is not what it should be as a whole, or in this entry.
+    /// The response to a bad entry, or with `None` to a bad body.
     fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response;
 
-    /// Takes note of what became of an event, in the order of the entries.
+    /// Records what became of an event. Called in the order of the entries.
     fn record(&mut self, topic: &Topic, receipt: Receipt);
 
-    /// The answer, once all is noted.
+    /// The response, once every entry is recorded.
     fn finish(&mut self) -> Response;
 
-    /// What it holds for the answer, in bytes.
+    /// The memory held for the response, in bytes.
     fn held_bytes(&self) -> usize;
 }
 
-/// A batch on its way in.
+/// A batch under way.
 #[derive(Debug)]
 pub(super) struct Batch<F> {
     form: F,
     body: String,
     values: JsonValues,
-    /// Where in the body the entries stand that were checked: eight bytes each, however small they are.
+    /// Where in the body each checked entry is: eight bytes an entry, however small the entry is.
     entries: Vec<Range<u32>>,
-    /// How many of them are published, or on their way. `None`: not all are checked.
+    /// How many entries are published or on their way. `None`: not all are checked yet.
     published: Option<usize>,
-    /// What they take of the publisher's quotas.
+    /// What the entries take of the publisher's quotas.
     tally: PublishTotals,
-    /// For whom each of them is held, once the quotas have let them through; `None`: for nobody.
+    /// The tenant that each entry is charged to, set once the quotas admit the batch. `None`: nobody.
     owners: Option<Owners>,
-    /// Why none of them is published, if all were refused when the first was due.
+    /// Why no entry is published, if the whole batch was refused.
     refused: Option<PublishFailed>,
     began: Moment,
 }
 
 impl<F: BatchForm> Batch<F> {
-    /// The batch in `body`.
+    /// Starts with `body`. `Err`: the response to a body that is not UTF-8.
     pub(super) fn new(form: F, body: &[u8], now: Moment) -> Result<Self, Response> {
         let body = match simdutf8::compat::from_utf8(body) {
             Ok(text) => text.to_owned(),
@@ -79,7 +79,7 @@ impl<F: BatchForm> Batch<F> {
         Ok(Self { form, body, values, entries, published: None, tally, owners, refused: None, began: now })
     }
 
-    /// Checks the next entries; `true` once all are.
+    /// Checks the next entries. `true`: all are checked.
     fn check_some(&mut self, context: &Context<'_>) -> Result<bool, Response> {
         let from = self.values.consumed_bytes();
         for _ in 0..STEP_ENTRIES {
@@ -107,7 +107,7 @@ impl<F: BatchForm> Batch<F> {
         Ok(false)
     }
 
-    /// All are good: whether they may be published is decided for all together, so that a batch is refused as a whole.
+    /// Asks budget and quotas for all entries together, so that a batch is refused as a whole.
     fn admit(&mut self, context: &Context<'_>) {
         if context.hub.bus.budget().is_spent() {
             self.refused = Some(PublishFailed::NoRoom);
@@ -119,7 +119,7 @@ impl<F: BatchForm> Batch<F> {
         }
     }
 
-    /// Publishes the entries from this one on, as many as a step has. How many those were, and whether receipts follow.
+    /// Publishes entries from number `from` on, as many as one step may. Returns how many, and whether receipts follow later.
     fn publish_some(&mut self, from: usize, context: &Context<'_>) -> (usize, bool) {
         let (mut part, mut bytes, mut count) = (Vec::new(), 0, 0);
         for range in self.entries[from..].iter().take(STEP_ENTRIES) {

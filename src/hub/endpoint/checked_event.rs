@@ -1,16 +1,15 @@
-//! What a client wants to publish.
+//! An event that a client publishes, after all checks.
 
 use crate::{event::Payload, topic::Topic};
 
-/// An event that has passed every check.
+/// An event of a client that has passed every check.
 #[derive(Debug)]
 pub(in crate::endpoint) struct CheckedEvent {
-    /// Where to.
+    /// The topic to publish to.
     pub topic: Topic,
-    /// Its type.
+    /// The event's type.
     pub kind: Option<Box<str>>,
-    /// The payload.
     pub payload: Payload,
-    /// Under the same key, a repeat delivers nothing.
+    /// A repeat under the same key is not delivered.
     pub idempotency_key: Option<Box<str>>,
 }

@@ -1,5 +1,5 @@
-//! What other threads finish for a request or a session. It travels over the bus, which does not look into it, to the reactor of
-//! the connection.
+//! Completions: what other threads finish for a request or a session. The bus carries a completion, without looking into it, to
+//! the reactor of the connection.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use crate::{
     topic::Topic,
 };
 
-/// Something that a connection waited for.
+/// The end of something that a connection waits for.
 pub(crate) enum Completion {
-    /// The answer to a request.
+    /// The answer to a request is ready.
     Answer {
-        /// What the request was for.
+        /// What the request counts as in the metrics.
         route: RouteLabel,
         /// Makes the answer. Called on the connection's reactor.
         make: Box<dyn FnOnce(&Context<'_>) -> Answer + Send>,
     },
-    /// What became of the publications of a request or a session.
+    /// The source has answered the publications of a request or a session.
     Published {
         /// Who waits for the receipts.
         waiting: ReceiptWaiter,
@@ -31,7 +31,7 @@ pub(crate) enum Completion {
 }
 
 impl Completion {
-    /// Sends it to the connection `token` of `reactor`. If the client has left meanwhile, nobody gets it.
+    /// Sends the completion to the connection `token` of `reactor`. If the client has left, it is dropped.
     pub(super) fn send(self, bus: &Bus, reactor: usize, token: u64) {
         bus.inbox(reactor).complete(token, self);
     }
@@ -46,25 +46,24 @@ impl fmt::Debug for Completion {
     }
 }
 
-/// Who waits for the receipts of publications: travels with them, so that the connection need not remember.
+/// Who waits for the receipts of publications. It travels with the publications, so the connection need not remember it.
 #[derive(Debug)]
 pub struct ReceiptWaiter {
     /// The topics published to, in order.
     pub topics: Vec<Topic>,
     /// When the request came.
     pub began: Moment,
-    /// The form of the answer.
+    /// How the receipts become an answer.
     pub form: AnswerForm,
 }
 
-/// The form of the answer to publications. Each is made of the receipts, one for each publication, in order, on the connection's
-/// reactor.
+/// How receipts become an answer, on the connection's reactor. Each function gets one receipt for each publication, in order.
 pub enum AnswerForm {
-    /// The answer to a request, and what the request was for.
+    /// The response to a request, and what the request counts as in the metrics.
     Response(Box<dyn FnOnce(&[Receipt]) -> (RouteLabel, Response) + Send>),
     /// WebSocket frames.
     Frames(Box<dyn FnOnce(&[Receipt]) -> Vec<u8> + Send>),
-    /// None yet: the publications are a part of work that goes on with the receipts.
+    /// No answer yet: the publications are part of work that goes on with the receipts.
     Part,
 }
 

@@ -1,4 +1,4 @@
-//! What an endpoint knows of a request besides the request itself.
+//! What an endpoint gets besides the request.
 
 use core::net::IpAddr;
 
@@ -9,42 +9,42 @@ use crate::{
     endpoint::{Config, Hub},
 };
 
-/// Where a request came from.
+/// Where a request came from, and the state it is answered with.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'hub> {
-    /// The hub.
+    /// The hub's handle.
     pub hub: &'hub Hub,
-    /// The reactor's copy of what endpoints are told by the configuration.
+    /// The reactor's copy of the endpoints' configuration.
     pub config: &'hub Config,
-    /// The reactor that asks.
+    /// The reactor of the connection.
     pub reactor: usize,
-    /// The connection, in the reactor's own terms.
+    /// The connection's token, which only its reactor understands.
     pub token: u64,
-    /// The moment it is.
+    /// The current time, read once a turn.
     pub now: Moment,
-    /// Whether it came through an admin listener.
+    /// Whether the request came through an admin listener.
     pub admin: bool,
-    /// The limit that the connection is beyond, if it is: whatever it asks for is refused.
+    /// The limit that the connection exceeds, if any. Everything it asks for is refused.
     pub overload: Option<Overload>,
-    /// Whose stream or request it is; `None` where nobody has to say so, and at doors that see to it themselves.
+    /// Who asks. `None` if the route asks for no token, or checks the token itself.
     pub identity: Option<&'hub Identity>,
-    /// The client's address, if it has one. A trusted proxy's own address is not a client's.
+    /// The client's address, if known. The address of a trusted proxy is not its client's.
     pub peer: Option<IpAddr>,
 }
 
-/// Which limit a connection is beyond.
+/// A limit that a connection can exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overload {
-    /// All the connections that the hub is to serve are taken.
+    /// The hub has as many connections as it may serve.
     Connections,
-    /// All the connections that one address may have are taken.
+    /// The address has as many connections as one address may have.
     Address,
-    /// What the hub's events may occupy in memory is spent.
+    /// The memory budget is spent.
     Memory,
 }
 
 impl Overload {
-    /// How the connection ends.
+    /// Why the connection ends.
     pub fn close(self) -> Close {
         Close::TryLater(match self {
             Self::Connections => "the hub has all the connections it is configured to serve",
@@ -55,17 +55,16 @@ impl Overload {
 }
 
 impl<'hub> Context<'hub> {
-    /// Who asks, as quotas count it.
+    /// The requester, as quotas count it.
     pub(crate) fn requester(&self) -> Requester<'hub> {
         Requester { identity: self.identity, address: self.peer }
     }
 
-    /// The connection that asks.
     pub(crate) fn connection(&self) -> ConnectionId {
         ConnectionId { reactor: self.reactor, token: self.token }
     }
 
-    /// Who shows a token.
+    /// Where a token comes from, for the limits on bad tokens.
     pub(crate) fn token_origin(&self) -> TokenOrigin {
         TokenOrigin { address: self.peer, connection: Some(self.connection()) }
     }

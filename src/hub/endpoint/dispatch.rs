@@ -1,4 +1,4 @@
-//! From a request to its endpoint, and what all answers have in common.
+//! From a request to its endpoint, and what the answers of all endpoints have in common.
 
 use crate::{
     endpoint::{
@@ -15,11 +15,11 @@ use crate::{
     },
 };
 
-/// Answers `request`, and says what it was for.
+/// Answers `request`. Returns the answer and what the request counts as in the metrics.
 pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
     let found = find_route(&request.path, context);
     let answer = match (found, context.overload) {
-        // Whoever looks after the hub must see what is the matter with it, all the more so now.
+        // Operators must see what is wrong with an overloaded hub.
         (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
             overload::answer_and_close(dispatch(route, request, topic, context))
         }
@@ -35,7 +35,7 @@ pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) 
     finish(found.map(|(route, _)| route), answer, request, context)
 }
 
-/// `answer` with what all answers of `route` have in common, and its label.
+/// Adds to `answer` what all answers of `route` have in common. Returns it with the route's label.
 pub(super) fn finish(
     route: Option<&Route>,
     answer: Answer,
@@ -66,8 +66,8 @@ pub(super) fn finish(
     (label, cors::allow(answer, request, context, any_origin))
 }
 
-/// Answers a request whose target is the server as a whole: `OPTIONS *` (RFC 9110 section 9.3.7), and CONNECT, which none
-/// of the routes has.
+/// Answers a request whose target is no path: `OPTIONS *`, which asks about the server as a whole (RFC 9110 section 9.3.7), and
+/// CONNECT, which no route has.
 fn answer_for_all(request: &Request) -> Answer {
     let response = match request.method {
         Method::Options => Response::empty(204),
@@ -77,7 +77,7 @@ fn answer_for_all(request: &Request) -> Answer {
 }
 
 fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>) -> Answer {
-    // A HEAD is a GET whose body is not sent (RFC 9110 section 9.3.2); the session leaves it out.
+    // A HEAD is answered as a GET without its content (RFC 9110 section 9.3.2). The HTTP session leaves the content out.
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {
         Some((_, handler)) if !route.requires_identity => handler(request, topic, context),
@@ -95,7 +95,7 @@ fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>
     }
 }
 
-/// The methods of `route`, as `Allow` lists them.
+/// The methods of `route`, as the field `Allow` lists them.
 fn allowed(route: &Route) -> String {
     let mut names: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
     if names.contains(&"GET") {

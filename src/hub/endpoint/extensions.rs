@@ -1,4 +1,4 @@
-//! What APIs keep between requests, each under a type of its own, so that the hub's handle need not know any of them.
+//! Values that APIs keep between requests, one for each type, so that the hub's handle need not know the types.
 
 use std::{
     any::{Any, TypeId},
@@ -6,15 +6,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// One value of each type. One that nobody has put in is there by default.
+/// A map from a type to one value of it. A missing value is made by the type's `Default`.
 #[derive(Default)]
 pub(super) struct Extensions {
-    /// Few: a search costs less than a hash.
+    /// There are few: a linear search is quicker than a hash.
     values: RwLock<Vec<(TypeId, Arc<dyn Any + Send + Sync>)>>,
 }
 
 impl Extensions {
-    /// The value of this type.
+    /// The value of this type, made now if it is missing.
     pub(super) fn get<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
         match self.find() {
             Some(value) => value,
@@ -22,7 +22,7 @@ impl Extensions {
         }
     }
 
-    /// Puts `value` in the place of the one of its type.
+    /// Replaces the value of this type.
     pub(super) fn put<T: Any + Send + Sync>(&self, value: T) {
         let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
         values.retain(|(id, _)| *id != TypeId::of::<T>());
@@ -33,7 +33,7 @@ impl Extensions {
         find(&self.values.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another thread may have been faster: then its value stays.
+    /// If another thread has put a value in meanwhile, that value stays.
     fn put_if_absent<T: Any + Send + Sync>(&self, value: T) -> Arc<T> {
         let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
         find(&values).unwrap_or_else(|| {

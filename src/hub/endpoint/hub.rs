@@ -1,4 +1,4 @@
-//! The hub as endpoints see it: what they share, what they are configured to do, and how far the hub is on its way out.
+//! The hub's handle: what all endpoints share, their configuration, and how far the hub is in shutting down.
 
 use std::{
     any::Any,
@@ -25,28 +25,28 @@ use crate::{
     topic::Topic,
 };
 
-/// What endpoints are told by the configuration.
+/// The configuration of the endpoints.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The topics of a stream that names none.
     pub default_topics: Vec<Topic>,
-    /// The most topics one connection may listen to.
+    /// The most topics of one connection.
     pub topics_per_connection_max: usize,
-    /// Topics in one answer that lists them.
+    /// The most topics in one page of a listing.
     pub topics_per_page_max: usize,
-    /// Which pages of other origins may use it.
+    /// Which pages of other origins may use the hub.
     pub cors: Cors,
-    /// By which names it may be asked where it asks nobody who it is.
+    /// The names under which a hub without tokens answers.
     pub hosts: Hosts,
-    /// Health, readiness and metrics answer at the admin listeners only.
+    /// Whether health, readiness and metrics are served at the admin listeners only.
     pub admin_apart: bool,
-    /// A reactor that has not finished a turn for so long is stuck.
+    /// A reactor that has not finished a turn for this long counts as stuck.
     pub stuck_after: Duration,
-    /// Sources without which the hub is not ready, by name; `*` stands for all there are.
+    /// Names of the sources without which the hub is not ready. `*` stands for all.
     pub ready_require: Vec<String>,
-    /// Which compatibility APIs are served.
+    /// The compatibility APIs that are served.
     pub compat: CompatApis,
-    /// What clients of the ESP IoT platform are told.
+    /// The configuration of the ESP IoT platform's API.
     pub esp: Esp,
 }
 
@@ -67,36 +67,34 @@ impl Default for Config {
     }
 }
 
-/// What is served: one value for a hub, others for servers that share its reactors and protocols.
+/// What a server serves. The hub has one; other servers on its reactors and protocols have others.
 #[derive(Clone, Copy, Debug)]
 pub struct Application {
-    /// Its routes, in tables. The first route that matches decides.
+    /// The tables of routes. The first route that matches decides.
     pub routes: &'static [&'static [Route]],
-    /// Answers a message that came in over a [`Dialect::Messages`] connection.
+    /// Answers a message of a `Dialect::Messages` connection.
     pub answer_message: MessageHandler,
-    /// What is done for Socket.IO clients.
+    /// Decides what Socket.IO clients may do.
     pub sockets: SocketHandlers,
 }
 
-/// Takes a message, and returns what is sent back, if anything is.
+/// Takes a message, and returns the message to send back, if any.
 pub type MessageHandler = fn(Message, &Context<'_>) -> Option<Message>;
 
-/// The hub as endpoints see it; one per process.
+/// The hub's handle, shared by all endpoints; one per process.
 #[derive(Debug)]
 pub struct Hub {
-    /// The bus.
     pub bus: Arc<Bus>,
-    /// The figures.
     pub metrics: Arc<Metrics>,
-    /// What is configured to be the most, for metrics: known once the hub's parts have opened what they need.
+    /// The configured limits that metrics show. Set once the hub has opened its listeners and files.
     pub(crate) maxima: Mutex<Maxima>,
-    /// What endpoints are told by the configuration. Who answers requests keeps a copy: [`Context::config`].
+    /// The configuration of the endpoints. Each reactor keeps a copy: [`Context::config`].
     pub config: Reloadable<Config>,
-    /// How clients are known.
+    /// Checks tokens, API keys and passwords.
     pub auth: Auth,
-    /// How much each tenant may have.
+    /// The limits of each tenant.
     pub(crate) quotas: Quotas,
-    /// What the wall clock says.
+    /// Converts between the hub's clock and the wall clock.
     pub(crate) wall: WallClock,
     /// Socket.IO clients that may come back.
     pub recovery: Recovery,
@@ -106,32 +104,33 @@ pub struct Hub {
     leaving: AtomicBool,
 }
 
-/// How far the hub has come on its way out.
+/// How far the hub is in shutting down. The phases follow one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// It serves.
+    /// Normal operation.
     #[default]
     Serving,
-    /// It takes nobody in and lets everybody go, one by one.
+    /// No new connections; those that are open are closed one by one.
     Draining,
-    /// Everybody has to go now, but for administration.
+    /// All connections are closed at once, except those of admin listeners.
     Ending,
-    /// Nobody but administration is left. Whoever has asked there is answered, and then the process ends.
+    /// Only admin connections are left. Requests that came there are answered, and then the process ends.
     Leaving,
 }
 
 impl Hub {
-    /// From now on the hub says that it is not ready, and serves all the same: who sends it clients has time to stop.
+    /// Makes `/ready` say that the hub is not ready, while the hub still serves. A load balancer then has time to stop sending
+    /// clients.
     pub(crate) fn announce_end(&self) {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// Whether its end was announced.
+    /// Whether [`Hub::announce_end`] was called.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// A hub that serves `application`.
+    /// A hub that serves `application`, without tokens and without quotas.
     pub fn new(application: &'static Application, bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
         let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
         Self {
@@ -150,51 +149,50 @@ impl Hub {
         }
     }
 
-    /// With clients that have to say who they are.
+    /// Adds authentication.
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
     }
 
-    /// With bounds to what each tenant may have.
+    /// Adds quotas.
     #[must_use]
     pub(crate) fn with_quotas(self, quotas: Quotas) -> Self {
         Self { quotas, ..self }
     }
 
-    /// With something that an API keeps between requests. There is one of each type, and by default it is the type's default.
+    /// Adds a value that an API keeps between requests: one for each type, in place of the type's default.
     #[must_use]
     pub(crate) fn with_extension<T: Any + Send + Sync>(self, value: T) -> Self {
         self.extensions.put(value);
         self
     }
 
-    /// What an API keeps between requests, by its type.
+    /// The value of this type that an API keeps between requests, or the type's default.
     pub fn extension<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
         self.extensions.get()
     }
 
-    /// What is served.
     pub fn application(&self) -> &'static Application {
         self.application
     }
 
-    /// What the application sends back for `message`.
+    /// The message that the application sends back for `message`.
     pub fn answer_message(&self, message: Message, context: &Context<'_>) -> Option<Message> {
         (self.application.answer_message)(message, context)
     }
 
-    /// What is done for Socket.IO clients.
+    /// The application's decisions about Socket.IO clients.
     pub fn sockets(&self) -> &SocketHandlers {
         &self.application.sockets
     }
 
-    /// `moment` on the wall clock, to the second: `2025-11-20T10:30:00Z` (RFC 3339).
+    /// `moment` on the wall clock, in whole seconds, as RFC 3339 writes it: `2025-11-20T10:30:00Z`.
     pub fn timestamp(&self, moment: Moment) -> String {
         format_timestamp(self.wall.unix_ms(moment))
     }
 
-    /// How far it has come on its way out.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
@@ -204,16 +202,16 @@ impl Hub {
         }
     }
 
-    /// Goes on to `phase`. Reactors see it when they next look: notify them.
+    /// Sets the phase. A reactor sees it in its next turn, so notify all of them.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 }
 
-/// `unix_ms`, to the second, in the form of RFC 3339.
+/// `unix_ms` in whole seconds, as RFC 3339 writes it.
 fn format_timestamp(unix_ms: u64) -> String {
     let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
     let time = OffsetDateTime::from_unix_timestamp(unix_s).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    // It fails for years beyond 9999 only, and those are not valid times here.
+    // Fails only for years beyond 9999, which RFC 3339 cannot write.
     time.format(&Rfc3339).unwrap_or_default()
 }

@@ -1,10 +1,12 @@
-//! What a URL does. A function here takes a request and its context and returns an [`Answer`]; it never sees a socket.
+//! Endpoints: what each URL does. A handler takes a request and its context and returns an [`Answer`]; it never sees a socket.
 //!
-//! Read it floor by floor; each knows only those below:
-//! 1. [`hub`], [`context`], [`answer`], [`work`], [`responder`]: what an endpoint is given, and what it may return;
-//! 2. [`gate`]: what every request passes, whatever it is for: who asks, from which page, whether there is room;
-//! 3. [`native`], [`socket_io`], and [`compat`] with one folder for each system that the hub replaces;
-//! 4. [`routes`] and [`dispatch`]: which path is whose, and the way from a request to its answer.
+//! A file uses its own floor and those below it (`tests/arrows/floors.rs`):
+//! 1. What a handler gets and returns: the hub's handle ([`hub`]), [`context`], [`route`], [`answer`], [`work`], [`completion`],
+//!    [`responder`].
+//! 2. [`gate`]: what every request passes. Who asks, from which page, and whether there is room.
+//! 3. [`batch`]: many events in one request.
+//! 4. The APIs: [`native`], [`socket_io`], and [`compat`] with one folder for each system that the hub replaces.
+//! 5. [`routes`], [`dispatch`] and [`admission`]: the table of all routes, and the way from a request to its answer.
 
 mod admission;
 mod answer;

@@ -1,4 +1,4 @@
-//! A route as data: a path, who may use it, in which form it refuses, and what each method does.
+//! Routes as data: a path, who may use it, the form of its errors, and a handler for each method.
 
 use super::{Answer, CompatApi, Context, error_form::ErrorForm};
 use crate::{
@@ -8,27 +8,27 @@ use crate::{
     protocol::http::{Method, Request},
 };
 
-/// Answers a request, given what stands for `{topic}` in its path.
+/// Answers a request. The text is what stands for `{topic}` in the path.
 pub type Handler = fn(&Request, &str, &Context<'_>) -> Answer;
 
-/// One route: a path, what it counts as in the metrics, and what each method does. `{topic}` stands for the rest of the
-/// path up to what follows it in the pattern; topic names may contain slashes.
+/// A route: a path pattern, what it counts as in the metrics, and a handler for each method. `{topic}` matches any text, slashes
+/// included, up to what follows it in the pattern.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     pub(super) pattern: &'static str,
     pub(super) label: RouteLabel,
     pub(super) admin: bool,
-    /// Whether it lets in whoever comes, or its handlers ask for a token themselves; else the client has to have shown who it is.
+    /// Whether a token is checked before the handler runs. If not, everybody may use the route, or its handlers check the token.
     pub(super) requires_identity: bool,
-    /// Who may send bodies to it.
+    /// Who may send a body to the route.
     pub(super) body_senders: BodySenders,
-    /// Whether pages of every origin may read what is answered, as its API has it documented.
+    /// Whether pages of every origin may read the answers, as the API's document promises.
     pub(super) any_origin: bool,
-    /// Of which compatibility API it is, if of one: where that is off, the route is none.
+    /// The compatibility API that the route belongs to, if any. The route exists only while that API is served.
     pub(super) compat: Option<CompatApi>,
-    /// The form of what the hub refuses there.
+    /// The form of the hub's errors on this route.
     pub(super) errors: ErrorForm,
-    /// Whether a stream that is opened there only to refuse it ends with an `error` event of the API's own kind.
+    /// Whether a stream that is opened only to be refused ends with the API's own `error` event.
     pub(super) has_refusal_event: bool,
     pub(super) methods: &'static [(Method, Handler)],
 }
@@ -36,15 +36,15 @@ pub struct Route {
 /// Who may send bodies to a route.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BodySenders {
-    /// Everybody: the route asks nobody for a token.
+    /// Everybody: the route asks for no token.
     Anyone,
-    /// Clients that show a good token, where tokens are asked for; others are refused in these words.
+    /// Clients with a good token, if the hub asks for tokens. Others are refused in this form.
     Authenticated(&'static BodyRefusals),
-    /// The client of an Engine.IO session that the query names.
+    /// The client of the Engine.IO session that the query names.
     Session,
 }
 
-/// How an API words what it refuses before it reads the body.
+/// How an API refuses a request before its body is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyRefusals {
     /// The client shows no good token.
@@ -69,48 +69,48 @@ impl Route {
         }
     }
 
-    /// For operators: no answer names a topic or a user, so that probes need no token.
+    /// A route for operators. Its answers name no topic and no user, so that probes need no token.
     pub(super) const fn admin(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Self {
         Self { admin: true, ..Self::new(pattern, label, methods) }
     }
 
-    /// The same, whose answers pages of every origin may read, without the cookies of their users.
+    /// Lets pages of every origin read the answers, without cookies.
     pub(super) const fn for_any_origin(self) -> Self {
         Self { any_origin: true, ..self }
     }
 
-    /// The same, whose handlers ask for a token and refuse in words of their own, before and after the body.
+    /// For handlers that check the token themselves. `refusals` are used before the body is read.
     pub(super) const fn authenticated_by_handler(self, refusals: &'static BodyRefusals) -> Self {
         Self { body_senders: BodySenders::Authenticated(refusals), ..self }
     }
 
-    /// The same, of a compatibility API whose errors have this form.
+    /// Makes the route part of a compatibility API, whose errors have this form.
     pub(super) const fn of(self, api: CompatApi, errors: ErrorForm) -> Self {
         Self { compat: Some(api), errors, ..self }
     }
 
-    /// The same, whose errors have another form than the native API's.
+    /// Gives the route's errors another form than the native API's.
     pub(super) const fn with_errors(self, errors: ErrorForm) -> Self {
         Self { errors, ..self }
     }
 
-    /// The same, whose refusals are also told by an `error` event to browsers.
+    /// Adds an `error` event for browsers to a refusal.
     pub(super) const fn with_refusal_event(self) -> Self {
         Self { has_refusal_event: true, ..self }
     }
 
-    /// The same, whose bodies are for Engine.IO sessions.
+    /// For bodies that belong to Engine.IO sessions.
     pub(super) const fn for_sessions(self) -> Self {
         Self { body_senders: BodySenders::Session, ..self }
     }
 
-    /// Whether there is such a route at the listener that the request of `context` came through.
+    /// Whether the route exists at the listener that the request of `context` came through.
     pub(super) fn is_served(&self, context: &Context<'_>) -> bool {
         (!context.config.admin_apart || self.admin == context.admin)
             && self.compat.is_none_or(|api| context.config.compat.has(api))
     }
 
-    /// What stands in `path` for the `{topic}` of the route, if they match.
+    /// The text that stands for `{topic}` in `path`, if the path matches. Empty if the pattern has no `{topic}`.
     pub(super) fn match_path<'path>(&self, path: &'path str) -> Option<&'path str> {
         match self.pattern.split_once("{topic}") {
             None => (self.pattern == path).then_some(""),
@@ -119,7 +119,7 @@ impl Route {
     }
 }
 
-/// The route of `pattern`, counted as `label`, whose handlers need `refusals` to say who is not let in.
+/// A route that checks a token before its handlers run, and refuses with `refusals`.
 pub(super) const fn authenticated_route(
     pattern: &'static str,
     label: RouteLabel,
@@ -133,7 +133,7 @@ pub(super) const fn authenticated_route(
     }
 }
 
-/// A route that lets in whoever comes, or whose handlers ask for a token in a way of their own.
+/// A route that everybody may use, or whose handlers check the token themselves.
 pub const fn public_route(pattern: &'static str, label: RouteLabel, methods: &'static [(Method, Handler)]) -> Route {
     Route::new(pattern, label, methods)
 }

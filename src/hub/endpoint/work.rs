@@ -1,12 +1,11 @@
-//! Work of one request that goes on over several turns of its reactor.
+//! Work: a request that takes several turns of its reactor.
 //!
-//! A handler answers at once what is small. What takes longer than a step or two it makes a [`Work`]: a value that does a
-//! bounded step whenever it is asked to. The reactor asks, between its laps, as long as its slice of the turn lasts, and all
-//! work under way takes turns, step by step. Meanwhile the connection reads no further request.
+//! A handler answers small requests at once. For longer ones it returns a [`Work`], which does a bounded step each time it is
+//! asked to. Between its laps, the reactor does steps of all work under way, in rotation, for as long as its slice of the turn
+//! lasts. Meanwhile the connection reads no further request.
 //!
-//! What is published in parts stays in order and is published whole: everything that may be wrong with the request is found
-//! before the first event goes out ([`Work::is_committed`]), and from then on the work goes on though its client leaves.
-//! Before that, a client that leaves takes its work along.
+//! Work that publishes in parts publishes all of them, in order: it checks the whole request before the first event goes out
+//! ([`Work::is_committed`]), and then goes on even if its client leaves. If the client leaves before that, the work is dropped.
 
 use std::fmt;
 
@@ -17,57 +16,55 @@ use crate::{
     protocol::http::Response,
 };
 
-/// How far a step has brought the work.
+/// The outcome of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// There is more to do.
+    /// Ask for the next step.
     More,
-    /// Nothing to do until [`Work::take_receipts`]: it has published with the form [`super::AnswerForm::Part`].
+    /// Ask for no step before [`Work::take_receipts`]: the step has published events with the form [`super::AnswerForm::Part`].
     Waiting,
-    /// All is done.
+    /// The work is done.
     Done(Response),
-    /// The rest is another thread's: a completion will bring the answer ([`super::Responder`]).
+    /// Another thread does the rest, and a completion brings the answer ([`super::Responder`]).
     Later,
 }
 
-/// Work that is done step by step. A step takes 0.1 ms or so: at most [`STEP_ENTRIES`] entries and [`STEP_BYTES`] bytes, unless
-/// a single entry has more.
+/// Work that is done in steps of about 0.1 ms: at most 64 entries and 16 KiB each, unless a single entry has more.
 pub trait Work: Send + fmt::Debug {
     /// Does the next step.
     fn step(&mut self, context: &Context<'_>) -> Step;
 
-    /// What became of the events that it published with the form [`super::AnswerForm::Part`].
+    /// Takes the receipts of the events published with the form [`super::AnswerForm::Part`].
     fn take_receipts(&mut self, _: ReceiptWaiter, _: Vec<Receipt>, _: &Context<'_>) {}
 
-    /// Whether something of it has been published, so that it goes on though nobody waits for its answer.
+    /// Whether the work goes on after its client has left, because some of it is published.
     fn is_committed(&self) -> bool;
 
-    /// The memory it holds, in bytes; charged to the memory budget while it is under way.
+    /// The memory that the work holds, in bytes. The memory budget is charged for it while the work is under way.
     fn held_bytes(&self) -> usize;
 }
 
 /// The most entries of a step.
 pub(super) const STEP_ENTRIES: usize = 64;
-/// The most bytes of a step, unless one entry alone has more.
+/// The most bytes of a step, unless a single entry has more.
 pub(super) const STEP_BYTES: usize = 16 * 1024;
-/// Steps that are done before the first answer: small requests are answered at once.
+/// Steps done at once, before the work is handed to the reactor: small requests are answered at once.
 const STEPS_AT_ONCE: usize = 4;
 
-/// Work that is not done within its first steps, and fields for its answer.
+/// Work that was not done within its first steps.
 #[derive(Debug)]
 pub struct OpenWork {
-    /// What is to be done.
     pub work: Box<dyn Work>,
-    /// Whether it waits for receipts.
+    /// Whether the work waits for receipts.
     pub is_waiting: bool,
     /// Fields of the answer.
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// What work may hold to be begun at once: a step may take as long as all it holds.
+/// The most that work may hold to be begun at once: a single step may take as long as all it holds.
 const BYTES_AT_ONCE: usize = STEPS_AT_ONCE * STEP_BYTES;
 
-/// Begins `work`: its answer if that needs no more than a few short steps.
+/// Begins `work`. Answers at once if a few short steps are enough.
 pub(super) fn begin(work: impl Work + 'static, context: &Context<'_>) -> Answer {
     let mut work: Box<dyn Work> = Box::new(work);
     let steps = if work.held_bytes() <= BYTES_AT_ONCE { STEPS_AT_ONCE } else { 0 };
@@ -82,8 +79,8 @@ pub(super) fn begin(work: impl Work + 'static, context: &Context<'_>) -> Answer 
     Answer::Work(OpenWork { work, is_waiting: false, headers: Vec::new() })
 }
 
-/// Does `then` with `text` and what [`json::check`] says of it: at once if it is short, else after a check step by step, and in a
-/// step of its own. It answers at once or leaves the answer to a note.
+/// Calls `then` with `text` and the result of [`json::check`]. A long text is first checked in steps, and `then` gets a step of
+/// its own. `then` must answer at once or through a completion.
 pub(super) fn check_first<F>(text: &str, context: &Context<'_>, then: F) -> Answer
 where
     F: FnOnce(&str, Result<Traits, BadJson>, &Context<'_>) -> Answer + Send + 'static,

@@ -1,4 +1,4 @@
-//! Who asks, and whether it may.
+//! Authentication and rights: who sends a request, and what that client may do.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::{
     topic::Topic,
 };
 
-/// The cookie that a login sets.
+/// The cookie that signing in sets.
 pub(in crate::endpoint) const COOKIE: &str = "fanfare_token";
 
-/// Whose request it is; `None` where nobody has to say so, and the page that asks may use that. A refusal is counted.
+/// The client's identity. `None` if the hub asks for no token and the requesting page may use such a hub. Counts a refusal.
 pub(in crate::endpoint) fn identify(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
     if !context.hub.auth.is_required() {
         let admitted = origin::admit_without_token(request, context.config).map(|()| None);
@@ -30,7 +30,7 @@ pub(in crate::endpoint) fn identify(request: &Request, context: &Context<'_>) ->
     identify_for_any_origin(request, context)
 }
 
-/// The same for what every page may read where nobody has to say who it is.
+/// As [`identify`], for answers that pages of every origin may read at a hub that asks for no token.
 pub(in crate::endpoint) fn identify_for_any_origin(
     request: &Request,
     context: &Context<'_>,
@@ -50,7 +50,7 @@ pub(in crate::endpoint) fn identify_for_any_origin(
     identity.inspect_err(|denied| count_refusal(*denied, context))
 }
 
-/// Counts an answer that says that the client has no right, whatever form it has.
+/// Counts an answer that denies a right, whatever its form.
 pub(in crate::endpoint) fn count_forbidden(answer: &Answer, context: &Context<'_>) {
     let is_refusal = match answer {
         Answer::Response(response) => response.status == 403,
@@ -62,8 +62,8 @@ pub(in crate::endpoint) fn count_forbidden(answer: &Answer, context: &Context<'_
     }
 }
 
-/// `answer`, after which a connection ends that has shown too many tokens that are not good. What it has sent behind them is then
-/// not even read; whoever shares it, behind a proxy, goes on by another one.
+/// Makes `answer` close the connection if the connection has shown too many bad tokens. What the client sent after them is not
+/// even read. Other clients behind the same proxy connect again.
 pub(in crate::endpoint) fn close_after_bad_tokens(answer: Answer, context: &Context<'_>) -> Answer {
     let has_spent = || context.hub.auth.has_spent(context.connection(), context.now);
     match answer {
@@ -76,23 +76,23 @@ pub(in crate::endpoint) fn close_after_bad_tokens(answer: Answer, context: &Cont
     }
 }
 
-/// Counts a client that was not let in, or not to what it asked for.
+/// Counts a client that was refused, by reason.
 pub(in crate::endpoint) fn count_refusal(denied: Denied, context: &Context<'_>) {
     context.hub.metrics.reactors[context.reactor].on_auth_failure(denied.failure());
 }
 
-/// What a client shows.
+/// A credential that a request shows.
 #[derive(Clone, Copy, Debug)]
 enum Credential<'a> {
     /// An API key.
     Key(&'a str),
     /// A token, or an API key in its place.
     Token(&'a str),
-    /// A token that the browser has sent along by itself.
+    /// A token in the cookie, which the browser adds by itself.
     Cookie(&'a str),
 }
 
-/// What is shown on purpose comes before the cookie. The first decides: one that is not valid is not made up for by another.
+/// The request's credential. Explicit ones come before the cookie. The first one decides: if it is not valid, no other is tried.
 fn credential(request: &Request) -> Option<Credential<'_>> {
     let header = || bearer(request).map(Credential::Token);
     let key = || request.header_text("x-api-key").map(Credential::Key);
@@ -100,43 +100,43 @@ fn credential(request: &Request) -> Option<Credential<'_>> {
     header().or_else(key).or_else(query).or_else(|| cookie(request).map(Credential::Cookie))
 }
 
-/// Whether a credential that is shown on purpose comes twice, so that whoever stands before the hub may have looked at another
-/// one than the hub would (RFC 9110 section 5.3, RFC 6750 section 2).
+/// Whether an explicit credential comes twice. A proxy may then have checked another one than the hub would (RFC 9110 section
+/// 5.3, RFC 6750 section 2).
 fn has_duplicate_credentials(request: &Request) -> bool {
     let is_twice = |name: &str| request.header_values(name).nth(1).is_some();
     is_twice("authorization") || is_twice("x-api-key") || request.query_values("token").nth(1).is_some()
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1). The scheme is compared without regard to case (RFC 9110
-/// section 11.1); other schemes are meant for somebody before the hub.
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1). The scheme is case-insensitive (RFC 9110 section 11.1). Other
+/// schemes are meant for a proxy.
 fn bearer(request: &Request) -> Option<&str> {
     let (scheme, token) = request.header_text("authorization")?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start())
 }
 
-/// The token of the cookie (RFC 6265 section 4.2).
+/// The token in the cookie (RFC 6265 section 4.2).
 fn cookie(request: &Request) -> Option<&str> {
     let values = request.header_values("cookie").filter_map(|value| std::str::from_utf8(value).ok());
     let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
     pairs.find_map(|(name, token)| (name.trim() == COOKIE).then(|| token.trim()))
 }
 
-/// Whether the cookie is all that the request shows.
+/// Whether the cookie is the request's only credential.
 pub(in crate::endpoint) fn relies_on_cookie(request: &Request) -> bool {
     matches!(credential(request), Some(Credential::Cookie(_)))
 }
 
-/// Whether the request shows something on purpose: a token or an API key, whether or not it is good.
+/// Whether the request shows a token or an API key explicitly, valid or not.
 pub(in crate::endpoint) fn has_explicit_credential(request: &Request) -> bool {
     matches!(credential(request), Some(Credential::Key(_) | Credential::Token(_)))
 }
 
-/// Whether `identity` may listen to `topic`.
+/// Checks that `identity` may subscribe to `topic`.
 pub(in crate::endpoint) fn may_subscribe(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
     identity.map_or(Ok(()), |identity| identity.may_subscribe(topic))
 }
 
-/// Whether `identity` may publish to `topic`. What hubs tell each other is nobody's else.
+/// Checks that `identity` may publish to `topic`. No client may publish what hubs tell each other.
 pub(in crate::endpoint) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
     if is_hub_command(topic) {
         return Err(Denied::Forbidden);
@@ -144,7 +144,7 @@ pub(in crate::endpoint) fn may_publish(identity: Option<&Identity>, topic: &Topi
     identity.map_or(Ok(()), |identity| identity.may_publish(topic))
 }
 
-/// The native API's answer to a request that is denied (RFC 6750 section 3).
+/// The native API's response to a denied request (RFC 6750 section 3).
 pub(in crate::endpoint) fn refuse(denied: Denied) -> Response {
     let response = Response::error(denied.status(), denied.code(), &denied.to_string(), None);
     match denied {
@@ -158,8 +158,8 @@ pub(in crate::endpoint) fn refuse(denied: Denied) -> Response {
     }
 }
 
-/// The same where a WebSocket is asked for: a browser keeps to itself what else a handshake was answered, so it is accepted
-/// and closed with a code that says why (4401, or 1008 where signing in again would not help).
+/// The same for requests that may be WebSocket handshakes. A browser does not show a page the response to a refused handshake, so
+/// the hub accepts it and closes the WebSocket with a code: 4401, or 1008 where signing in again would not help.
 pub(in crate::endpoint) fn refuse_stream(request: &Request, denied: Denied) -> Answer {
     if matches!(denied, Denied::ForeignPage | Denied::ForeignHost) {
         return refuse(denied).into();

@@ -1,4 +1,5 @@
-//! What pages of other origins may read (the Fetch standard, section 3.3). Which they are: [`crate::endpoint::gate::origin`].
+//! CORS: which answers pages of other origins may read (the Fetch standard, section 3.3). [`crate::endpoint::gate::origin`]
+//! decides which pages.
 
 use crate::endpoint::{
     Answer, Context,
@@ -6,22 +7,22 @@ use crate::endpoint::{
 };
 use crate::protocol::http::{Request, Response};
 
-/// Which pages of other origins may use a hub that asks nobody, and read its answers.
+/// The pages of other origins that may use the hub. Without tokens they may do what everybody may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cors {
-    /// Origins such as `https://app.example`, all hosts of a domain as in `https://*.app.example`, or `*` for all.
+    /// Origins such as `https://app.example`, all hosts below a domain as in `https://*.app.example`, or `*` for all origins.
     pub allow_origins: Vec<String>,
-    /// Whether cookies and credentials may come along; then the origin is named instead of `*`.
+    /// Whether requests of these origins may carry cookies. Answers then name the origin instead of `*`.
     pub allow_credentials: bool,
 }
 
 impl Cors {
-    /// All pages may, but without credentials.
+    /// Pages of all origins, without credentials.
     pub fn open() -> Self {
         Self { allow_origins: vec!["*".to_owned()], allow_credentials: false }
     }
 
-    /// Whether any origin may read, as long as it sends no credentials.
+    /// Whether pages of all origins may read answers, without credentials.
     pub(in crate::endpoint) fn is_open(&self) -> bool {
         !self.allow_credentials && self.allows_any()
     }
@@ -30,7 +31,7 @@ impl Cors {
         self.allow_origins.iter().any(|allowed| allowed == "*")
     }
 
-    /// Whether `origin` is named, by itself, with others of its domain, or with all.
+    /// Whether `origin` is allowed, by its name, its domain, or `*`.
     pub(in crate::endpoint) fn names(&self, origin: &str) -> bool {
         self.allow_origins.iter().any(|allowed| match allowed.split_once("*.") {
             None => allowed == origin || allowed == "*",
@@ -39,7 +40,7 @@ impl Cors {
     }
 }
 
-/// Whether `origin` begins with `scheme` (up to its slashes) and is a host below `domain`.
+/// Whether `origin` is a host below `domain` with this `scheme`, which includes its slashes.
 fn is_within(origin: &str, scheme: &str, domain: &str) -> bool {
     let host = origin.strip_prefix(scheme).and_then(|rest| rest.strip_suffix(domain));
     host.and_then(|host| host.strip_suffix('.')).is_some_and(|host| {
@@ -47,14 +48,14 @@ fn is_within(origin: &str, scheme: &str, domain: &str) -> bool {
     })
 }
 
-/// How long a browser may remember a preflight, in seconds.
+/// How long a browser may cache a preflight, in seconds.
 const PREFLIGHT_AGE_S: &str = "600";
-/// What a preflight that does not say what it needs is told that it may send.
+/// The request fields that are allowed if a preflight names none.
 const USUAL_HEADERS: &str = "Authorization, Content-Type, Event-Type, Idempotency-Key, Last-Event-ID, X-API-Key";
-/// Fields of answers that scripts may read besides the few that they always may.
+/// The answer's fields that scripts may read, besides those that the Fetch standard always lets them read.
 const EXPOSED_HEADERS: &str = "Retry-After, WWW-Authenticate";
 
-/// Adds to `answer` what lets the requesting origin read it. `any_origin`: every page may.
+/// Adds the fields that let the requesting origin read `answer`. `any_origin`: pages of every origin may.
 pub(in crate::endpoint) fn allow(answer: Answer, request: &Request, context: &Context<'_>, any_origin: bool) -> Answer {
     add_fields(answer, grant(request, context, any_origin))
 }
@@ -86,7 +87,7 @@ fn add_fields(answer: Answer, granted: Vec<(&'static str, String)>) -> Answer {
     }
 }
 
-/// The answer to OPTIONS: to a preflight, what is allowed; to anybody else, the methods.
+/// The answer to OPTIONS. A preflight gets what is allowed, any other request the methods.
 pub(in crate::endpoint) fn preflight(
     request: &Request,
     methods: &str,
@@ -109,8 +110,8 @@ pub(in crate::endpoint) fn preflight(
 fn grant(request: &Request, context: &Context<'_>, any_origin: bool) -> Vec<(&'static str, String)> {
     let grant = cors_grant_for(request, context, any_origin);
     let cors = &context.config.cors;
-    // Who asks decides on the answer, even on one without a grant: a cache must not give it to others. Where nobody asks, and nobody
-    // is named, there is no other answer that a page of another origin could read.
+    // A cache must not give one origin's answer to another, so an answer without a grant varies, too. It does not if the request
+    // has no origin and the configuration names none: then no page of another origin could read any answer.
     let depends = request.header("origin").is_some() || !cors.allow_origins.is_empty();
     let varies = depends && !any_origin && !cors.is_open();
     let mut headers = Vec::new();

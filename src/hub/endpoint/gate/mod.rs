@@ -1,5 +1,4 @@
-//! What every request passes, whatever it is for: who asks and from which page, whether there is room for it, and in which form
-//! it is refused.
+//! The gate: what every request passes. Who asks, from which page, and whether there is room.
 
 pub(super) mod access;
 pub(super) mod cors;

@@ -1,10 +1,12 @@
-//! Which web page a request comes from, as far as its browser says, and whether that page may use authority that nobody has to
-//! show: that of a hub which asks nobody, and that of a cookie. Both come along with whatever page a person has open. So they
-//! are for pages of the hub's own origin, of loopback origins, and of those that `cors.allow_origins` names. Whoever shows a
-//! token or an API key may come from anywhere: no page can show what it does not have.
+//! The web page that a request comes from, and whether it may use authority that a browser adds by itself.
 //!
-//! At a hub that asks nobody, `Host`, or the authority of a target in absolute form, has to be a name of the hub as well. Otherwise a page could have its own name resolved to
-//! the hub's address (DNS rebinding), and its browser would take hub and page for one origin.
+//! There are two such authorities: a cookie, and access to a hub that asks for no token. Any page that a person opens could use
+//! them. So only these pages may: those of the hub's own origin, those of loopback origins, and those that `cors.allow_origins`
+//! names. A request with a token or an API key may come from anywhere, because a page cannot show what it does not have.
+//!
+//! At a hub that asks for no token, `Host`, or the authority of a target in absolute form, must be a name of the hub, too.
+//! Otherwise a page could make its own name resolve to the hub's address (DNS rebinding), and its browser would take hub and page
+//! for one origin.
 
 use core::net::IpAddr;
 
@@ -14,13 +16,13 @@ use crate::{
     protocol::http::{Method, Request, is_authority},
 };
 
-/// By which names the hub may be asked where it asks nobody who it is. Besides these, loopback addresses and names are, and
-/// names without a dot, which nobody can register and resolve to an address of choice.
+/// The names under which a hub without tokens answers. It also answers under loopback addresses and names, and under names
+/// without a dot, which nobody can register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
-    /// Names such as `hub.example`, all below a domain as in `*.hub.example`, or `*` for any.
+    /// Names such as `hub.example`, all names below a domain as in `*.hub.example`, or `*` for any.
     pub names: Vec<String>,
-    /// The addresses that the hub was told to listen at. An unspecified one stands for every address.
+    /// The addresses of the hub's listeners. An unspecified address stands for every address.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -50,18 +52,18 @@ impl Hosts {
 /// The page that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestingPage<'a> {
-    /// None, as far as can be seen: a program asks, or a person who has typed an address or followed a link.
+    /// No page that the browser tells of: a program asks, or a person typed the address or followed a link.
     Unknown,
-    /// One of the origin that the request is for.
+    /// A page of the origin that the request is for.
     SameOrigin,
-    /// One of this machine.
+    /// A page of this machine.
     Loopback,
-    /// Any other; its origin, where the browser names it.
+    /// Any other page, with its origin if the browser names it.
     CrossOrigin(Option<&'a str>),
 }
 
-/// The page that `request` comes from. `Origin` counts first, then `Sec-Fetch-Site`, which browsers send to HTTPS and loopback
-/// addresses only, then `Referer`, which counts where it speaks for the page and the method is safe.
+/// The page that `request` comes from. `Origin` decides, or else `Sec-Fetch-Site`, which browsers send only to HTTPS and loopback
+/// addresses, or else `Referer`, if it is of the same origin and the method is safe.
 fn requesting_page(request: &Request) -> RequestingPage<'_> {
     let host = request.host().unwrap_or_default();
     if request.header("origin").is_some() {
@@ -78,7 +80,7 @@ fn requesting_page(request: &Request) -> RequestingPage<'_> {
     let navigates = is_safe && request.header_text("sec-fetch-mode") == Some("navigate");
     match request.header_text("sec-fetch-site") {
         Some("same-origin") => RequestingPage::SameOrigin,
-        // Ports make no other site.
+        // A site does not depend on ports.
         Some("same-site") if is_loopback(split_authority(host).0) => RequestingPage::Loopback,
         Some("none") => RequestingPage::Unknown,
         Some(_) if navigates => RequestingPage::Unknown,
@@ -90,7 +92,7 @@ fn requesting_page(request: &Request) -> RequestingPage<'_> {
     }
 }
 
-/// Whether whoever sent `request` may do what everybody may, at a hub that asks nobody who it is.
+/// Checks that `request` may use a hub that asks for no token.
 pub(in crate::endpoint) fn admit_without_token(request: &Request, config: &Config) -> Result<(), Denied> {
     if config.cors.allows_any() {
         return Ok(());
@@ -106,8 +108,8 @@ pub(in crate::endpoint) fn admit_without_token(request: &Request, config: &Confi
     }
 }
 
-/// Whether the cookie of `request` counts: a browser sends it along with whatever any page asks for, so it has to say that a
-/// page asks which may use it. `Host` need not be known: no browser sends a cookie to another name than it got it from.
+/// Checks that the cookie of `request` counts. A browser sends the cookie with requests of any page, so it must say that a page
+/// asks which may use it. `Host` may be any name: no browser sends a cookie to another name than the one that set it.
 pub(in crate::endpoint) fn admit_cookie(request: &Request, config: &Config) -> Result<(), Denied> {
     let is_named = |origin: &str| origin != "null" && config.cors.allow_credentials && config.cors.names(origin);
     let counts = match requesting_page(request) {
@@ -119,14 +121,15 @@ pub(in crate::endpoint) fn admit_cookie(request: &Request, config: &Config) -> R
     if counts { Ok(()) } else { Err(Denied::Cookie) }
 }
 
-/// Whether the page that asks belongs to somebody whom nobody has allowed to use cookies here.
+/// Whether the request comes from a page that may not use cookies here.
 pub(in crate::endpoint) fn is_cross_origin(request: &Request, config: &Config) -> bool {
     let says_whose = request.header("origin").is_some() || request.header("sec-fetch-site").is_some();
     says_whose && admit_cookie(request, config).is_err()
 }
 
-/// Whether the page that `request` comes from may connect: browsers ask nobody before they open a WebSocket (RFC 6455 section
-/// 10.2). Where clients have to say who they are, they may do so later, so all may; unless `cors.allow_origins` names some.
+/// Checks that the page that `request` comes from may open a WebSocket: browsers ask for no permission before they do (RFC 6455
+/// section 10.2). At a hub with tokens every page may, because the client can sign in later, unless `cors.allow_origins` names
+/// origins.
 pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>) -> Result<(), Denied> {
     let config = context.config;
     if !context.hub.auth.is_required() {
@@ -142,7 +145,7 @@ pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>)
     }
 }
 
-/// Who may read the answer to `request`.
+/// The pages that may read an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::endpoint) enum CorsGrant<'a> {
     /// No page of another origin.
@@ -153,7 +156,7 @@ pub(in crate::endpoint) enum CorsGrant<'a> {
     Origin { origin: &'a str, with_cookies: bool },
 }
 
-/// Which page may read the answer. `any_origin`: what every page may read, since the API is documented so.
+/// The pages that may read the answer to `request`. `any_origin`: every page may, as the API's document promises.
 pub(in crate::endpoint) fn cors_grant_for<'a>(
     request: &'a Request,
     context: &Context<'_>,
@@ -165,7 +168,7 @@ pub(in crate::endpoint) fn cors_grant_for<'a>(
     };
     let known_host = || request.host().is_none_or(|host| config.hosts.allow(host));
     let page = match requesting_page(request) {
-        // The ports may be others, where `Host` has none.
+        // The port may differ where `Host` has none.
         RequestingPage::SameOrigin | RequestingPage::Loopback if asks || known_host() => {
             CorsGrant::Origin { origin, with_cookies: true }
         }
@@ -180,16 +183,17 @@ pub(in crate::endpoint) fn cors_grant_for<'a>(
     }
 }
 
-/// Whether a page of any origin may show who it is: one that shows it, or announces to do so in the request that a preflight
-/// asks for; and any, where no origins are named.
+/// Whether a page of another origin may authenticate: if it shows a credential, if a preflight announces one, or if the
+/// configuration names no origins.
 fn may_authenticate(request: &Request, config: &Config) -> bool {
     let announces = |name: &str| request.header_lists("access-control-request-headers", name);
     let names_none = config.cors.allow_origins.is_empty() || config.cors.allows_any();
     names_none || access::has_explicit_credential(request) || announces("authorization") || announces("x-api-key")
 }
 
-/// Whether `url`, an origin or the address of a page, is of the origin that `host` names. The scheme is not compared: behind a
-/// proxy that ends TLS the hub does not know its own. Nor is the port where `host` has none: some proxies send the name alone.
+/// Whether `url`, an origin or a page's address, is of the origin that `host` names. The scheme is not compared, because behind a
+/// proxy that ends TLS the hub does not know its own. The port is not compared if `host` has none, because some proxies send only
+/// the name.
 fn is_same_origin(url: &str, host: &str) -> bool {
     let Some((scheme, authority)) = web_authority(url) else { return false };
     let default_port = if scheme == "https" { "443" } else { "80" };
@@ -199,7 +203,7 @@ fn is_same_origin(url: &str, host: &str) -> bool {
         && own_port.is_none_or(|own_port| own_port == port.unwrap_or(default_port))
 }
 
-/// Scheme and authority of a web address. None if the authority is malformed, or tells a user: what stands in front of an `@` is
+/// The scheme and authority of a web address. `None` if the authority is malformed or has a user: the text before an `@` is
 /// easily taken for the host.
 fn web_authority(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
@@ -207,12 +211,12 @@ fn web_authority(url: &str) -> Option<(&str, &str)> {
     is_authority(authority.as_bytes()).then_some((scheme, authority))
 }
 
-/// Whether `value` is a web page's origin as browsers write it (RFC 6454 section 6.2): nothing follows the authority.
+/// Whether `value` is an origin as browsers serialize it (RFC 6454 section 6.2): nothing follows the authority.
 fn is_serialized_origin(value: &str) -> bool {
     web_authority(value).is_some_and(|(scheme, authority)| value.len() == scheme.len() + "://".len() + authority.len())
 }
 
-/// Host and port of an authority (RFC 3986 section 3.2): an IPv6 address without its brackets, a name without a dot at its end.
+/// The host and port of an authority (RFC 3986 section 3.2). An IPv6 address loses its brackets, a name the dot at its end.
 fn split_authority(authority: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (address, rest.strip_prefix(':'));
@@ -221,7 +225,7 @@ fn split_authority(authority: &str) -> (&str, Option<&str>) {
     (host.strip_suffix('.').unwrap_or(host), port)
 }
 
-/// Whether `host` is this machine for whoever asks for it: browsers resolve `localhost` and all below it themselves.
+/// Whether `host` is this machine. Browsers resolve `localhost` and all names below it themselves.
 fn is_loopback(host: &str) -> bool {
     let is_local_name = |name: &str| {
         let end = name.len().checked_sub("localhost".len());

@@ -1,4 +1,4 @@
-//! What a client gets whom the hub wants to come back later: beyond a limit of its own, or while it shuts down.
+//! Responses that ask a client to retry later: a limit is reached, or the hub shuts down.
 
 use crate::{
     budget::Budget,
@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-/// How a stream ends whose tenant has as many as a quota lets it have.
+/// The close of a stream whose tenant has as many streams as its quota allows.
 pub(crate) const STREAMS_USED_UP: Close = Close::TryLater("a quota of open streams is used up");
 
-/// A full hub is unavailable (503), an address with too many connections has asked for too much (429).
+/// A full hub is unavailable (503). An address with too many connections has asked for too much (429).
 fn overload_response(overload: Overload) -> Response {
     let (status, code) = match overload {
         Overload::Connections | Overload::Memory => (503, "overloaded"),
@@ -23,12 +23,12 @@ fn overload_response(overload: Overload) -> Response {
     later(status, code, overload.close())
 }
 
-/// Refuses whatever `request` asks for.
+/// Refuses `request` because the connection exceeds a limit.
 pub(in crate::endpoint) fn refuse(request: &Request, overload: Overload) -> Answer {
     refuse_with_retry(request, overload.close(), overload_response(overload))
 }
 
-/// `answer`, after which the connection ends.
+/// Makes `answer` close the connection.
 pub(in crate::endpoint) fn answer_and_close(answer: Answer) -> Answer {
     match answer {
         Answer::Response(response) => response.with("Connection", "close").into(),
@@ -36,8 +36,7 @@ pub(in crate::endpoint) fn answer_and_close(answer: Answer) -> Answer {
     }
 }
 
-/// `answer`, unless it is a stream and the hub is about to end: then there would be no point in opening it. Any other
-/// request that was under way is still answered.
+/// Refuses a stream while the hub shuts down. Other answers pass: a request under way is still answered.
 pub(in crate::endpoint) fn refuse_while_draining(request: &Request, answer: Answer, phase: Phase) -> Answer {
     if phase == Phase::Serving || !opens(&answer) {
         return answer;
@@ -45,13 +44,12 @@ pub(in crate::endpoint) fn refuse_while_draining(request: &Request, answer: Answ
     refuse_with_retry(request, Close::Restart, later(503, Close::Restart.label(), Close::Restart))
 }
 
-/// `answer`, unless it is a new stream and the memory budget is spent. A connection that was let in while there was room may
-/// ask for one when there is none.
+/// Refuses a new stream while the memory budget is spent. A connection accepted earlier may still ask for one.
 pub(in crate::endpoint) fn refuse_out_of_memory(request: &Request, answer: Answer, budget: &Budget) -> Answer {
     if budget.is_spent() && opens(&answer) { refuse(request, Overload::Memory) } else { answer }
 }
 
-/// `answer`, unless it is a stream and its tenant has as many as a quota lets it have.
+/// Refuses a stream whose tenant has as many as its quota allows.
 pub(in crate::endpoint) fn refuse_over_quota(request: &Request, mut answer: Answer, context: &Context<'_>) -> Answer {
     let (identity, hold) = match &mut answer {
         Answer::Sse(open) => (open.identity.clone(), &mut open.hold),
@@ -70,7 +68,7 @@ pub(in crate::endpoint) fn refuse_over_quota(request: &Request, mut answer: Answ
     answer
 }
 
-/// Whether it opens a stream or a session.
+/// Whether `answer` opens a stream or a session.
 fn opens(answer: &Answer) -> bool {
     match answer {
         Answer::Sse(_) | Answer::WebSocket(_) => true,
@@ -83,9 +81,8 @@ fn later(status: u16, code: &str, close: Close) -> Response {
     Response::error(status, code, &close.to_string(), None).with("Retry-After", "2").with("Connection", "close")
 }
 
-/// A browser's `EventSource` never comes back after anything but a 200, and its `WebSocket` keeps what else a handshake
-/// was answered to itself. Both are therefore served a stream that ends at once and says when to come back. All others
-/// get the honest `response`.
+/// Refuses with `response`, or with a stream that ends at once and says when to retry. An `EventSource` of a browser retries only
+/// after a 200, and a browser's `WebSocket` hides the response to a refused handshake, so both get the stream.
 pub(in crate::endpoint) fn refuse_with_retry(request: &Request, close: Close, response: Response) -> Answer {
     let stream = match websocket::accept(request, &[FANFARE_V1]) {
         Ok(accepted) => {
@@ -98,9 +95,9 @@ pub(in crate::endpoint) fn refuse_with_retry(request: &Request, close: Close, re
     Answer::Ended { stream: Box::new(stream), close }
 }
 
-/// Whether a browser asks on behalf of an `EventSource`, or may do so. Browsers alone send `Sec-Fetch-*`, and `Origin` with a
-/// GET. A page's `fetch` looks the same where it asks for `text/event-stream`: a wrong guess costs such a client the status of
-/// a refusal, of which the stream tells as well.
+/// Whether an `EventSource` of a browser may have sent `request`. Only browsers send `Sec-Fetch-*`, and `Origin` with a GET. A
+/// page's `fetch` that asks for `text/event-stream` looks the same. If the guess is wrong, that client gets a stream that tells
+/// of the refusal instead of its status.
 pub(in crate::endpoint) fn is_event_source(request: &Request) -> bool {
     if request.method != Method::Get {
         return false;
@@ -110,13 +107,13 @@ pub(in crate::endpoint) fn is_event_source(request: &Request) -> bool {
     accepts && is_browser.iter().any(|name| request.header(name).is_some())
 }
 
-/// Whether `request` is told where it stands before the first event, by a block that has an id and no data.
+/// Whether the client gets the ids that it starts from before the first event, in a block that has an id and no data.
 ///
-/// An `EventSource` needs the place to miss nothing if it is cut off before any event came. Other parsers make an empty event
-/// of such a block, and some clients never get over it. So the client must look like an `EventSource` in all that the standard
-/// has it send: besides what [`is_event_source`] looks at, the two fields of a request that goes past all caches. What still
-/// looks so is a `fetch` past all caches, and a page whose developer has switched the cache off: after one failure such a
-/// client comes back with the id, and then it is not told again.
+/// An `EventSource` needs them to miss nothing if it is cut off before the first event. Other parsers make an empty event of such
+/// a block, and some clients fail on it. So the client must look like an `EventSource` in all that the HTML standard has it send:
+/// besides what [`is_event_source`] checks, the two fields of a request that bypasses caches. A `fetch` that bypasses caches
+/// still looks so, as does a page whose developer has disabled the cache. Such a client fails once, comes back with the id, and
+/// then does not get the block.
 pub(in crate::endpoint) fn wants_initial_id(request: &Request) -> bool {
     let is = |name: &str, expected: &str| request.header_text(name) == Some(expected);
     is("accept", "text/event-stream")

@@ -1,5 +1,4 @@
-//! The one gate through which all that clients publish comes, whatever they speak: checks, quotas, and the way to the bus or a
-//! source; and what the receipts are called for clients.
+//! Publishing for clients of every protocol: quotas, then the bus or a source; and how failures are reported.
 
 use std::{
     borrow::Cow,
@@ -18,22 +17,22 @@ use crate::{
     share::Owners,
 };
 
-/// Why a type is refused.
+/// The message for a bad event type.
 pub(in crate::endpoint) const BAD_KIND: &str = "an event type contains no line break";
-/// Why a type is refused by the native doors.
+/// The message for an event type that the native API reserves.
 pub(in crate::endpoint) const RESERVED_KIND: &str = "this type is a word of the hub's own: gap, error, end and auth are, and Socket.IO's \
      connect, connect_error, disconnect, disconnecting, newListener and removeListener";
 
-/// Whether a native door refuses an event of this type: its readers would take it for the hub's.
+/// Whether the native API refuses an event type, because clients would take the event for the hub's own.
 pub(in crate::endpoint) fn is_reserved(kind: Option<&str>) -> bool {
     kind.is_some_and(|kind| RESERVED_KINDS.contains(&kind))
 }
 /// The longest idempotency key, in bytes.
 pub(in crate::endpoint) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
-/// Why a key is refused.
+/// The message for a bad idempotency key.
 pub(in crate::endpoint) const BAD_IDEMPOTENCY_KEY: &str = "an idempotency key has 1 to 255 bytes";
 
-/// Publishes `batch`, and answers with what `complete` makes of the receipts, one for each, in order. The request is counted as
+/// Publishes `batch`, and answers with what `complete` makes of the receipts: one for each event, in order. The request counts as
 /// `route`.
 pub(in crate::endpoint) fn publish_then(
     batch: Vec<CheckedEvent>,
@@ -57,7 +56,7 @@ pub(in crate::endpoint) fn submit(
     form: AnswerForm,
     context: &Context<'_>,
 ) -> Option<(ReceiptWaiter, Vec<Receipt>)> {
-    // Looked at first, so that a batch is refused as a whole.
+    // Checked first, so that a batch is refused as a whole.
     if context.hub.bus.budget().is_spent() {
         let receipts = vec![Err(PublishFailed::NoRoom); batch.len()];
         return Some((waiting_for(&batch, form, context), receipts));
@@ -81,7 +80,7 @@ fn waiting_for(batch: &[CheckedEvent], form: AnswerForm, context: &Context<'_>) 
     ReceiptWaiter { topics, began: context.now, form }
 }
 
-/// Publishes events that the quotas have let through. `owners`: for whom each of them is held, and the place of the first.
+/// Publishes events that the quotas have admitted. `owners`: the tenant of each event, and the index of the first event.
 pub(in crate::endpoint) fn publish_part(
     batch: Vec<CheckedEvent>,
     owners: Option<(&Owners, usize)>,
@@ -115,11 +114,11 @@ fn publish_here(feed: &mut Feed<'_>, event: CheckedEvent, now: Moment) -> Receip
         Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), payload, now),
         None => feed.publish(&topic, kind.as_deref(), payload, now),
     };
-    // Every other check was passed before.
+    // Only these two can fail: everything else was checked before.
     published.map(Some).map_err(PublishFailed::from)
 }
 
-/// Gives `batch` to the sources it goes out through; the last answer to come in sends them all back as one completion.
+/// Hands `batch` to the sources of its topics. The last receipt sends all of them back as one completion.
 fn hand_over(batch: Vec<(usize, CheckedEvent)>, collector: ReceiptCollector, context: &Context<'_>) {
     let collector = Arc::new(Mutex::new(ReceiptCollector { missing: batch.len(), ..collector }));
     for (index, CheckedEvent { topic, kind, payload, idempotency_key }) in batch {
@@ -137,7 +136,7 @@ fn hand_over(batch: Vec<(usize, CheckedEvent)>, collector: ReceiptCollector, con
     }
 }
 
-/// The answers of a batch, as they come in.
+/// Collects the receipts of a batch.
 #[derive(Debug)]
 struct ReceiptCollector {
     missing: usize,
@@ -160,8 +159,8 @@ fn own_metrics<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
     &context.hub.metrics.reactors[context.reactor]
 }
 
-/// The response to a request whose receipts are in, and what the request was for; `None`: none is due. Called on the reactor that
-/// owns `metrics`.
+/// The response to a request whose receipts are in, and what the request counts as. `None`: no response is due. Called on the
+/// reactor that owns `metrics`.
 pub(crate) fn complete_request(
     waiting: ReceiptWaiter,
     receipts: &[Receipt],
@@ -189,13 +188,13 @@ pub(crate) fn complete_frames(
     }
 }
 
-/// The native API's answer to a publication that failed.
+/// The native API's response to a failed publication.
 pub(in crate::endpoint) fn fail_response(failed: PublishFailed) -> Response {
     let (status, code, message) = describe_failure(failed);
     retry_fields(Response::error(status, code, &message, None), failed)
 }
 
-/// `response` with when to try again.
+/// Adds `Retry-After` to `response`, if retrying can help.
 pub(in crate::endpoint) fn retry_fields(response: Response, failed: PublishFailed) -> Response {
     match retry_after_s(failed) {
         Some(seconds) => response.with("Retry-After", seconds.to_string()),
@@ -203,7 +202,7 @@ pub(in crate::endpoint) fn retry_fields(response: Response, failed: PublishFaile
     }
 }
 
-/// In how many seconds it may go better.
+/// After how many seconds a retry can succeed. `None`: retrying does not help, or could publish twice.
 pub(in crate::endpoint) fn retry_after_s(failed: PublishFailed) -> Option<u32> {
     match failed {
         PublishFailed::Quota(refused) => Some(refused.retry_after_s),

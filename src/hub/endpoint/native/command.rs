@@ -1,4 +1,4 @@
-//! `fanfare.v1` commands: what each does.
+//! The commands of `fanfare.v1`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::{
     topic::Topic,
 };
 
-/// What is to be done about a command.
+/// What the reactor does about a command.
 #[derive(Debug)]
 pub(crate) enum CommandOutcome {
     /// Send this message.
@@ -39,35 +39,23 @@ pub(crate) enum CommandOutcome {
     Frames(Vec<u8>),
     /// Subscribe, then acknowledge with the reference.
     Subscribe {
-        /// To this.
         topic: Topic,
-        /// From here.
+        /// Where to begin.
         start: Start,
-        /// To be echoed.
+        /// Echoed in the acknowledgement.
         reference: Option<Box<RawValue>>,
     },
     /// Unsubscribe, then acknowledge with the reference.
     Unsubscribe {
-        /// From this.
         topic: Topic,
-        /// To be echoed.
+        /// Echoed in the acknowledgement.
         reference: Option<Box<RawValue>>,
     },
-    /// From now on it is the stream of this client, which is told so by this message.
-    SignIn {
-        /// Who.
-        identity: Arc<Identity>,
-        /// What is said.
-        message: Vec<u8>,
-    },
-    /// Send this message, and end the connection.
-    End {
-        /// What is said.
-        message: Vec<u8>,
-        /// Why it ends.
-        close: Close,
-    },
-    /// A completion will bring the answer.
+    /// Make the connection this client's, and send the message.
+    SignIn { identity: Arc<Identity>, message: Vec<u8> },
+    /// Send this message, and close the connection.
+    End { message: Vec<u8>, close: Close },
+    /// Wait for a completion, which brings the answer.
     Later,
 }
 
@@ -76,7 +64,7 @@ pub(crate) fn answer_command(text: &str, context: &Context<'_>) -> CommandOutcom
     carry_out(Command::parse(text), context)
 }
 
-/// Answers a long message: `checked` is whether it is JSON.
+/// As [`answer_command`], for a long message that was checked before: `checked` says whether it is JSON.
 pub(crate) fn answer_long_command(
     text: &str,
     checked: Result<Traits, BadJson>,
@@ -126,7 +114,7 @@ fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>
     }
 }
 
-/// A token for a stream that has none yet, or a fresh one of the same client.
+/// Signs in a connection without a token, or renews the token of the same client.
 fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
     let Some(before) = context.identity else {
         let why = "this hub asks for no token";
@@ -152,13 +140,13 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
     CommandOutcome::SignIn { identity, message }
 }
 
-/// `reply` to a token that is not good, after which a connection ends that has shown too many such tokens.
-fn close_after_bad_tokens(reply: CommandOutcome, denied: Denied, context: &Context<'_>) -> CommandOutcome {
-    match reply {
+/// Closes the connection after `outcome`, the answer to a bad token, if the connection has shown too many bad tokens.
+fn close_after_bad_tokens(outcome: CommandOutcome, denied: Denied, context: &Context<'_>) -> CommandOutcome {
+    match outcome {
         CommandOutcome::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
             CommandOutcome::End { message, close: denied.close() }
         }
-        reply => reply,
+        outcome => outcome,
     }
 }
 

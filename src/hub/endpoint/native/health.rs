@@ -1,4 +1,4 @@
-//! `/health`, `/ready`, `/stats`, `/metrics` and `/`: what an operator asks.
+//! `/health`, `/ready`, `/stats`, `/metrics` and `/`, for operators.
 
 use std::sync::PoisonError;
 
@@ -12,7 +12,7 @@ use crate::{
     version::{COMMIT, FULL_VERSION, VERSION},
 };
 
-/// The process lives and every reactor turns.
+/// 200 if every reactor turns, else 503.
 pub(in crate::endpoint) fn show_health(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let metrics = &context.hub.metrics;
     let stuck = metrics.stuck_reactors(context.now, context.config.stuck_after);
@@ -28,9 +28,9 @@ pub(in crate::endpoint) fn show_health(_: &Request, _: &str, context: &Context<'
     Response::json(if stuck.is_empty() { 200 } else { 503 }, &body).into()
 }
 
-/// Every source that counts delivers, every reactor turns, and the hub is not on its way out. Each source says since how
-/// many seconds it is as it is (`for_s`), and what is wrong. What concerns single topics, or a source that does not count
-/// (`ready.require`), is listed as `degraded`: the hub is ready all the same.
+/// 200 if every required source delivers, every reactor turns, and the hub does not shut down. Else 503. Each source shows what
+/// is wrong, and for how many seconds it has been in its state (`for_s`). Problems of single topics, and of sources that
+/// `ready.require` does not name, are listed as `degraded` and do not count.
 pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut failed = Vec::new();
     let mut degraded = Vec::new();
@@ -57,12 +57,12 @@ pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_
     Response::json(status, &body).with("Cache-Control", "no-store").into()
 }
 
-/// Whether the hub is not ready without the source `name`: `*` stands for all of them.
+/// Whether `require` names the source `name`, or all sources by `*`.
 fn is_required(require: &[String], name: &str) -> bool {
     require.iter().any(|required| required == "*" || required == name)
 }
 
-/// Figures at a glance. `connected_clients` and `events_received` are the names the event broadcaster's users know.
+/// The main figures. `connected_clients` and `events_received` have the names that the event broadcaster gave them.
 pub(in crate::endpoint) fn show_stats(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     Response::json(200, &stats(context)).with("Cache-Control", "no-store").into()
 }
@@ -94,7 +94,7 @@ pub(in crate::endpoint) fn stats(context: &Context<'_>) -> Value {
     })
 }
 
-/// All figures for Prometheus, in the text form that the scraper asks for.
+/// All metrics, in the text format that the scraper asks for.
 pub(in crate::endpoint) fn show_metrics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let Hub { metrics, bus, quotas, maxima, .. } = context.hub;
     let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
@@ -106,14 +106,14 @@ pub(in crate::endpoint) fn show_metrics(request: &Request, _: &str, context: &Co
     Response { status: 200, headers, body }.into()
 }
 
-/// What there is, for whoever opens the hub in a browser.
+/// The version and the routes, for people who open the hub in a browser.
 pub(in crate::endpoint) fn show_index(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut text = format!("Fanfare {FULL_VERSION}\n\n");
     let mut last = "";
     let is_off = |route: &Route| route.compat.is_some_and(|api| !context.config.compat.has(api));
     let routes = context.hub.application().routes.iter().flat_map(|table| table.iter());
     for route in routes.filter(|route| !is_off(route)) {
-        // The same path may be one thing to the public and another to operators.
+        // The same path may have one route at public listeners and another at admin listeners.
         if std::mem::replace(&mut last, route.pattern) == route.pattern {
             continue;
         }

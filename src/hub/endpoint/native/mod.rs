@@ -21,13 +21,12 @@ use crate::{
     topic::Topic,
 };
 
-/// In which words the native API refuses a request whose body has not come.
+/// How the native API refuses a request before its body is read.
 pub(super) const REFUSALS: &BodyRefusals = &BodyRefusals {
     denied: |request, denied, _| access::refuse_stream(request, denied),
     failed: |_, failed, _| fail_response(failed).into(),
 };
 
-/// The routes of the native API.
 pub(super) static ROUTES: &[Route] = &[
     authenticated_route("/sse", RouteLabel::Sse, REFUSALS, &[(Method::Get, stream::open_sse)]),
     public_route("/ws", RouteLabel::WebSocket, &[(Method::Get, stream::open_websocket)]),
@@ -52,7 +51,8 @@ pub(super) static ROUTES: &[Route] = &[
     public_route("/", RouteLabel::Index, &[(Method::Get, health::show_index)]),
 ];
 
-/// Signing in: the hub's own, in the ESP platform's words.
+/// The routes for signing in. They are the hub's own; their errors have the form of the ESP platform, whose document describes
+/// them.
 pub(super) static SIGN_IN_ROUTES: &[Route] = &[
     public_route("/api/v1/auth/login", RouteLabel::Auth, &[(Method::Post, sign_in::log_in)]).with_errors(esp::ERRORS),
     public_route("/api/v1/auth/logout", RouteLabel::Auth, &[(Method::Post, sign_in::log_out)]).with_errors(esp::ERRORS),
@@ -61,12 +61,12 @@ pub(super) static SIGN_IN_ROUTES: &[Route] = &[
         .with_errors(esp::ERRORS),
 ];
 
-/// The topic that a query or a body names, or the 400 that says what is wrong with it.
+/// The topic that a query or a body names, or a 400 that says what is wrong.
 pub(super) fn parse_topic(name: &str, field: &str) -> Result<Topic, Response> {
     Topic::parse(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some(field)))
 }
 
-/// The same for a topic that a path names.
+/// The topic that a path names, or a 400 that says what is wrong.
 pub(super) fn parse_topic_in_path(name: &str) -> Result<Topic, Response> {
     Topic::parse_in_path(name).map_err(|bad| Response::error(400, "bad_topic", &bad.to_string(), Some("topic")))
 }

@@ -1,4 +1,4 @@
-//! Listings in pages, by name: what a page costs is bounded by its limit, not by what the hub holds.
+//! Pages of listings, by name. The cost of a page is bounded by its limit, not by what the hub holds.
 
 use std::ops::Bound;
 
@@ -9,24 +9,24 @@ use crate::{
     topic::Topic,
 };
 
-/// Topics taken from the table under one lock, at most.
+/// The most topics taken from the table under one lock.
 const LOOKS_AT_ONCE_MAX: usize = 256;
-/// The same where a search begins, or goes on after a jump: who may see few topics needs few of those that come next.
+/// The fewest, at the start and after a jump: a client that may see few topics needs few of the next ones.
 const LOOKS_AT_ONCE_MIN: usize = 16;
 
-/// Which page of a listing a request asks for.
+/// The page of a listing that a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::endpoint) struct PageQuery<'a> {
-    /// What all names begin with.
+    /// The prefix of all names.
     pub(in crate::endpoint) prefix: &'a str,
-    /// The name behind which the page begins.
+    /// The name after which the page begins.
     pub(in crate::endpoint) after: Option<&'a str>,
-    /// Topics looked at, at most `limits.topics_per_page_max`.
+    /// The most topics to look at: `limits.topics_per_page_max`, or less.
     pub(in crate::endpoint) limit: usize,
 }
 
 impl<'a> PageQuery<'a> {
-    /// Reads `?prefix=&after=&limit=`, each of which may be absent; or the answer to a limit that is none.
+    /// Reads `?prefix=&after=&limit=`, all of them optional. `Err`: the response to a bad limit.
     pub(in crate::endpoint) fn read(request: &'a Request, context: &Context<'_>) -> Result<Self, Response> {
         let most = context.config.topics_per_page_max;
         let limit = match request.query("limit").map(str::parse::<usize>) {
@@ -48,12 +48,12 @@ impl<'a> PageQuery<'a> {
     }
 }
 
-/// What a limit has to be.
+/// The message for a bad limit.
 pub(in crate::endpoint) const BAD_LIMIT: &str = "limit takes a whole number from 1 on";
 
-/// Calls `visit` with the topics from `from` on that begin with `prefix` and that the client may listen to, in the order of names.
-/// Looks at most at `looks` topics, whether the client may see them or not; topics between two that the client's grants name are
-/// not looked at. Returns the last topic looked at if there may be more behind it.
+/// Calls `visit` with the topics from `from` on that begin with `prefix` and that the client may subscribe to, in the order of
+/// names. Looks at `looks` topics at most, including those that the client may not see. Skips topics between two names that the
+/// client's grants have. Returns the last topic looked at if there may be more.
 pub(in crate::endpoint) fn look_through(
     prefix: &str,
     mut from: Bound<String>,
@@ -80,7 +80,7 @@ pub(in crate::endpoint) fn look_through(
                 visit(state);
                 continue;
             }
-            // None of those between this one and the next name that a grant has.
+            // Skips to the next name that a grant has.
             let next = context.identity?.next_subscribable(name)?;
             rest = &rest[rest.partition_point(|state| state.topic.as_str() < next.as_str())..];
             jump = rest.is_empty().then_some(next);

@@ -1,4 +1,4 @@
-//! `POST /publish…`: events in by HTTP, and the answers to them.
+//! `POST /publish…`: publishing over HTTP.
 
 use std::borrow::Cow;
 
@@ -31,7 +31,7 @@ use crate::{
     topic::Topic,
 };
 
-/// What `POST /publish/{topic}` takes in its query.
+/// The parameters of `POST /publish/{topic}`.
 pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
     of: "a publication",
     once: &["type"],
@@ -41,7 +41,7 @@ pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
     is_strict: false,
 };
 
-/// The body is the payload, verbatim.
+/// Publishes the body, verbatim, as one event.
 pub(in crate::endpoint) fn publish_one(request: &Request, name: &str, context: &Context<'_>) -> Answer {
     let checked = parse_topic_in_path(name).and_then(|topic| {
         permit(&topic, context)?;
@@ -57,7 +57,7 @@ pub(in crate::endpoint) fn publish_one(request: &Request, name: &str, context: &
     if request.body.len() <= LONG_TEXT_BYTES {
         return publish(event, context);
     }
-    // Those who write it for their clients have to know, and have not the time to find out.
+    // A long payload is checked in steps here, because encoders that need to know whether it is JSON have no time to check it.
     let identity = context.identity.cloned();
     let text = std::str::from_utf8(&request.body).unwrap_or_default();
     work::check_first(text, context, move |_, checked, context| {
@@ -66,7 +66,7 @@ pub(in crate::endpoint) fn publish_one(request: &Request, name: &str, context: &
     })
 }
 
-/// A JSON array, or one JSON object a line. Either all of it is published or nothing.
+/// Publishes a JSON array, or one JSON object a line: all of them or none.
 pub(in crate::endpoint) fn publish_batch(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let form = NativeBatch { identity: context.identity.cloned(), answers: Vec::new(), failed: None };
     match Batch::new(form, &request.body, context.now) {
@@ -75,14 +75,14 @@ pub(in crate::endpoint) fn publish_batch(request: &Request, _: &str, context: &C
     }
 }
 
-/// Refuses a topic that the client has no right to publish to.
+/// Checks that the client may publish to `topic`.
 fn permit(topic: &Topic, context: &Context<'_>) -> Result<(), Response> {
     access::may_publish(context.identity, topic).map_err(access::refuse)
 }
 
-/// One entry of a batch.
+/// An entry of a batch.
 #[derive(Debug, Default, PartialEq)]
-struct Entry<'body> {
+struct BatchEntry<'body> {
     topic: Option<Cow<'body, str>>,
     kind: Option<Cow<'body, str>>,
     /// JSON, verbatim.
@@ -90,9 +90,9 @@ struct Entry<'body> {
     idempotency_key: Option<Cow<'body, str>>,
 }
 
-impl<'body> Entry<'body> {
-    /// The entry in `text`, which is JSON. A field that an entry does not have is refused rather than passed over: a misspelt
-    /// `idempotency_key` would silently lose what it asks for.
+impl<'body> BatchEntry<'body> {
+    /// Reads `text`, which is JSON. An unknown field is refused: ignoring a misspelt `idempotency_key` would lose what it asks
+    /// for.
     fn parse(text: &'body str) -> Result<Self, String> {
         let members = Members::of(text).ok_or("an entry is a JSON object")?;
         let (mut entry, mut scratch) = (Self::default(), String::new());
@@ -117,7 +117,7 @@ impl<'body> Entry<'body> {
     }
 }
 
-/// How much of an unknown field's name is shown to whoever sent it: a name may be as long as a request.
+/// How much of an unknown field's name the response shows, in bytes. A name may be as long as a request.
 const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 fn text_of<'body>(value: &'body str, name: &str) -> Result<Cow<'body, str>, String> {
@@ -131,14 +131,13 @@ fn put_once<T>(field: &mut Option<T>, name: &str, value: T) -> Result<(), String
     }
 }
 
-/// The batch of the native API, and its answer: an object for each entry.
+/// The batch of the native API. Its response has an object for each entry.
 #[derive(Debug)]
 struct NativeBatch {
-    /// Who publishes.
     identity: Option<Identity>,
-    /// The answer so far, as JSON without its last bracket.
+    /// The response so far, as JSON without its last bracket.
     answers: Vec<u8>,
-    /// What became of the first that was not published.
+    /// The first failure.
     failed: Option<PublishFailed>,
 }
 
@@ -151,7 +150,7 @@ impl BatchForm for NativeBatch {
 
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<CheckedEvent, Response> {
         let bad = |message: String| self.refuse(Some(index), &BadJsonValue { message, at: 0 });
-        let Entry { topic, kind, data, idempotency_key } = Entry::parse(entry).map_err(bad)?;
+        let BatchEntry { topic, kind, data, idempotency_key } = BatchEntry::parse(entry).map_err(bad)?;
         let topic = topic.ok_or_else(|| bad("`topic` is missing".to_owned()))?;
         let data = data.ok_or_else(|| bad("`data` is missing".to_owned()))?;
         let topic = parse_topic(&topic, &format!("[{index}].topic"))?;
@@ -171,7 +170,7 @@ impl BatchForm for NativeBatch {
     fn record(&mut self, topic: &Topic, receipt: Receipt) {
         self.answers.push(if self.answers.is_empty() { b'[' } else { b',' });
         self.failed = self.failed.or_else(|| receipt.err());
-        // Neither can a value like this fail to be JSON nor a Vec to be written to.
+        // Such a value is always JSON, and writing to a Vec cannot fail.
         let _ = serde_json::to_writer(&mut self.answers, &describe_receipt(topic, receipt));
     }
 
@@ -181,7 +180,7 @@ impl BatchForm for NativeBatch {
             body.push(b'[');
         }
         body.push(b']');
-        // Validation is all or nothing; a source that fails half-way is told entry by entry.
+        // Validation is all or nothing. If a source fails half-way, each entry has an outcome of its own.
         match self.failed {
             None => Response::json_text(200, body),
             Some(failed) => retry_fields(Response::json_text(describe_failure(failed).0, body), failed),
@@ -210,7 +209,7 @@ fn check(
     field: &str,
     context: &Context<'_>,
 ) -> Result<CheckedEvent, Response> {
-    // An empty one is none.
+    // An empty type is no type.
     let kind = kind.filter(|kind| !kind.is_empty());
     if is_reserved(kind) {
         return Err(Response::error(400, "bad_type", RESERVED_KIND, Some("type")));
