@@ -1,5 +1,5 @@
-//! `/api/v1/events` and `/api/v1/broadcast-demo`: the event streaming service, mounted twice, each mount with topics of its
-//! own. A stream is a topic, and what is broadcast to it an event like any other, so the other routes reach it, too.
+//! The event streaming service, at `/api/v1/events` and `/api/v1/broadcast-demo`. Each of the two mounts has topics of its own. A
+//! stream is a topic and a broadcast an ordinary event, so other routes can read them, too.
 
 mod body;
 mod fanout;
@@ -44,18 +44,18 @@ use crate::{
     topic::{BadTopic, Topic},
 };
 
-/// One place where the service is found.
+/// A path prefix at which the service is found.
 #[derive(Debug)]
 struct Mount {
     /// What its paths begin with.
     path: &'static str,
-    /// What stands before a stream's name in its topic's.
+    /// The prefix of its streams' topics.
     prefix: &'static str,
-    /// The streams there always are.
+    /// Streams that always exist.
     defaults: [&'static str; 4],
 }
 
-/// Not `events.`: that is where topics of other kinds live, such as the one a WebSocket listens to that names none.
+/// The prefix is not `events.`, because topics of other kinds have that: for example the topic of a WebSocket that names none.
 static MOUNTS: [Mount; 2] = [
     Mount {
         path: "/api/v1/events/",
@@ -69,11 +69,11 @@ static MOUNTS: [Mount; 2] = [
     },
 ];
 
-/// What makes events up for demonstration, if anything does.
+/// What generates events for demonstration, if it is switched on.
 #[derive(Debug, Default)]
 pub(crate) struct DemoGenerators(pub Option<Box<dyn Generators>>);
 
-/// The routes of this API, at each of its two places.
+/// The routes of this API, at both mounts.
 pub(in crate::endpoint) static ROUTES: &[Route] = &[
     command("/api/v1/events/broadcast", &[(Method::Post, broadcast)]),
     query("/api/v1/events/streams", &[(Method::Get, list_streams)]),
@@ -108,13 +108,13 @@ pub(in crate::endpoint) const ERRORS: ErrorForm = ErrorForm::of(|_, NativeError 
     json!({ "success": false, "message": message, "error": cause, "timestamp": at_s })
 });
 
-/// In which words this API refuses a request whose body has not come.
+/// How this API refuses a request before its body is read.
 const REFUSALS: &BodyRefusals = &BodyRefusals {
     denied: |_, denied, context| ApiError::from(denied).response(unix_s(context)).into(),
     failed: |_, failed, context| ApiError::from(failed).response(unix_s(context)).into(),
 };
 
-/// The topics of all default streams, each with the stream's name: what a demonstration makes events for.
+/// The topics of all default streams, each with the stream's name. The demonstration generates events for them.
 pub(crate) fn demo_streams() -> Vec<(Topic, &'static str)> {
     let of_mount = |mount: &'static Mount| {
         let topics = mount.defaults.into_iter().map(|stream| (mount.topic(stream), stream));
@@ -123,9 +123,9 @@ pub(crate) fn demo_streams() -> Vec<(Topic, &'static str)> {
     MOUNTS.iter().flat_map(of_mount).collect()
 }
 
-/// `GET …/stream/{stream}`: its events, without names, so that all of them arrive at `onmessage`. The first is `connection`, for
-/// this client alone: its id is the place from which the stream's events follow, so it also serves clients that would take a block
-/// with an id and nothing else for an event.
+/// `GET …/stream/{stream}`: a stream of the events, without names, so that a browser gets all of them by `onmessage`. The first
+/// event, `connection`, is for this client alone. Its id is the one after which the stream goes on, so clients that would take a
+/// block with only an id for an event get one, too.
 pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
     let call =
         ApiCall { identity: access::identify_for_any_origin(request, context), ..ApiCall::new(request, context) };
@@ -143,8 +143,8 @@ pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context:
     .into()
 }
 
-/// The event `connection`, of which the service's document has the type and no example. `resumed`: whether the client said which
-/// event it saw last; what it cannot get any more since then, a gap behind this event tells.
+/// The event `connection`. The service's document has its type and no example. `resumed` says whether the client named its last
+/// event; a gap follows if events since then cannot be had any more.
 fn connection_event(stream: &str, request: &Request, at_s: i64) -> String {
     let event = EventData {
         id: EventData::id_of(rand::random()),
@@ -157,7 +157,7 @@ fn connection_event(stream: &str, request: &Request, at_s: i64) -> String {
     event.to_json()
 }
 
-/// The fields that the service's clients are used to, besides those of every stream.
+/// The fields that the service's clients expect, besides those of every stream.
 fn stream_fields(request: &Request) -> Vec<(&'static str, String)> {
     let mut fields = vec![("Access-Control-Allow-Headers", "Cache-Control".to_owned())];
     if request.version == Version::Http11 {
@@ -166,7 +166,7 @@ fn stream_fields(request: &Request) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// `POST …/broadcast`: an event for one stream, or for all of the mount.
+/// `POST …/broadcast`: publishes an event to one stream, or to all streams of the mount.
 pub(in crate::endpoint) fn broadcast(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let call = ApiCall::new(request, context);
     let prepared = call.identity().and_then(|_| body::text_of(&request.body));
@@ -184,9 +184,9 @@ pub(in crate::endpoint) fn broadcast(request: &Request, _: &str, context: &Conte
     })
 }
 
-/// `GET …/streams`: who listens, and what makes events up. `?prefix=&after=&limit=`: a page, as of `GET /topics`, with `next`
-/// beside `data`. Without any of them the first page, with all default streams and all that have a generator on it, and `next` only
-/// if there is more: clients of the service know no pages.
+/// `GET …/streams`: the streams, their clients and their generators. `?prefix=&after=&limit=` asks for a page, as for `GET
+/// /topics`, with `next` beside `data`. Clients of the service know no pages, so without these parameters all default streams and
+/// all with a generator are on the first page, and `next` is there only if more follows.
 pub(in crate::endpoint) fn list_streams(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let call = ApiCall::new(request, context);
     let identity = match &call.identity {
@@ -203,22 +203,22 @@ pub(in crate::endpoint) fn list_streams(request: &Request, _: &str, context: &Co
     work::begin(StreamPage::new(call.mount, identity, &asked, is_paged), context)
 }
 
-/// `POST …/stream/{stream}/start`: begins to make events up, or begins anew.
+/// `POST …/stream/{stream}/start`: starts a generator, or starts it again from the beginning.
 pub(in crate::endpoint) fn start_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
     manage(request, stream, GeneratorAction::Start, context)
 }
 
-/// `POST …/stream/{stream}/stop`: no more events, and the stream is forgotten.
+/// `POST …/stream/{stream}/stop`: stops the generator and removes it.
 pub(in crate::endpoint) fn stop_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
     manage(request, stream, GeneratorAction::Stop, context)
 }
 
-/// `POST …/stream/{stream}/pause`: no events until resumed.
+/// `POST …/stream/{stream}/pause`: pauses the generator.
 pub(in crate::endpoint) fn pause_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
     manage(request, stream, GeneratorAction::Pause, context)
 }
 
-/// `POST …/stream/{stream}/resume`: on after a pause.
+/// `POST …/stream/{stream}/resume`: resumes the generator.
 pub(in crate::endpoint) fn resume_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
     manage(request, stream, GeneratorAction::Resume, context)
 }
@@ -272,7 +272,7 @@ fn describe_failed(stream: &str, failed: GeneratorFailed) -> ApiError {
     }
 }
 
-/// Nothing that the client could do about it, nor anything that would pass.
+/// 409, because retrying does not help and the request is not wrong.
 fn no_generators() -> ApiError {
     let message = "generators run for demonstration only: start the hub with --demo (demo.enabled = true)";
     ApiError::new(409, "demo_disabled", message, None)
@@ -288,7 +288,7 @@ struct ApiCall<'hub> {
 
 impl<'hub> ApiCall<'hub> {
     fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
-        // Its rows are in the table of routes under these paths only.
+        // Each route of this table is under one of the mounts.
         let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
         Self { mount, context, identity: access::identify(request, context), at_s: unix_s(context) }
     }
@@ -309,7 +309,7 @@ impl<'hub> ApiCall<'hub> {
         Ok(topic)
     }
 
-    /// Publishes to the stream that is named, or has the broadcasts' thread publish to all of them.
+    /// Publishes to the named stream, or hands the broadcast to the thread that publishes to all streams.
     fn broadcast(&self, broadcast: &Broadcast<'_>) -> Answer {
         let hub = self.context.hub;
         let Some(stream) = broadcast.stream.as_deref() else {
@@ -347,7 +347,8 @@ impl<'hub> ApiCall<'hub> {
 }
 
 impl Mount {
-    /// The default streams, and those whose events are made up with whether that is paused, by name.
+    /// The default streams and those with generators, by name. The value says whether the generator is paused; `None`: no
+    /// generator.
     fn permanent_streams(&self, context: &Context<'_>) -> VecDeque<(String, Option<bool>)> {
         let mut streams: BTreeMap<String, Option<bool>> =
             self.defaults.iter().map(|stream| ((*stream).to_owned(), None)).collect();
@@ -367,13 +368,13 @@ impl Mount {
         Topic::parse_in_path(&format!("{}{stream}", self.prefix))
     }
 
-    /// The channel of the orders to broadcast to all streams.
+    /// The topic of the commands to broadcast to all streams.
     fn orders(&self) -> Result<Topic, BadTopic> {
         Topic::parse(&format!("{HUB_COMMANDS}{}all", self.prefix))
     }
 }
 
-/// The channels on which hubs order each other to broadcast: a hub is subscribed to them from the start.
+/// The topics over which hubs tell each other to broadcast. A hub is subscribed to them from the start.
 pub(crate) fn order_topics() -> Vec<Topic> {
     MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
 }

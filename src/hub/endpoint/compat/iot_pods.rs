@@ -1,4 +1,4 @@
-//! `/{pod}/events/changes`: what changes in a pod of sensors, in by POST and out as a stream.
+//! `/{pod}/events/changes`: the changes of a pod of sensors, published by POST and read as a stream.
 
 use std::{io::Write as _, sync::Arc};
 
@@ -30,7 +30,6 @@ use crate::{
     topic::Topic,
 };
 
-/// The routes of this API.
 pub(in crate::endpoint) static ROUTES: &[Route] = &[authenticated_route(
     "/{topic}/events/changes",
     RouteLabel::Pods,
@@ -39,8 +38,8 @@ pub(in crate::endpoint) static ROUTES: &[Route] = &[authenticated_route(
 )
 .of(CompatApi::IotPods, ErrorForm::NATIVE)];
 
-/// `GET`: the changes as they come, without names; with `?receiveBacklog=true` those retained first. Whoever tells which it
-/// saw last goes on behind that one.
+/// `GET`: a stream of the changes, without event names. With `?receiveBacklog=true` the retained changes come first. A client
+/// that names its last event goes on after that.
 pub(in crate::endpoint) fn open_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
@@ -64,7 +63,7 @@ pub(in crate::endpoint) fn open_changes(request: &Request, pod: &str, context: &
     .into()
 }
 
-/// `POST`: one event, or an array of them, of which all are published or none.
+/// `POST`: publishes one event or an array of events, all of them or none.
 pub(in crate::endpoint) fn publish_changes(request: &Request, pod: &str, context: &Context<'_>) -> Answer {
     let permitted = access::identify(request, context).map_err(access::refuse).and_then(|identity| {
         let topic = topic_of(pod)?;
@@ -84,19 +83,17 @@ pub(in crate::endpoint) fn publish_changes(request: &Request, pod: &str, context
     }
 }
 
-/// The changes of one pod, and the answer: the ids in the order of the events; `null` where the source that all hubs share
-/// does not give any.
+/// A batch of one pod's changes. The response has the ids in the order of the events, `null` where a shared source gives none.
 #[derive(Debug)]
 struct Changes {
     topic: Topic,
-    /// Who publishes.
     identity: Option<Arc<Identity>>,
-    /// The answer so far, as JSON without its last brackets: it is not put together of parts at the end, for there may be
-    /// hundreds of thousands of ids.
+    /// The response so far, as JSON without its last brackets. It is not joined at the end, because there may be hundreds of
+    /// thousands of ids.
     answer: Vec<u8>,
     count: usize,
     failures: usize,
-    /// What became of the first that was not published.
+    /// The first failure.
     failed: Option<PublishFailed>,
 }
 
@@ -128,7 +125,7 @@ impl BatchForm for Changes {
     fn record(&mut self, _: &Topic, receipt: Receipt) {
         self.answer.extend_from_slice(if self.count == 0 { IDS_OPEN } else { b"," });
         self.count += 1;
-        // A Vec can always be written to.
+        // Writing to a Vec cannot fail.
         let _ = match receipt {
             Ok(Some(id)) => write!(self.answer, "\"{id}\""),
             _ => write!(self.answer, "null"),
@@ -165,7 +162,7 @@ impl BatchForm for Changes {
     }
 }
 
-/// A pod is one segment of its topic's name: `a.b` would lie inside of `a`.
+/// The topic of a pod. A pod's name is one segment of it: `a.b` would lie inside of `a`.
 fn topic_of(pod: &str) -> Result<Topic, Response> {
     let bad = |message: &str| Response::error(400, "bad_pod", message, Some("pod"));
     if pod.contains(['.', '/']) {

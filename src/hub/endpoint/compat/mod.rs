@@ -1,5 +1,5 @@
-//! The compatibility APIs: those of systems that the hub replaces, each of which can be switched off. A route of an API that is off
-//! is no route. Native protocols (SSE, WebSocket, Socket.IO, publishing), signing in, and topics are part of none of them.
+//! The compatibility APIs of the systems that the hub replaces. Each can be switched off; its routes then do not exist. SSE,
+//! WebSocket, Socket.IO, publishing, signing in and the topics are part of none of them.
 
 pub(super) mod esp;
 pub(super) mod event_streams;
@@ -7,25 +7,24 @@ pub(super) mod iot_pods;
 
 use std::{fmt, str::FromStr};
 
-/// One of them.
+/// The API of a system that the hub replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompatApi {
-    /// The event broadcaster. All its paths are native ones; its own is what a WebSocket listens to that names no topic.
+    /// The event broadcaster. All its paths are native ones; it only sets the topics of a WebSocket that names none.
     Broadcaster,
-    /// The event streaming service: `/api/v1/events` and `/api/v1/broadcast-demo`, its generators, and broadcasts to all streams.
+    /// The event streaming service: `/api/v1/events` and `/api/v1/broadcast-demo`, with generators and broadcasts to all streams.
     EventStreams,
-    /// The ESP IoT platform: wells by SSE, telemetry, alerts and diagnostics in and out, their database, and over Socket.IO the
-    /// greeting `connected` and wells by `well_id`.
+    /// The ESP IoT platform: wells over SSE; telemetry, alerts and diagnostics in and out, with their database; and over
+    /// Socket.IO the greeting `connected` and wells by `well_id`.
     Esp,
     /// The IoT pods: `/{pod}/events/changes`.
     IotPods,
 }
 
 impl CompatApi {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Broadcaster, Self::EventStreams, Self::Esp, Self::IotPods];
 
-    /// The name, as the configuration has it.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Broadcaster => "broadcaster",
@@ -50,12 +49,12 @@ impl FromStr for CompatApi {
     }
 }
 
-/// Those that are served; by default all.
+/// The APIs that are served; by default all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompatApis(pub Vec<CompatApi>);
 
 impl CompatApis {
-    /// Whether `api` is.
+    /// Whether `api` is served.
     pub fn has(&self, api: CompatApi) -> bool {
         self.0.contains(&api)
     }

@@ -114,7 +114,7 @@ fn publish_here(feed: &mut Feed<'_>, event: CheckedEvent, now: Moment) -> Receip
         Some(key) => feed.publish_once(&key, &topic, kind.as_deref(), payload, now),
         None => feed.publish(&topic, kind.as_deref(), payload, now),
     };
-    // Only these two can fail: everything else was checked before.
+    // Only room and quotas can fail here: the event has passed all other checks.
     published.map(Some).map_err(PublishFailed::from)
 }
 

@@ -1,31 +1,31 @@
-//! Which parameters the native routes have, and what becomes of queries with others. One that is passed over would give everything
-//! to a client that asked for a part, or open a stream of other topics, and nobody would be told.
+//! Query parameters of the native routes. A misspelt parameter is refused: ignoring it would answer with everything instead of a
+//! part, or open a stream of other topics, without telling the client.
 
 use crate::protocol::http::{Request, Response};
 
 /// The parameters of a route's query.
 #[derive(Debug)]
 pub(in crate::endpoint) struct Parameters {
-    /// Whose they are, for messages, such as `the history`.
+    /// The owner of the parameters in messages, such as `the history`.
     pub(in crate::endpoint) of: &'static str,
-    /// Those that may be given once.
+    /// Parameters that may be given once.
     pub(in crate::endpoint) once: &'static [&'static str],
-    /// Those that may be given several times.
+    /// Parameters that may be given several times.
     pub(in crate::endpoint) several: &'static [&'static str],
-    /// Words that are taken for a slip in writing one of the parameters if they differ from it by one letter, and the parameter.
+    /// Words that count as misspelt parameters if they differ from them by one letter, each with the parameter.
     pub(in crate::endpoint) nearly: &'static [(&'static str, &'static str)],
-    /// Other words for the same, and the parameter; without case, `_` and `-`.
+    /// Other words for a parameter, each with the parameter. Compared without case, `_` and `-`.
     pub(in crate::endpoint) synonyms: &'static [(&'static str, &'static str)],
-    /// Whether a name that is nothing of these is refused. Otherwise it is for whoever put it there, such as proxies.
+    /// Whether an unknown name is refused, too. If not, it is ignored: a proxy or an analytics tool may have added it.
     pub(in crate::endpoint) is_strict: bool,
 }
 
-/// How much of a parameter's name is shown to whoever sent it.
+/// How much of a parameter's name a message shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 64;
 
 impl Parameters {
-    /// The answer (400) to a query that has a name which is nearly one of these or, where that is strict, none of these; or one
-    /// of these twice that may be given once.
+    /// Refuses, with 400, a misspelt name, an unknown name if the route is strict, and a parameter given twice that may be given
+    /// once.
     pub(in crate::endpoint) fn check(&self, request: &Request) -> Result<(), Response> {
         for (index, (name, _)) in request.query.iter().enumerate() {
             let is_own = self.once.contains(&name.as_str());
@@ -67,8 +67,8 @@ impl Parameters {
         }
     }
 
-    /// The parameter that `name`, which is none of these, is nearly: in another case, plural or in brackets as lists are written
-    /// elsewhere, another word for the same, or one slip of a finger away.
+    /// The parameter that was meant by `name`, which is none of them: in another case, as a plural, in brackets as lists are
+    /// written elsewhere, a synonym, or with one typing error.
     fn meant(&self, name: &str) -> Option<&'static str> {
         let word = name.split('[').next().unwrap_or_default();
         let word = word.to_ascii_lowercase().replace(['_', '-'], "");
@@ -77,12 +77,12 @@ impl Parameters {
     }
 }
 
-/// Whether everybody may add `name` to any URL: a token, and what browsers' libraries and campaigns add.
+/// Whether `name` may be added to any URL: a token, and what libraries of browsers and campaigns add.
 fn is_everybodys(name: &str) -> bool {
     matches!(name, "token" | "_" | "t") || name.starts_with("utm_")
 }
 
-/// Whether `word` becomes `own` with at most one letter put in, taken out, changed, or swapped with its neighbour.
+/// Whether one letter inserted, removed, changed, or swapped with its neighbour makes `own` of `word`, or none is needed.
 fn is_nearly(word: &str, own: &str) -> bool {
     let (word, own) = (word.as_bytes(), own.as_bytes());
     let ahead = word.iter().zip(own).take_while(|(a, b)| a == b).count();
@@ -103,7 +103,7 @@ mod tests {
     };
     use crate::protocol::http::HttpLimits;
 
-    /// The code and the message of the refusal of `query`, or nothing.
+    /// The code and the message of the refusal of `query`, both empty if it passes.
     fn check(parameters: &Parameters, query: &str) -> (String, String) {
         let head = format!("GET /x?{query} HTTP/1.1\r\nHost: h\r\n\r\n");
         let request = Request::parse(head.as_bytes(), &HttpLimits::default()).expect("a valid head");

@@ -1,5 +1,5 @@
-//! `POST /api/v1/auth/…`: a password becomes a token, a token a fresh one, and a cookie nothing. Errors have the ESP platform's form,
-//! whose document describes these paths; they are the hub's own all the same.
+//! `POST /api/v1/auth/…`: signing in with a password, renewing a token, signing out. The ESP platform's document describes these
+//! paths, so errors have its form.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,16 +23,16 @@ use crate::{
 struct LoginForm {
     username: String,
     password: String,
-    /// Whether a cookie is wanted besides the token.
+    /// Whether to set a cookie besides returning the token.
     #[serde(default)]
     cookie: bool,
 }
 
-/// `{"username","password"}` → `{"access_token","token_type","expires_in"}`. The password is checked on another thread.
+/// `{"username","password"}` → `{"access_token","token_type","expires_in"}`. Another thread checks the password.
 pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let form: LoginForm = match serde_json::from_slice(&request.body) {
         Ok(form) => form,
-        // Which the parser quotes may be the password.
+        // The parser's message may quote the password.
         Err(_) => {
             let message = "the body is a JSON object with the texts `username` and `password`";
             return Response::error(400, "bad_json", message, None).into();
@@ -40,7 +40,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
     };
     let auth = &context.hub.auth;
     let with_cookie = form.cookie || auth.settings().cookie;
-    // Else another site could sign a person in as somebody else.
+    // Another site could sign a person in as somebody else.
     if with_cookie && origin::is_cross_origin(request, context.config) {
         let message = "pages of this origin may not sign in with a cookie";
         return Response::error(403, "origin_refused", message, None).into();
@@ -58,7 +58,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
             }
             Err(refused) => refuse_login(refused, &metrics),
         };
-        // What is answered at once gets its form with all other answers of the route.
+        // Responses made at once are converted with all others of the route; this one comes from another thread.
         responder.respond(esp::ERRORS.put(response, at_s));
     };
     match auth.log_in((&form.username, form.password), context.peer, context.now, reply) {
@@ -67,7 +67,7 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
     }
 }
 
-/// A fresh token for a valid one that came of a login.
+/// Issues a new token for a valid one that came of signing in.
 pub(in crate::endpoint) fn refresh(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let identity = match access::identify(request, context) {
         Ok(Some(identity)) => identity,
@@ -92,7 +92,7 @@ pub(in crate::endpoint) fn refresh(request: &Request, _: &str, context: &Context
     }
 }
 
-/// Takes the cookie back. The token itself stays valid until it expires. A page of another site cannot sign a person out.
+/// Deletes the cookie. The token itself stays valid until it expires. A page of another site cannot sign a person out.
 pub(in crate::endpoint) fn log_out(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     if origin::is_cross_origin(request, context.config) {
         let message = "pages of this origin may not take the cookie of another one back";
@@ -148,7 +148,7 @@ fn refuse_login(refused: LoginRefused, metrics: &ReactorMetrics) -> Response {
     }
 }
 
-/// Rounded up: whoever waits for so long is not too early.
+/// Rounded up, so that a client that waits as long is not too early.
 fn whole_seconds(wait: Duration) -> String {
     wait.as_secs_f64().ceil().max(1.0).to_string()
 }

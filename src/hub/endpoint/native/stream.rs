@@ -1,4 +1,4 @@
-//! `GET /sse` and `GET /ws`: a request becomes a stream of events.
+//! `GET /sse` and `GET /ws`: opening a stream of events.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ pub(in crate::endpoint) fn open_sse(request: &Request, _: &str, context: &Contex
     OpenSse { topics, named, wants_initial_id: wants_initial_id(request), identity, ..OpenSse::default() }.into()
 }
 
-/// The answer to a HEAD, of which `answer` is the one to the same GET: asked for with the same rights, a stream shows its head, and
-/// is not opened. So nothing is subscribed to, and no topic made.
+/// Turns the answer to a GET into that to a HEAD. A stream's head is shown without opening the stream: nothing is subscribed to,
+/// and no topic is made.
 pub(in crate::endpoint) fn show_head(answer: Answer) -> Answer {
     let Answer::Sse(open) = answer else { return answer };
     let response = Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-cache");
@@ -56,11 +56,11 @@ pub(in crate::endpoint) fn open_websocket(request: &Request, _: &str, context: &
     let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
-        // It may sign in by a command.
+        // The client may sign in by a command.
         Err(Denied::Missing | Denied::Cookie) if dialect == Dialect::FanfareV1 => Some(guest(context)),
         Err(denied) => return access::refuse_stream(request, denied),
     };
-    // With commands a client says itself what it listens to; default topics would surprise it.
+    // With commands a client subscribes itself; default topics would surprise it.
     let named_in_url = request.query("topic").is_some();
     let topics = PARAMETERS.check(request).and_then(|()| match (dialect, named_in_url) {
         (Dialect::FanfareV1, false) => Ok(Vec::new()),
@@ -79,12 +79,12 @@ fn guest(context: &Context<'_>) -> Arc<Identity> {
     Arc::new(Identity::guest(context.now + context.hub.auth.settings().sign_in_timeout))
 }
 
-/// Why `identity` may not listen to all of `topics`, if it may not.
+/// Why `identity` may not subscribe to one of `topics`, if so.
 fn denied(identity: Option<&Identity>, topics: &[(Topic, Start)]) -> Option<Denied> {
     topics.iter().find_map(|(topic, _)| access::may_subscribe(identity, topic).err())
 }
 
-/// What a native stream takes in its query. Other names are for whoever put them there, such as proxies and analytics.
+/// The parameters of a stream. Unknown names are ignored: proxies and analytics add some.
 pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
     of: "a stream",
     once: &["last_event_id", "lastEventId", "since", "named"],
@@ -96,13 +96,13 @@ pub(in crate::endpoint) const PARAMETERS: Parameters = Parameters {
         ("topicname", "topic"),
         ("topicid", "topic"),
         ("lastid", "last_event_id"),
-        // Not one slip away from it, for `name` is a name of many things.
+        // Not a misspelling that is searched for: `name` is too common a word.
         ("named", "named"),
     ],
     is_strict: false,
 };
 
-/// The topics of the URL, each once, or the configured ones if it names none.
+/// The topics of the URL without duplicates, or the configured ones if the URL names none.
 fn requested_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topic>, Response> {
     let mut topics: Vec<Topic> = Vec::new();
     for name in request.query_values("topic") {
@@ -126,33 +126,33 @@ fn requested_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topi
     Ok(topics)
 }
 
-/// What stands for the place of a client that comes with the id of another system: no log joins on to it, so it is told of
-/// a gap. A refusal would end a browser's `EventSource` for good.
+/// Stands for a last event id of another system. No log joins on to it, so the client gets a gap. A refusal would end a browser's
+/// `EventSource` for good.
 const FOREIGN_ID: Start = Start::After(EventId { major: 0, minor: 1 });
 
-/// Where the reader of one topic begins: after the id it saw last, if it tells one, else at `otherwise`.
+/// Where a stream of one topic begins: after the client's last event id, or else at `otherwise`.
 pub(in crate::endpoint) fn resume_start(request: &Request, otherwise: Start) -> Start {
     last_event_id(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_ID))
 }
 
-/// The id that the client saw last, as it tells it.
+/// The id of the last event that the client saw, as its field or its query says.
 fn last_event_id(request: &Request) -> Option<&str> {
     let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
     told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
 }
 
-/// Whether the client tells which event it saw last.
+/// Whether the client says which event it saw last.
 pub(in crate::endpoint) fn has_last_event_id(request: &Request) -> bool {
     last_event_id(request).is_some()
 }
 
-/// Each topic with the place to begin at: after the id the client saw last, if it tells one.
+/// Each topic with where it begins: after the client's last event id, or else with the next event.
 fn resume_starts(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
     let Some(told) = last_event_id(request).or_else(|| request.query("since")) else {
         return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
     };
     let places: Vec<&str> = told.split(',').collect();
-    // One word for all topics, or one id for each.
+    // One value for all topics, or one id for each.
     let place = |index: usize| if places.len() == 1 { places.first() } else { places.get(index) };
     let bad = || {
         let message = "give one event id per topic, joined by commas, or one of: first, 0, last:N";

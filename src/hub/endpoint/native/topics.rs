@@ -1,4 +1,4 @@
-//! `GET /topics…`: what the logs hold.
+//! `GET /topics…`: the topics, and what their logs hold.
 
 use std::{ops::Bound, sync::Arc};
 
@@ -25,12 +25,12 @@ use crate::{
     topic::Topic,
 };
 
-/// Events in one answer of the history, unless fewer are asked for.
+/// The most events in one page of the history.
 const HISTORY_LIMIT: usize = 1000;
-/// Bytes of payload in one answer; the asker goes on behind the last event of it. One event always fits.
+/// The most bytes of payload in one page, unless a single event has more. The client goes on after the page's last event.
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
-/// What `GET /topics` takes in its query.
+/// The parameters of `GET /topics`.
 pub(in crate::endpoint) const LIST_PARAMETERS: Parameters = Parameters {
     of: "a listing of topics",
     once: &["prefix", "after", "limit"],
@@ -56,7 +56,7 @@ pub(in crate::endpoint) const LIST_PARAMETERS: Parameters = Parameters {
     ],
     is_strict: true,
 };
-/// What `GET /topics/{topic}` takes in its query.
+/// The parameters of `GET /topics/{topic}`.
 pub(in crate::endpoint) const TOPIC_PARAMETERS: Parameters = Parameters {
     of: "the description of a topic",
     once: &[],
@@ -65,7 +65,7 @@ pub(in crate::endpoint) const TOPIC_PARAMETERS: Parameters = Parameters {
     synonyms: &[],
     is_strict: true,
 };
-/// What `GET /topics/{topic}/history` takes in its query.
+/// The parameters of `GET /topics/{topic}/history`.
 pub(in crate::endpoint) const HISTORY_PARAMETERS: Parameters = Parameters {
     of: "the history",
     once: &["since", "limit"],
@@ -88,9 +88,9 @@ pub(in crate::endpoint) const HISTORY_PARAMETERS: Parameters = Parameters {
     is_strict: true,
 };
 
-/// `?prefix=&after=&limit=`: a page of what the client may listen to, in the order of names. `next` is where the next page goes
-/// on (`after`); where it is null there is no more. A page may hold less than its limit, or nothing, and still have a `next`: what
-/// is looked at is bounded, not what is found.
+/// A page of the topics that the client may subscribe to, by name: `?prefix=&after=&limit=`. `next` is the `after` of the next
+/// page, or null if there is no more. A page may have fewer topics than its limit, even none, and still have a `next`: the limit
+/// bounds the topics looked at, not those found.
 pub(in crate::endpoint) fn list_topics(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let asked = match LIST_PARAMETERS.check(request).and_then(|()| PageQuery::read(request, context)) {
         Ok(asked) => asked,
@@ -103,11 +103,11 @@ pub(in crate::endpoint) fn list_topics(request: &Request, _: &str, context: &Con
     work::begin(TopicPage { prefix, from, left: asked.limit, body: b"{\"topics\":[".to_vec() }, context)
 }
 
-/// Topics of a page that are looked at in a step: each lies somewhere else in memory, and may take 8 us.
+/// Topics looked at in one step. Each is at another place in memory and may take 8 µs.
 const TOPICS_PER_STEP: usize = 16;
 
-/// A page of topics on its way: a large one takes several steps. Written as it grows: as values in between, each topic would take
-/// a dozen allocations.
+/// A page of topics under way; a large page takes several steps. It is written as it grows, because a value for each topic would
+/// take a dozen allocations.
 #[derive(Debug)]
 struct TopicPage {
     prefix: String,
@@ -161,7 +161,7 @@ pub(in crate::endpoint) fn show_topic(request: &Request, name: &str, context: &C
     }
 }
 
-/// The topic `name`, if the client may listen to it.
+/// The topic `name`, if the client may subscribe to it.
 fn permitted_topic(name: &str, context: &Context<'_>) -> Result<Topic, Response> {
     let topic = parse_topic_in_path(name)?;
     access::may_subscribe(context.identity, &topic).map_err(access::refuse)?;
@@ -205,13 +205,13 @@ pub(in crate::endpoint) fn show_history(request: &Request, name: &str, context: 
     }
 }
 
-/// The answer is made as a whole, and so holds memory of its own.
+/// A page is made as a whole and needs memory of its own.
 fn no_room() -> Answer {
     let response = Response::error(503, "overloaded", "the memory budget is spent; try again later", None);
     response.with("Retry-After", "2").into()
 }
 
-/// The events of one answer.
+/// Shortens `page` to the bytes of one answer.
 fn within_bytes(mut page: HistoryPage) -> HistoryPage {
     let mut bytes = 0;
     let fitting = page.events.iter().take_while(|event| {
@@ -226,7 +226,7 @@ fn within_bytes(mut page: HistoryPage) -> HistoryPage {
     page
 }
 
-/// A broker keeps more than the hub, so it is asked; its answer comes as a completion.
+/// Asks the archive, because the broker keeps more than the hub. The answer comes as a completion.
 fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize, context: &Context<'_>) -> Answer {
     let (bus, reactor, token) = (Arc::clone(&context.hub.bus), context.reactor, context.token);
     let of = topic.clone();
@@ -247,7 +247,7 @@ fn ask_archive(archive: &dyn Archive, topic: &Topic, start: Start, limit: usize,
     Answer::later()
 }
 
-/// The answer to a request for a topic's history, once the archive has answered.
+/// The answer to a request for a topic's history, made of the archive's page.
 fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>, context: &Context<'_>) -> Answer {
     match page {
         Ok(ArchivePage { events, gap, is_complete }) => {
@@ -269,7 +269,7 @@ fn complete_history(topic: &Topic, page: Result<ArchivePage, ArchiveFailed>, con
     }
 }
 
-/// `next` is where the next page goes on (`since`), if more may follow.
+/// The answer with a page of history. `next` is the `since` of the next page, if more may follow.
 fn describe_history(topic: &Topic, page: HistoryPage, context: &Context<'_>) -> Answer {
     let HistoryPage { events, gap, next } = page;
     let head = json!({ "topic": topic, "gap": gap.map(describe_gap) }).to_string();
@@ -278,11 +278,11 @@ fn describe_history(topic: &Topic, page: HistoryPage, context: &Context<'_>) -> 
     work::begin(HistoryAnswer { events, written: 0, next, body }, context)
 }
 
-/// A page of a topic's history on its way: its payloads are a megabyte together, or more if one alone is larger.
+/// A page of history under way. Its payloads have a megabyte together, or more if one alone is larger.
 #[derive(Debug)]
 struct HistoryAnswer {
     events: Vec<Arc<Event>>,
-    /// How many of them are in the body.
+    /// How many events are written to `body`.
     written: usize,
     next: Option<EventId>,
     body: Vec<u8>,
@@ -319,7 +319,7 @@ impl Work for HistoryAnswer {
     }
 }
 
-/// Appends an event as the API shows it: `data` is the payload as the JSON it is, else as a string, as in `fanfare.v1`.
+/// Appends an event as the API shows it. `data` is the payload itself if that is JSON, else a string, as in `fanfare.v1`.
 fn write_described(event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");
     write_json(&Shown(event.id), out);
@@ -339,7 +339,7 @@ fn write_described(event: &Event, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Nothing of what is shown fails to be JSON, and a vector takes all.
+/// Such a value is always JSON, and writing to a Vec cannot fail.
 fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
@@ -349,7 +349,7 @@ fn unknown_topic() -> Answer {
         .into()
 }
 
-/// A topic's figures as the API shows them.
+/// A topic's figures in the form of the API.
 struct Described(TopicSummary);
 
 impl Serialize for Described {
@@ -374,7 +374,7 @@ impl Serialize for Described {
     }
 }
 
-/// An id as a string.
+/// An event id, written as a string.
 struct Shown(EventId);
 
 impl Serialize for Shown {
@@ -383,7 +383,7 @@ impl Serialize for Shown {
     }
 }
 
-/// What a topic keeps for replay.
+/// What a topic keeps for replay, in the form of the API.
 #[derive(Serialize)]
 struct Kept {
     count: usize,

@@ -1,5 +1,4 @@
-//! The terms in which a Socket.IO application decides: what it is told, and what it wants done. See
-//! [`crate::endpoint::Application`].
+//! The interface of a Socket.IO application: what it gets, and the actions it returns. See [`crate::endpoint::Application`].
 
 use std::{fmt, sync::Arc};
 
@@ -18,43 +17,42 @@ use crate::{
     topic::Topic,
 };
 
-/// What a Socket.IO application decides.
+/// The decisions of a Socket.IO application.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketHandlers {
-    /// Lets a client into a namespace, or not. It is asked for any name.
+    /// Admits a client to a namespace, or refuses it. Called for any namespace; gets the payload of the CONNECT packet.
     pub connect: fn(&str, Option<&RawValue>, &Context<'_>) -> Result<ConnectAccepted, ConnectRefused>,
-    /// What is to be done about an event.
+    /// Answers an event of a client.
     pub answer_event: fn(&SocketEvent<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
-    /// What is to be done about the acknowledgement of an event of the server, of this number.
+    /// Answers a client's acknowledgement of the server's event with this number.
     pub answer_ack: fn(u64, Args<'_>, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
 }
 
-/// What a client that is let in gets.
+/// A client is admitted to a namespace.
 #[derive(Debug, Default)]
 pub struct ConnectAccepted {
-    /// Who it is.
+    /// Who the client is; `None` if the hub asks for no token.
     pub identity: Option<Arc<Identity>>,
-    /// What it is sent first.
+    /// The events that the client gets first.
     pub emits: Vec<Emit>,
 }
 
-/// Why a client is not let in.
+/// Why a client is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRefused {
-    /// For people.
+    /// What is wrong, for people.
     pub message: String,
-    /// For programs: JSON.
+    /// What is wrong, for programs: JSON.
     pub data: Option<String>,
 }
 
 /// An event for one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emit {
-    /// Its name.
     pub name: String,
-    /// Its arguments: JSON texts.
+    /// The event's arguments: JSON texts.
     pub arguments: Vec<String>,
-    /// Whether the client is to acknowledge it.
+    /// Whether the client must acknowledge the event.
     pub wants_ack: bool,
 }
 
@@ -68,9 +66,8 @@ impl Emit {
 /// An event of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketEvent<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Its arguments. Attachments stand in them as `{"$binary":"base64"}`.
+    /// The event's arguments. A binary attachment is written as `{"$binary":"base64"}`.
     pub arguments: Args<'a>,
     /// Whether the client waits for an acknowledgement.
     pub wants_ack: bool,
@@ -79,56 +76,53 @@ pub struct SocketEvent<'a> {
 /// The client that an event comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketClient<'a> {
-    /// The namespace.
     pub namespace: &'a str,
-    /// Its public name.
+    /// The client's public id in the namespace.
     pub sid: &'a str,
-    /// When it entered.
+    /// When it entered the namespace.
     pub since: Moment,
-    /// How many events it has sent, this one included.
+    /// How many events it has sent, including this one.
     pub messages: u64,
-    /// What it listens to.
+    /// The topics that it is subscribed to.
     pub topics: &'a [Topic],
-    /// Who it is.
+    /// Who it is; `None` if the hub asks for no token.
     pub identity: Option<&'a Identity>,
 }
 
-/// What is to be done about an event.
+/// What the reactor does about an event.
 pub enum SocketAction {
-    /// The client is sent this.
+    /// Send an event to the client.
     Emit(Emit),
-    /// The event is acknowledged with these JSON texts, if the client waits for that.
+    /// Acknowledge the event with these JSON texts, if the client waits for that.
     Ack(Vec<String>),
-    /// The client listens to a topic from now on.
+    /// Subscribe the client to a topic.
     Subscribe {
-        /// To this.
         topic: Topic,
-        /// From here.
+        /// Where the subscription begins.
         start: Start,
-        /// What it is told once that has begun.
+        /// Actions once the subscription has begun.
         done: Vec<Self>,
-        /// What it is told if it listens to it already, or to as many as it may.
+        /// Actions if the client is subscribed already, or to as many topics as it may be.
         refused: Vec<Self>,
     },
-    /// The client listens to a topic no more.
+    /// Unsubscribe the client from a topic.
     Unsubscribe {
-        /// To this.
         topic: Topic,
-        /// What it is told then.
+        /// Actions after that.
         done: Vec<Self>,
-        /// What it is told if it does not listen to it.
+        /// Actions if the client is not subscribed to it.
         refused: Vec<Self>,
     },
-    /// Events are published.
+    /// Publish events.
     Publish(SocketPublication),
-    /// The client has to leave the namespace.
+    /// Remove the client from the namespace.
     Disconnect,
 }
 
-/// What is to be done once the receipts are in, one for each event, in order.
+/// Returns the actions once the receipts are in: one receipt for each event, in order.
 type OnReceipts = Box<dyn FnOnce(&[Receipt]) -> Vec<SocketAction> + Send>;
 
-/// Events that a client publishes, and what it is told then.
+/// Events that a client publishes, and the actions that follow.
 pub struct SocketPublication {
     pub(in crate::endpoint) batch: Vec<CheckedEvent>,
     pub(in crate::endpoint) complete: OnReceipts,
@@ -153,8 +147,8 @@ impl fmt::Debug for SocketAction {
     }
 }
 
-/// Writes those of `actions` that are words to the client in `namespace`, as WebSocket frames. `ack`: the number it waits
-/// for.
+/// Writes the messages among `actions`, as WebSocket frames for the client in `namespace`. `ack`: the number of the
+/// acknowledgement that the client waits for.
 pub(crate) fn write_messages(namespace: &str, ack: Option<u64>, actions: &[SocketAction], out: &mut Vec<u8>) {
     for action in actions {
         match (action, ack) {
@@ -172,7 +166,7 @@ pub(crate) fn write_messages(namespace: &str, ack: Option<u64>, actions: &[Socke
     }
 }
 
-/// Publishes for the client in `namespace`; the frames it gets, or nothing yet if a completion will bring them.
+/// Publishes for the client in `namespace`. Returns the frames for it, or none if a completion will bring them.
 pub(crate) fn publish_for_socket(
     publication: SocketPublication,
     namespace: &str,

@@ -9,25 +9,24 @@ use crate::protocol::{
     websocket,
 };
 
-/// Why a request is refused; the numbers are the protocol's.
+/// Why a request is refused. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EngineRefusal {
     /// `transport` is neither `polling` nor `websocket`.
     UnknownTransport,
-    /// There is no session of this name.
+    /// No session has this id.
     UnknownSession,
-    /// A session is opened by GET.
+    /// A session is opened by another method than GET.
     BadMethod,
-    /// It does not fit the session, or breaks a rule.
+    /// The request does not fit the session, or breaks a rule.
     BadRequest,
-    /// The page that asks may not.
+    /// The requesting page may not connect.
     Forbidden,
     /// `EIO` is not 4.
     UnsupportedVersion,
 }
 
 impl EngineRefusal {
-    /// The answer.
     pub(crate) fn response(self) -> Response {
         let (code, message) = match self {
             Self::UnknownTransport => (0, "Transport unknown"),
@@ -42,12 +41,12 @@ impl EngineRefusal {
     }
 }
 
-/// Engine.IO below Socket.IO.
+/// Answers a request for a session that carries Socket.IO.
 pub(in crate::endpoint) fn open_socket_io(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     open(request, Layer::SocketIo, context)
 }
 
-/// What `request` wants of a session with `layer` on top.
+/// Answers a request for a session that carries `layer`.
 pub fn open(request: &Request, layer: Layer, context: &Context<'_>) -> Answer {
     match wanted(request, context) {
         Ok(kind) => Answer::Engine(Box::new(EngineRequest { kind, layer, headers: Vec::new() })),
@@ -87,7 +86,7 @@ fn wanted(request: &Request, context: &Context<'_>) -> Result<EngineAction, Engi
         None => EngineAction::Open,
         Some(sid) if request.method == Method::Post => EngineAction::Post(sid),
         Some(sid) if request.method == Method::Get => EngineAction::Poll(sid),
-        // A HEAD would take packets away that it does not show.
+        // The answer to a HEAD would take packets without showing them.
         Some(_) => return Err(EngineRefusal::BadRequest),
     })
 }

@@ -1,4 +1,4 @@
-//! Engine.IO requests, and the Socket.IO application: what clients may do, and who of them may come back.
+//! Engine.IO requests, the hub's Socket.IO application, and connection state recovery.
 
 pub(super) mod application;
 pub(super) mod engine_io;
@@ -11,7 +11,6 @@ use crate::{
     protocol::http::Method,
 };
 
-/// The routes of Socket.IO.
 pub(super) static ROUTES: &[Route] = &[
     public_route("/socket.io/", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),
     public_route("/socket.io", RouteLabel::SocketIo, SOCKET_IO).for_sessions(),

@@ -1,4 +1,4 @@
-//! What a request to broadcast says, and the event that comes of it.
+//! Reads the body of a broadcast, and writes the event that it becomes.
 
 use std::borrow::Cow;
 
@@ -8,23 +8,22 @@ use crate::{
     protocol::EventData,
 };
 
-/// A request to broadcast, in the words of its body: `message` and `data` are sent on as they are written. All that JSON allows
-/// passes, and reaches the readers with the bytes that it came with: numbers of any size and precision, arrays in arrays however
-/// deep, and escapes that stand for one half of a character.
+/// A broadcast, as its body says it. `message` and `data` are passed on as they are written. All valid JSON reaches the readers
+/// byte by byte: numbers of any size and precision, arrays of any depth, and escapes of single surrogates.
 #[derive(Debug, PartialEq)]
 pub(super) struct Broadcast<'a> {
-    /// `None`: all of them.
+    /// The stream's name. `None`: all streams.
     pub(super) stream: Option<Cow<'a, str>>,
     pub(super) kind: Cow<'a, str>,
     /// A JSON string, not empty.
     pub(super) message: &'a str,
-    /// A JSON object, not empty, if there is one.
+    /// A JSON object, not empty.
     pub(super) data: Option<Cow<'a, str>>,
 }
 
 impl<'a> Broadcast<'a> {
-    /// Reads a request's body, of which [`json::check`] says `checked`, and says what is wrong with it if it is not one. Of several
-    /// members of one name the last counts.
+    /// Reads a body, whose check by [`json::check`] had the result `checked`. If a name is given several times, the last one
+    /// counts.
     pub(super) fn parse(text: &'a str, checked: Result<Traits, BadJson>) -> Result<Self, ApiError> {
         let traits = checked.map_err(bad_json)?;
         let members =
@@ -58,8 +57,8 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// The event that all streams share, made at the Unix second `at_s`: an [`EventData`] without `stream_id`, as JSON but for its
-    /// last brace.
+    /// Writes the event that all streams share, made at the Unix second `at_s`: the JSON of an [`EventData`] without `stream_id`
+    /// and without its last brace.
     pub(super) fn write_event(&self, at_s: i64) -> String {
         let id = EventData::id_of(rand::random());
         let data = self.data.as_deref().unwrap_or_default();
@@ -76,7 +75,8 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-/// Each member costs the same, however short it is. What a client has to say goes into `data`, which has no such bound.
+/// The most members of a body: each costs the same, however short it is. What a client has to say is in `data`, which has no such
+/// bound.
 const MEMBERS_MAX: usize = 1024;
 
 /// The body as text.
@@ -84,10 +84,10 @@ pub(super) fn text_of(body: &[u8]) -> Result<&str, ApiError> {
     simdutf8::basic::from_utf8(body).map_err(|_| bad_json("it is not UTF-8"))
 }
 
-/// What an event takes besides its message and its data, by a generous guess: it only spares growing.
+/// The space reserved for an event besides its message and its data, in bytes. A generous guess that spares reallocations.
 const EVENT_BYTES: usize = 512;
 
-/// An event is one line.
+/// Removes spaces and line breaks, because an event is one line.
 fn compact(object: &str) -> Cow<'_, str> {
     let mut text = String::with_capacity(object.len());
     json::write_compact(object, &mut text);
@@ -98,7 +98,7 @@ fn bad_json(why: impl std::fmt::Display) -> ApiError {
     ApiError::new(400, "bad_json", format!("the body is not JSON: {why}"), None)
 }
 
-/// The JSON string in `name`, if there is one that is not empty.
+/// The JSON string of the member `name`, if it is there and not empty.
 fn take_text<'a>(value: Option<&'a str>, name: &'static str) -> Result<Option<&'a str>, ApiError> {
     match value {
         None | Some("null" | "\"\"") => Ok(None),
@@ -107,7 +107,7 @@ fn take_text<'a>(value: Option<&'a str>, name: &'static str) -> Result<Option<&'
     }
 }
 
-/// What a JSON string says that is to be understood here.
+/// Decodes the JSON string of the member `name`.
 fn read_text<'a>(text: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a, str>>, ApiError> {
     let read = |text| {
         let half = || format!("{name} has an escape that stands for one half of a character");

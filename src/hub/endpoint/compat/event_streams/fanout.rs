@@ -1,10 +1,9 @@
-//! A broadcast to all streams of a mount: one payload that all of them share, published by a thread of its own, since there may
-//! be any number of streams. Where hubs share a broker it reaches the streams of all of them: the hub that is asked publishes
-//! the event as an *order* on a channel of the mount, and each hub that hears the order publishes the event to the streams that
-//! it has.
+//! Broadcasts to all streams of a mount. There may be any number of streams, so a thread publishes to them, and they share one
+//! payload. Where hubs share a broker, a broadcast reaches the streams of all hubs: the hub that is asked publishes the event as
+//! a *command* on a topic of the mount, and each hub that gets the command publishes the event to the streams that it has.
 //!
-//! An order is an ordinary event: its type is the key under which a stream that a broker keeps takes the event once, whichever
-//! hubs append it, and its payload is the event without `stream_id`. What else arrives on the channel is dropped.
+//! A command is an ordinary event. Its type is an idempotency key: a stream that a broker keeps takes the event once, whichever
+//! hubs append it. Its payload is the event without `stream_id`. Anything else on the topic is dropped.
 
 use std::{
     collections::BTreeSet,
@@ -32,50 +31,49 @@ use crate::{
     topic::Topic,
 };
 
-/// Tasks that wait for the thread. More broadcasts are refused, or told as lost if another hub ordered them.
+/// The most tasks that wait for the thread. Further broadcasts are refused; further commands are reported to the streams as lost.
 const TASKS_MAX: usize = 1024;
-/// Streams to which an event is published before reactors are woken.
+/// Streams published to before their reactors are woken.
 const SLICE: usize = 64;
-/// How often at most the log says that something else than an order came.
+/// The log warns of a bad command once in this time at most.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
-/// What is answered when all went well.
+/// The message of a complete success.
 const TO_ALL: &str = "Event broadcasted to all streams";
 
-/// The queue to the thread. What waits in it holds its part of the memory budget.
+/// The queue to the thread. Waiting tasks are charged to the memory budget.
 #[derive(Debug)]
 pub(crate) struct BroadcastQueue {
     queue: Sender<Task>,
     tasks: Receiver<Task>,
-    /// By mount: there was no room for an order. The thread tells the streams.
+    /// By mount: a command was lost for want of room. The thread reports it to the streams.
     missed: [AtomicBool; MOUNTS.len()],
-    /// When the log last said that something else than an order came, in nanoseconds since the hub's start.
+    /// When the log last warned of a bad command, in nanoseconds since the hub's start.
     warned: AtomicU64,
 }
 
-/// What the thread has to do.
+/// A task for the thread.
 #[derive(Debug)]
 enum Task {
-    /// A client asks for it.
+    /// A client's broadcast.
     Broadcast(BroadcastJob),
-    /// Another hub orders it, or this one did; or somebody sent something else.
-    Order { mount: usize, key: Box<str>, data: Bytes },
-    /// To see whom a broadcast is lost on.
+    /// A command from any hub, this one included; or something else that somebody published there.
+    Command { mount: usize, key: Box<str>, data: Bytes },
+    /// Report lost commands.
     Look,
 }
 
-/// One broadcast.
 #[derive(Debug)]
 struct BroadcastJob {
-    /// In [`MOUNTS`].
+    /// The index in [`MOUNTS`].
     mount: usize,
-    /// The event's JSON but for its last brace.
+    /// The event's JSON without its last brace.
     shared: Bytes,
     kind: Box<str>,
-    /// Under which a stream that a broker keeps takes the event once.
+    /// The idempotency key under which a stream that a broker keeps takes the event once.
     key: Box<str>,
-    /// For whom its events are held.
+    /// The tenant that the events are charged to.
     owner: Option<Arc<Owner>>,
-    /// Who waits for an answer; nobody if it is an order.
+    /// The client that waits for the answer; `None` for a command.
     requester: Option<EventRequester>,
 }
 
@@ -96,8 +94,8 @@ impl EventRequester {
         Self { identity, responder: Responder::new(RouteLabel::Events, context), reactor, token, began, at_s }
     }
 
-    /// Takes a broadcast of so many bytes from the client's quotas: one publication, for its streams share the payload. Returns
-    /// for whom it is held.
+    /// Charges a broadcast of this many bytes to the client's quotas: as one publication, because its streams share the payload.
+    /// Returns the tenant.
     fn admit(&self, mount: &Mount, bytes: usize, context: &Context<'_>) -> Result<Option<Arc<Owner>>, QuotaRefused> {
         let (quotas, mut tally) = (&context.hub.quotas, PublishTotals::default());
         let requester = auth::Requester { identity: self.identity.as_deref(), ..context.requester() };
@@ -129,8 +127,8 @@ impl Default for BroadcastQueue {
 }
 
 impl BroadcastQueue {
-    /// Takes a broadcast of `event`, which names no stream, to all streams of `mount`: its JSON but for the last brace, and its
-    /// type. `requester` gets the answer.
+    /// Takes a broadcast to all streams of `mount`. `event` is its JSON without `stream_id` and without the last brace, `kind`
+    /// its type. `requester` gets the answer.
     pub(super) fn submit(
         &self,
         mount: &Mount,
@@ -162,14 +160,14 @@ impl BroadcastQueue {
         }
     }
 
-    /// Carries out what is submitted and ordered, one broadcast after the other. For a thread of its own: does not return.
+    /// Carries out broadcasts and commands, one after the other. Does not return: for a thread of its own.
     pub(crate) fn run(&self, hub: &Hub, clock: Clock) {
         while let Ok(task) = self.tasks.recv() {
             let now = clock.now();
             let carry_out = |job: BroadcastJob| BroadcastRun { hub, mount: &MOUNTS[job.mount], now }.carry_out(job);
             match task {
                 Task::Broadcast(job) => carry_out(job),
-                Task::Order { mount, key, data } => match read_order(&data) {
+                Task::Command { mount, key, data } => match read_command(&data) {
                     None => self.warn_of(&MOUNTS[mount], now),
                     Some(event) => {
                         let mut json = event.to_json();
@@ -203,17 +201,18 @@ impl HubCommands for BroadcastQueue {
     fn take(&self, topic: &Topic, key: Option<&str>, data: Bytes, bus: &Bus, now: Moment) {
         let Some(mount) = MOUNTS.iter().position(|mount| mount.orders().as_ref() == Ok(topic)) else { return };
         let Some(key) = key else { return self.warn_of(&MOUNTS[mount], now) };
-        let order = |data| Task::Order { mount, key: key.into(), data };
-        if !bus.share(data, None).is_ok_and(|data| self.queue.try_send(order(data)).is_ok()) {
+        let command = |data| Task::Command { mount, key: key.into(), data };
+        if !bus.share(data, None).is_ok_and(|data| self.queue.try_send(command(data)).is_ok()) {
             self.missed[mount].store(true, Ordering::Release);
-            // If the queue is full, the thread looks by itself.
+            // If the queue is full, the thread will look without this.
             let _ = self.queue.try_send(Task::Look);
         }
     }
 }
 
 impl BroadcastJob {
-    /// Of an event's JSON but for its last brace. Refused if the memory budget, or its owner's share of it, has no room.
+    /// A job with the event's JSON, without its last brace. Refused if the memory budget, or the owner's share of it, has no
+    /// room.
     fn new(
         mount: usize,
         kind: &str,
@@ -226,22 +225,22 @@ impl BroadcastJob {
         Ok(Self { mount, shared, kind: kind.into(), key, owner, requester: None })
     }
 
-    /// The whole event of `stream`; of none, for an order.
+    /// The whole event of `stream`. `None`: the event of a command, which names no stream.
     fn whole(&self, stream: Option<&str>) -> Bytes {
         let tail = stream.map_or_else(|| "}".to_owned(), tail_of);
         [&self.shared, tail.as_bytes()].concat().into()
     }
 }
 
-/// The event of an order; `None` if `data` is none. It is written anew: nothing else that was sent reaches a stream.
-fn read_order(data: &[u8]) -> Option<EventData> {
+/// The event of a command; `None` if `data` is none. The event is encoded anew, so nothing else that was sent reaches a stream.
+fn read_command(data: &[u8]) -> Option<EventData> {
     let event: EventData = serde_json::from_slice(data).ok()?;
     let is_good = event.stream_id.is_empty() && (event.data.is_null() || event.data.is_object());
-    // A kind with line breaks would break the streams' lines.
+    // A type with line breaks would break the streams' lines.
     (is_good && !event.kind.contains(['\r', '\n', '\0'])).then_some(event)
 }
 
-/// What follows the shared part in the event of `stream`. No byte that a topic's name may have is escaped in JSON.
+/// The end of the event of `stream`, after the shared part. JSON escapes no byte that a topic's name may have.
 pub(super) fn tail_of(stream: &str) -> String {
     format!(",\"stream_id\":\"{stream}\"}}")
 }
@@ -265,7 +264,7 @@ impl BroadcastRun<'_> {
                 if let Err(denied) = self.permit(requester.identity.as_deref(), shared.is_some()) {
                     return requester.refuse(&denied.into());
                 }
-                // Streams in memory get the event by the order, which comes back to this hub as well.
+                // Streams in memory get the event by the command, which comes back to this hub, too.
                 let receipts = if shared.is_none() { self.publish_here(&job) } else { Vec::new() };
                 let answers = Arc::new(BroadcastReceipts::new(requester, receipts, Arc::clone(bus)));
                 self.append_kept(&job, Some(&answers));
@@ -278,7 +277,7 @@ impl BroadcastRun<'_> {
         }
     }
 
-    /// Whether `identity` may publish to each stream; where hubs share a broker, also to those that only others know.
+    /// Checks that `identity` may publish to each stream; where hubs share a broker, also to streams that only other hubs know.
     fn permit(&self, identity: Option<&Identity>, is_shared: bool) -> Result<(), Denied> {
         if identity.is_none() {
             return Ok(());
@@ -292,7 +291,7 @@ impl BroadcastRun<'_> {
         })
     }
 
-    /// The topics of the default streams, and of those whose events are made up.
+    /// The topics of the default streams, and of those with generators.
     fn always(&self) -> BTreeSet<Topic> {
         let defaults = self.mount.defaults.iter().filter_map(|stream| self.mount.topic(stream).ok());
         let generated =
@@ -301,7 +300,7 @@ impl BroadcastRun<'_> {
         defaults.chain(generated.filter(|topic| topic.as_str().starts_with(self.mount.prefix))).collect()
     }
 
-    /// Does `act` with the topics of all streams, a slice at a time, each once.
+    /// Calls `act` with the topics of all streams, once each, in slices.
     fn visit(&self, mut act: impl FnMut(&[Topic])) {
         let always = self.always();
         act(&always.iter().cloned().collect::<Vec<_>>());
@@ -312,7 +311,7 @@ impl BroadcastRun<'_> {
         });
     }
 
-    /// Publishes the event to the streams that this hub keeps.
+    /// Publishes the event to the streams in this hub's memory.
     fn publish_here(&self, job: &BroadcastJob) -> Vec<Receipt> {
         let (bus, mut receipts) = (&self.hub.bus, Vec::new());
         self.visit(|topics| {
@@ -347,7 +346,7 @@ impl BroadcastRun<'_> {
         });
     }
 
-    /// Tells the streams of this hub that a broadcast is lost on them.
+    /// Reports to this hub's streams that a broadcast was lost.
     fn report_loss(&self) {
         self.visit(|topics| {
             let mut feed = self.hub.bus.feed();
@@ -365,7 +364,7 @@ fn warn_if_lost(topic: &Topic) -> Reply {
     })
 }
 
-/// What becomes of a broadcast: the last outcome to come in sends the answer.
+/// Collects the receipts of a broadcast. The last one sends the answer.
 struct BroadcastReceipts {
     bus: Arc<Bus>,
     state: Mutex<ReceiptState>,
@@ -374,7 +373,7 @@ struct BroadcastReceipts {
 struct ReceiptState {
     requester: Option<EventRequester>,
     receipts: Vec<Receipt>,
-    /// Receipts to come, and one until no more are added.
+    /// The receipts to come, plus one until all are expected.
     missing: usize,
 }
 
@@ -383,14 +382,14 @@ impl BroadcastReceipts {
         Self { bus, state: Mutex::new(ReceiptState { requester: Some(requester), receipts, missing: 1 }) }
     }
 
-    /// Takes one more outcome.
+    /// A callback for one more receipt.
     fn expect(self: &Arc<Self>) -> Reply {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).missing += 1;
         let answers = Arc::clone(self);
         Box::new(move |receipt| answers.take(Some(receipt)))
     }
 
-    /// No more are to come than are expected.
+    /// Says that no more receipts are expected.
     fn close(&self) {
         self.take(None);
     }

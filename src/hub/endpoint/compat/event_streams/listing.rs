@@ -1,4 +1,4 @@
-//! `GET …/streams`: a page of streams, put together in steps as pages of topics are.
+//! `GET …/streams`: a page of streams, made in steps as a page of topics is.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,18 +20,18 @@ use crate::{
     protocol::http::Response,
 };
 
-/// What is known of a stream.
+/// The figures of a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamFigures {
-    /// Subscriptions at this hub, by whatever route.
+    /// Subscriptions at this hub, over all routes.
     pub(super) clients: usize,
-    /// Whether what makes its events up is paused, if there is anything.
+    /// Whether the generator is paused; `None`: no generator.
     pub(super) generator: Option<bool>,
 }
 
 impl StreamFigures {
-    /// A stream takes events as long as there is one, so each is active. Where hubs share a broker, the clients of this hub are
-    /// not all there are, and the figures say so.
+    /// The figures as JSON. Every stream takes events, so each is active. If `is_shared`, other hubs on the broker may have more
+    /// clients, and the figures say so.
     pub(super) fn describe(&self, is_shared: bool) -> Value {
         let generator = json!({ "running": self.generator.is_some(), "paused": self.generator == Some(true) });
         let mut figures = json!({ "clients": self.clients, "active": true, "generator": generator });
@@ -42,9 +42,9 @@ impl StreamFigures {
     }
 }
 
-/// A page on its way: the streams that its client may listen to, of the default ones, those whose events are made up, and those
-/// with clients at this hub. If it `is_paged`, those of the first two kinds are on the page where their names stand; else all of
-/// them are.
+/// A page under way: of the streams that the client may subscribe to, the default ones, those with generators, and those with
+/// clients at this hub. If it `is_paged`, the first two kinds are on the page to which their names belong, else all of them are
+/// on this page.
 #[derive(Debug)]
 pub(super) struct StreamPage {
     mount: &'static Mount,
@@ -53,27 +53,27 @@ pub(super) struct StreamPage {
     prefix: String,
     after: Option<String>,
     limit: usize,
-    /// Streams found. At most as many as topics are looked at, and as have generators.
+    /// The streams found: at most as many as the topics looked at plus the generators.
     streams: BTreeMap<String, StreamFigures>,
-    /// What their names weigh, in bytes.
+    /// The sum of their names' lengths, in bytes.
     name_bytes: usize,
-    /// The name behind which the next page begins, once that is known.
+    /// The name after which the next page begins, once it is known.
     next: Option<String>,
     stage: PageStage,
 }
 
-/// How far a page is.
+/// The stage of a page.
 #[derive(Debug)]
 enum PageStage {
-    /// Topics are looked at: from where, and how many yet.
+    /// Looking at topics, from this name on; `left` of them are yet to be looked at.
     Looking { from: Bound<String>, left: usize },
-    /// The default streams and those with generators are added: each with whether its generator is paused.
+    /// Adding default streams and those with generators, each with whether its generator is paused.
     Adding(VecDeque<(String, Option<bool>)>),
-    /// The answer is written, as JSON.
+    /// Writing the answer's JSON.
     Writing(Vec<u8>),
 }
 
-/// What a stream takes besides its name, in bytes: its entry and its part of the map's nodes.
+/// The memory of a stream besides its name, in bytes: its entry and its part of the map's nodes.
 const STREAM_BYTES: usize = 2 * size_of::<(String, StreamFigures)>();
 
 impl StreamPage {
@@ -126,7 +126,7 @@ impl StreamPage {
         }
     }
 
-    /// Adds some of the streams that there are whether or not anybody listens to them.
+    /// Adds some of the streams that exist without clients.
     fn add(&mut self, mut permanent: VecDeque<(String, Option<bool>)>, context: &Context<'_>) -> PageStage {
         for (stream, generator) in permanent.drain(..permanent.len().min(STEP_ENTRIES)) {
             let Ok(topic) = self.mount.topic(&stream) else { continue };
@@ -135,7 +135,7 @@ impl StreamPage {
             }
             self.name_bytes += stream.len();
             let figures = self.streams.entry(stream).or_insert_with(|| StreamFigures {
-                // Behind the page, where nothing was looked at.
+                // Behind the page, where no topic was looked at.
                 clients: context.hub.bus.subscriber_count(&topic),
                 ..StreamFigures::default()
             });
@@ -158,7 +158,7 @@ impl StreamPage {
         !self.is_paged || stream.starts_with(&self.prefix) && is_behind && is_within
     }
 
-    /// Writes the next streams; true once all are written.
+    /// Writes the next streams. `true`: all are written.
     fn write(&mut self, body: &mut Vec<u8>, context: &Context<'_>) -> bool {
         let is_shared = context.hub.bus.default_sink().is_some();
         for _ in 0..STEP_ENTRIES {
@@ -166,7 +166,7 @@ impl StreamPage {
             if !body.ends_with(b"{") {
                 body.push(b',');
             }
-            // Neither can a text or a value like this fail to be JSON nor a Vec to be written to.
+            // Such values are always JSON, and writing to a Vec cannot fail.
             let _ = serde_json::to_writer(&mut *body, &stream);
             body.push(b':');
             let _ = serde_json::to_writer(&mut *body, &figures.describe(is_shared));

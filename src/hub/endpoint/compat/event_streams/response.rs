@@ -1,4 +1,4 @@
-//! The form of this API's answers, those to requests that fail included.
+//! The form of this API's answers, including errors.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::{
     protocol::http::Response,
 };
 
-/// The form of every answer of this API.
+/// The body of every answer of this API.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ResponseBody<'a> {
     pub(super) success: bool,
@@ -21,7 +21,7 @@ pub(super) struct ResponseBody<'a> {
     pub(super) message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data: Option<Value>,
-    /// Of a list of which this is a page: the name behind which the next page begins, or null.
+    /// In a page of a list: the name after which the next page begins, or null.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,13 +30,13 @@ pub(super) struct ResponseBody<'a> {
 }
 
 impl ResponseBody<'_> {
-    /// That of the Unix second `timestamp`.
+    /// A body with this Unix second.
     pub(super) fn at(timestamp: i64) -> Self {
         Self { timestamp, ..Self::default() }
     }
 }
 
-/// Why a request is refused.
+/// An error of this API.
 #[derive(Debug, PartialEq)]
 pub(super) struct ApiError {
     pub(super) status: u16,
@@ -63,7 +63,6 @@ impl ApiError {
         Self { status, message: message.into(), cause: Cause { code, field }, fields }
     }
 
-    /// The answer that says so.
     pub(super) fn response(&self, at_s: i64) -> Response {
         let body =
             ResponseBody { message: Some(self.message.clone()), error: Some(&self.cause), ..ResponseBody::at(at_s) };

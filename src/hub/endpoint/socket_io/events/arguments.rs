@@ -1,4 +1,4 @@
-//! The arguments of events: one JSON object each, whose further fields are nobody's concern.
+//! The arguments of events: one JSON object each. Unknown members are ignored.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use crate::{
     topic::Topic,
 };
 
-/// What `subscribe` and `unsubscribe` are about.
+/// The arguments of `subscribe` and `unsubscribe`.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) topic: Topic,
@@ -20,7 +20,7 @@ pub(super) struct Target {
     pub(super) since: Option<Start>,
 }
 
-/// What is to be published.
+/// The arguments of `publish`.
 #[derive(Debug)]
 pub(super) struct Publish {
     pub(super) topic: Topic,
@@ -29,7 +29,7 @@ pub(super) struct Publish {
     pub(super) data: Bytes,
 }
 
-/// The token in the object that a client connects with. One that is no text is a wrong one, rather than none.
+/// The token in the `auth` object of a client that connects. A token that is not a string counts as a wrong token, not as none.
 pub(super) fn parse_token(auth: Option<&RawValue>) -> Option<String> {
     #[derive(Deserialize)]
     struct Auth {
@@ -39,7 +39,7 @@ pub(super) fn parse_token(auth: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(auth.get()).map_or_else(|_| Some(String::new()), |Auth { token }| token)
 }
 
-/// `is_esp`: a well may be named in the place of its topic.
+/// Reads the arguments of `subscribe` and `unsubscribe`. `is_esp`: a well's id may stand for its topic.
 pub(super) fn parse_target(arguments: Args<'_>, is_esp: bool) -> Result<Target, Refused> {
     let Named { well_id, topic, since, .. } = parse_object(arguments)?;
     let since = since.map(|since| since.parse().map_err(|bad: BadStart| Refused::invalid(format!("since: {bad}"))));
@@ -49,32 +49,32 @@ pub(super) fn parse_target(arguments: Args<'_>, is_esp: bool) -> Result<Target, 
     })
 }
 
-/// The same.
+/// Reads the arguments of `publish`. `is_esp`: a well's id may stand for its topic.
 pub(super) fn parse_publish(arguments: Args<'_>, is_esp: bool) -> Result<Publish, Refused> {
     let Named { well_id, topic, kind, data, .. } = parse_object(arguments)?;
     let topic = choose_topic(well_id.as_deref().filter(|_| is_esp), topic.as_deref(), is_esp)?;
     let data = data.ok_or_else(|| Refused::invalid("data is required"))?;
-    // An empty one is none.
+    // An empty type is no type.
     let kind = kind.filter(|kind| !kind.is_empty()).map(String::into_boxed_str);
     Ok(Publish { topic, kind, data: Bytes::copy_from_slice(data.as_bytes()) })
 }
 
-/// What an event may be about.
+/// The members of an argument that have a meaning.
 #[derive(Default)]
 struct Named<'a> {
     well_id: Option<String>,
     topic: Option<String>,
     since: Option<String>,
     kind: Option<String>,
-    /// JSON. A `null` is a payload like any other.
+    /// JSON. `null` is a payload like any other.
     data: Option<&'a str>,
 }
 
-/// The first argument; without one, an object without fields. Reads no further than that.
+/// Reads the first argument; without one, an object without members. The others are ignored.
 fn parse_object(arguments: Args<'_>) -> Result<Named<'_>, Refused> {
     let list = arguments.list();
     let mut named = Named::default();
-    // Of what is JSON only `null` begins like this.
+    // Among JSON values only `null` begins with an n.
     if list.is_empty() || list.starts_with('n') {
         return Ok(named);
     }
@@ -97,10 +97,11 @@ fn parse_object(arguments: Args<'_>) -> Result<Named<'_>, Refused> {
     Ok(named)
 }
 
-/// Each member costs the same, however short it is. What a client publishes goes into `data`, which has no such bound.
+/// The most members of an argument: each costs the same, however short it is. What a client publishes is in `data`, which has no
+/// such bound.
 const MEMBERS_MAX: usize = 1024;
 
-/// Puts the text that `value` is into `field`; `null` is none.
+/// Puts the JSON string `value` into `field`. `null` counts as absent.
 fn put_text(name: &str, value: &str, field: &mut Option<String>) -> Result<(), Refused> {
     if field.is_some() {
         return Err(named_twice(name));

@@ -37,15 +37,15 @@ use crate::{
 };
 use arguments::{Publish, Target, parse_publish, parse_target, parse_token};
 
-/// What the hub does for Socket.IO clients.
+/// The hub's application.
 pub(in crate::endpoint) const HANDLERS: SocketHandlers =
     SocketHandlers { connect, answer_event, answer_ack: |_, _, _, _| Vec::new() };
 
-/// A client connects to `namespace`, with this `auth` object.
+/// Admits a client to `namespace`, with this `auth` object.
 fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> Result<ConnectAccepted, ConnectRefused> {
     let esp = &context.config.esp;
     if !esp.namespaces.iter().any(|served| served == namespace) {
-        // The words of the protocol's own servers.
+        // The message of Socket.IO's own servers.
         return Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None });
     }
     let token = parse_token(auth);
@@ -67,12 +67,12 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
     Ok(ConnectAccepted { identity, emits: vec![Emit::new("connected", data)] })
 }
 
-/// Whether clients are the ESP IoT platform's: greeted, and told of wells. Socket.IO itself is no part of the platform's API.
+/// Whether the ESP platform's API is served: clients get a greeting, and wells have ids. Socket.IO itself is not part of that
+/// API.
 fn is_esp(context: &Context<'_>) -> bool {
     context.config.compat.has(CompatApi::Esp)
 }
 
-/// Answers an event.
 fn answer_event(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketAction> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
         let mut actions = deny(Denied::Expired, context).actions(event.wants_ack);
@@ -93,10 +93,10 @@ fn answer_event(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Co
     answered.unwrap_or_else(|refused| refused.actions(event.wants_ack))
 }
 
-/// How much of an unknown event's name is shown to whoever sent it: a name may be as long as a message.
+/// How much of an unknown event's name the answer shows, in bytes. A name may be as long as a message.
 const SHOWN_NAME_BYTES_MAX: usize = 128;
 
-/// What a client is told of its publications to `topics`.
+/// The answer to a client's publications to `topics`.
 fn describe_receipts(topics: &[Topic], receipts: &[Receipt], (is_esp, wants_ack): (bool, bool)) -> Vec<SocketAction> {
     let describe = |(topic, receipt): (&Topic, &Receipt)| match receipt {
         Ok(id) => {
@@ -130,7 +130,7 @@ fn subscribe(
     access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
     if client.topics.contains(&topic) {
-        // As often as one likes, like joining a room; but no place can be chosen while events come.
+        // Subscribing again changes nothing, as joining a room again; but a subscription under way cannot begin elsewhere.
         return match since {
             None => Ok(done),
             Some(_) => Err(Refused::invalid("since: it is subscribed already; unsubscribe first")),
@@ -146,7 +146,7 @@ fn subscribe(
 fn unsubscribe(event: &SocketEvent<'_>, context: &Context<'_>) -> Result<Vec<SocketAction>, Refused> {
     let Target { topic, .. } = parse_target(event.arguments, is_esp(context))?;
     let done = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
-    // Like leaving a room: who is not in it has left it.
+    // As in leaving a room, a client that is not subscribed gets the same answer.
     let refused = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
     Ok(vec![SocketAction::Unsubscribe { topic, done, refused }])
 }
@@ -163,7 +163,7 @@ fn stats(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'
         ("message_count", client.messages.into()),
         ("subscriptions", names.into()),
     ];
-    // Where nobody has to say who he is, everybody may do everything, and /stats says it anyway.
+    // Without tokens everybody may see the figures, which /stats shows anyway.
     if client.identity.is_none_or(Identity::is_admin) {
         fields.push(("server", health::stats(context)));
     }
@@ -195,7 +195,7 @@ fn publish(
     Ok(vec![SocketAction::Publish(SocketPublication { batch, complete })])
 }
 
-/// The event `name`, and the same as an acknowledgement if there is to be one.
+/// The event `name`, and an acknowledgement with the same data if the client wants one.
 fn answer(name: &'static str, data: String, wants_ack: bool) -> Vec<SocketAction> {
     let ack = wants_ack.then(|| SocketAction::Ack(vec![data.clone()]));
     let emit = SocketAction::Emit(Emit::new(name, data));
@@ -212,7 +212,7 @@ fn describe_topic(topic: &Topic, context: &Context<'_>) -> String {
     object(&[name_topic(topic, is_esp(context)), ("timestamp", context.hub.timestamp(context.now).into())])
 }
 
-/// A topic in the platform's terms: a well by its id, any other by its name.
+/// A topic as the platform names it: a well by its id, any other topic by its name.
 fn name_topic(topic: &Topic, is_esp: bool) -> (&'static str, Value) {
     match well_of(topic).filter(|_| is_esp) {
         Some(well_id) => ("well_id", well_id.into()),
