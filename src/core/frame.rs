@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use crate::transport::Transport;
+
 /// Everything that changes an event's bytes on the wire. Two peers that need different bytes use two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -111,6 +113,21 @@ impl Format {
                 2 + usize::from(form.named) + 2 * usize::from(form.chunked) + 4 * usize::from(form.with_id)
             }
             Self::SocketIo(form) => 10 + usize::from(form.offset && !form.own),
+        }
+    }
+
+    /// Whether it has a form for a hole in the log. A connection in another format ends there.
+    #[inline]
+    pub fn has_gaps(self) -> bool {
+        self != Self::WebSocketRaw
+    }
+
+    /// What a connection speaks that is written to in this format.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Sse(_) => Transport::Sse,
+            Self::WebSocketRaw | Self::FanfareV1 => Transport::WebSocket,
+            Self::SocketIo(_) => Transport::SocketIo,
         }
     }
 

@@ -18,4 +18,5 @@ pub mod protocol;
 pub mod reload;
 pub mod share;
 pub mod topic;
+pub mod transport;
 pub mod version;

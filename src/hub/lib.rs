@@ -2,7 +2,7 @@
 
 pub(crate) use fanfare_core::{
     bucket, budget, clock, close, event, frame, gap, index, json, label, log, network, outbox, protocol, reload, share,
-    topic, version,
+    topic, transport, version,
 };
 pub(crate) use fanfare_platform::{exposition, os, stdio};
 

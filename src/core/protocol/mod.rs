@@ -23,7 +23,8 @@ pub use event_data::EventData;
 pub use long_message::{Checked, LongCheck, LongMessage};
 pub use rate::RateLimit;
 pub use session::{
-    Ask, Dialect, HeldPayload, Session, SessionLimits, SseStream, TopicCursor, TopicCursors, WebSocketSession,
+    Ask, Dialect, Ending, GapOutcome, HeldPayload, Opening, Session, SessionCursor, SessionLimits, SseStream,
+    TopicCursor, TopicCursors, WebSocketSession, close_reason, write_unread_refusal,
 };
 
 use crate::{

@@ -6,30 +6,32 @@
 //! next one, or the [`Close`] that ended it; its owner stores that `Result`, so that after an end every later call says
 //! the same.
 
-// The part of the standard library without sockets: an address is a plain value.
-use core::{net::IpAddr, num::NonZeroU32, time::Duration};
+mod cursors;
+mod ending;
+mod opening;
+mod output;
+mod sse;
+mod websocket;
 
-use smallvec::SmallVec;
+// The part of the standard library without sockets: an address is a plain value.
+use core::{net::IpAddr, time::Duration};
+
+pub use cursors::SessionCursor;
+pub use ending::{Ending, close_reason, write_unread_refusal};
+pub use opening::Opening;
+pub use output::GapOutcome;
+pub use sse::{SseStream, TopicCursor, TopicCursors};
+pub use websocket::{Dialect, WebSocketSession};
 
 use super::{
     engine_session::{EngineLimits, EngineSession, SocketAsk},
-    fanfare_v1,
-    http::{self, Request},
+    http::{self, Request, ServerSession},
     long_message::{Checked, LongMessage},
     proxy::{self, Preface},
-    rate::{Rate, RateLimit, RateVerdict},
-    sse,
-    websocket::{self, Message},
+    rate::RateLimit,
+    websocket::{Message, WebSocketLimits},
 };
-use crate::{
-    clock::Moment,
-    close::Close,
-    event::{EventId, Position},
-    frame::{Format, SseForm},
-    index::TopicIndex,
-    json::LONG_TEXT_BYTES,
-    outbox::Outbox,
-};
+use crate::{clock::Moment, close::Close, frame::Format, outbox::Outbox};
 
 /// What all sessions are bounded by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +40,7 @@ pub struct SessionLimits {
     pub proxy: proxy::ProxyLimits,
     pub http: http::HttpLimits,
     /// WebSocket messages.
-    pub websocket: websocket::WebSocketLimits,
+    pub websocket: WebSocketLimits,
     /// How often a WebSocket client may speak.
     pub rate: RateLimit,
     /// Engine.IO sessions.
@@ -92,7 +94,7 @@ pub enum Session {
     /// A proxy's header is due. Boxed, like all that is short-lived.
     Preface(Box<Preface>),
     /// Requests and responses. Boxed: it is short-lived, and the others are small.
-    Http(Box<http::ServerSession>),
+    Http(Box<ServerSession>),
     /// An open Server-Sent Events stream. What the client says is read over.
     Sse(SseStream),
     /// An upgraded connection.
@@ -101,83 +103,10 @@ pub enum Session {
     Engine(Box<EngineSession>),
 }
 
-/// An open Server-Sent Events stream.
-#[derive(Debug)]
-pub struct SseStream {
-    /// The variant of its frames.
-    pub form: SseForm,
-    /// With several topics: where the client stands in each, in the order of the URL. Together they are the stream's id.
-    pub cursors: Option<Box<TopicCursors>>,
-    /// Whether the client is told where it stands before the first event. By the standard a block without data is no
-    /// event, but some clients make an empty one of it, so it is told to browsers only.
-    pub tells_place: bool,
-    /// What the client is told first, until it has been.
-    pub greeting: Option<Box<sse::Greeting>>,
-    /// What its clients expect besides the events, if they do.
-    pub profile: Option<Box<sse::SseProfile>>,
-}
-
-/// Where a client stands in several topics. In a box of their own, so that streams over one topic stay small.
-pub type TopicCursors = SmallVec<[TopicCursor; 4]>;
-
-/// Where a client stands in one of several topics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicCursor {
-    /// The topic, by its owner's index for it.
-    pub topic: TopicIndex,
-    /// The last id. While the stream listens to the topic, its owner knows that better, and brings it up to date when it is
-    /// needed.
-    pub id: EventId,
-    /// Where in the log the stream has begun to listen. While it stands there the id is right as it is: the log may know the
-    /// position by another one.
-    pub began: Position,
-}
-
-impl SseStream {
-    /// The stream's id, if it is over several topics.
-    pub fn ids(&self) -> Option<impl ExactSizeIterator<Item = EventId> + Clone> {
-        self.cursors.as_ref().map(|cursors| cursors.iter().map(|cursor| cursor.id))
-    }
-
-    /// The stream listens to `topic` from the position `began` on.
-    pub fn begin(&mut self, topic: TopicIndex, began: Position) {
-        let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
-        cursors.filter(|cursor| cursor.topic == topic).for_each(|cursor| cursor.began = began);
-    }
-
-    /// The client has everything of `topic` up to `id`.
-    pub fn pass(&mut self, topic: TopicIndex, id: EventId) {
-        let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
-        cursors.filter(|cursor| cursor.topic == topic).for_each(|cursor| cursor.id = id);
-    }
-}
-
-/// An upgraded connection.
-#[derive(Debug)]
-pub struct WebSocketSession {
-    codec: websocket::ServerSession,
-    /// What the messages mean.
-    pub dialect: Dialect,
-    /// Since when a ping waits for any sign of the peer, in whole seconds, rounded up: it takes half the room of a moment.
-    pinged_s: Option<NonZeroU32>,
-    rate: Rate,
-}
-
-/// What WebSocket messages mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// From the server: one payload each, verbatim. From the client: nothing.
-    Raw,
-    /// JSON envelopes and commands.
-    FanfareV1,
-    /// Whatever the application takes them for.
-    Messages,
-}
-
 impl Session {
     /// For a connection accepted `now`.
     pub fn new(now: Moment) -> Self {
-        Self::Http(Box::new(http::ServerSession::new(now)))
+        Self::Http(Box::new(ServerSession::new(now)))
     }
 
     /// For a connection accepted `now` from a proxy that begins with a header of the PROXY protocol.
@@ -302,109 +231,85 @@ impl Session {
             Self::Engine(engine) => engine.sockets.as_ref().map(|sockets| Format::SocketIo(sockets.form())),
         }
     }
-}
 
-impl WebSocketSession {
-    /// An upgrade just accepted.
-    pub fn new(dialect: Dialect) -> Self {
-        Self { codec: websocket::ServerSession::new(), dialect, pinged_s: None, rate: Rate::default() }
-    }
-
-    /// What was received and not understood yet, for whoever reads on.
-    pub fn into_codec(self) -> websocket::ServerSession {
-        self.codec
-    }
-
-    /// Begins the end from our side.
-    pub fn close(&mut self, close: Close, outbox: &mut Outbox) {
-        self.codec.close(close, outbox);
-    }
-
-    /// Takes note that a ping was sent.
-    pub fn on_ping(&mut self, now: Moment) {
-        let seconds = u32::try_from(now.0.div_ceil(NANOSECONDS_PER_SECOND)).unwrap_or(u32::MAX);
-        self.pinged_s = self.pinged_s.or_else(|| NonZeroU32::new(seconds));
-    }
-
-    /// Forgets the ping: something else tells whether the peer is there.
-    pub fn forget_ping(&mut self) {
-        self.pinged_s = None;
-    }
-
-    /// When a peer that was pinged, and has been silent since, has been so for `pong_timeout`.
-    pub fn pong_deadline(&self, pong_timeout: Duration) -> Option<Moment> {
-        let seconds = self.pinged_s?;
-        Some(Moment(u64::from(seconds.get()) * NANOSECONDS_PER_SECOND) + pong_timeout)
-    }
-
-    fn receive(
-        &mut self,
-        bytes: &mut [u8],
-        limits: &SessionLimits,
-        outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
-        now: Moment,
-    ) -> Result<(), Close> {
-        self.pinged_s = None;
-        let mut messages = Vec::new();
-        let mut outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
-        let asks_before = asks.len();
-        for message in messages {
-            match self.rate.judge(&limits.rate, now) {
-                RateVerdict::CutOff => {
-                    outcome = outcome.and(Err(Close::RateLimited));
-                    break;
-                }
-                RateVerdict::Ignore => self.report_ignored(&message, outbox),
-                RateVerdict::Pass => self.read_message(message, outbox, asks),
-            }
-        }
-        match outcome {
-            // Nothing may be said after a close frame (RFC 6455 section 5.5.1), so the answers come first.
-            Err(close) if asks_before < asks.len() => {
-                asks.push(Ask::End(close));
-                Ok(())
-            }
-            outcome => outcome,
+    /// Requests and their responses, if the session is that.
+    pub fn requests(&self) -> Option<&ServerSession> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }
 
-    fn read_message(&self, message: Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
-        match (self.dialect, message) {
-            (Dialect::Raw, _) | (_, Message::Ping | Message::Pong) => {}
-            (Dialect::Messages, message) => asks.push(Ask::Message(message)),
-            (Dialect::FanfareV1, Message::Text(text)) if LONG_TEXT_BYTES < text.len() => {
-                asks.push(Ask::Long(Box::new(LongMessage::command(text))));
-            }
-            (Dialect::FanfareV1, Message::Text(text)) => asks.push(Ask::Command(text)),
-            (Dialect::FanfareV1, Message::Binary(_)) => {
-                self.report_error("BadRequest", "commands are text messages", None, outbox);
-            }
+    /// The same, to respond.
+    pub fn requests_mut(&mut self) -> Option<&mut ServerSession> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
         }
     }
 
-    /// Tells the client that a message of its came too fast. Pings and pongs count like any other, but nobody waits for
-    /// what becomes of them.
-    fn report_ignored(&self, message: &Message, outbox: &mut Outbox) {
-        let reference = match message {
-            Message::Text(text) => fanfare_v1::reference_of(text),
-            Message::Binary(_) => None,
-            Message::Ping | Message::Pong => return,
-        };
-        self.report_error("RateLimited", "too many messages; this one was ignored", reference, outbox);
+    /// The session of Engine.IO, which outlives what carries it.
+    pub fn engine(&mut self) -> Option<&mut EngineSession> {
+        match self {
+            Self::Engine(engine) => Some(engine),
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::WebSocket(_) => None,
+        }
     }
 
-    /// Tells the client that a message of its was not heeded, where the dialect has a word for it.
-    fn report_error(&self, code: &str, why: &str, reference: fanfare_v1::Reference<'_>, outbox: &mut Outbox) {
-        if self.dialect == Dialect::FanfareV1 {
-            let mut text = Vec::new();
-            fanfare_v1::write_error(code, why, reference, &mut text);
-            outbox.put(&websocket::encode_text(&text));
+    /// Whether it is one that brings events.
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Self::Preface(_) | Self::Http(_) => false,
+            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => true,
+        }
+    }
+
+    /// Whether it is a stream that has a client: a session of Socket.IO has none before one has entered a namespace.
+    pub fn has_client(&self) -> bool {
+        match self {
+            Self::Preface(_) | Self::Http(_) => false,
+            Self::Sse(_) | Self::WebSocket(_) => true,
+            Self::Engine(engine) => engine.sockets.as_ref().is_some_and(|sockets| !sockets.clients().is_empty()),
+        }
+    }
+
+    /// Whether it keeps its own time ([`EngineSession::deadline`]), and needs no heartbeats.
+    pub fn keeps_time(&self) -> bool {
+        match self {
+            Self::Engine(_) => true,
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::WebSocket(_) => false,
+        }
+    }
+
+    /// Whether a client that comes back by itself says from where. If not, it is not sent away to come back.
+    pub fn says_from_where(&self) -> bool {
+        match self {
+            Self::Engine(_) => false,
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::WebSocket(_) => true,
+        }
+    }
+
+    /// Whether its client learns of gaps from the close frame alone.
+    pub fn ends_for_gaps(&self) -> bool {
+        match self {
+            Self::WebSocket(websocket) => websocket.dialect == Dialect::Raw,
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => false,
+        }
+    }
+
+    /// Whether a ping has been unanswered for `pong_timeout`. A client that has yet to read what is ahead of the ping cannot have
+    /// seen it, so where the connection `is_blocked` the ping is forgotten.
+    pub fn is_pong_late(&mut self, is_blocked: bool, pong_timeout: Duration, now: Moment) -> bool {
+        match self {
+            Self::WebSocket(websocket) if is_blocked => {
+                websocket.forget_ping();
+                false
+            }
+            Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout).is_some_and(|deadline| deadline <= now),
+            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => false,
         }
     }
 }
-
-const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -203,7 +203,7 @@ impl Bus {
     }
 
     /// Sets what executes hub commands. Until then they are dropped.
-    pub fn set_hub_commands(&self, orders: Arc<dyn HubCommands>) {
+    pub(crate) fn set_hub_commands(&self, orders: Arc<dyn HubCommands>) {
         *lock(&self.orders) = Some(orders);
     }
 

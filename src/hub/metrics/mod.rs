@@ -19,41 +19,14 @@ pub(crate) use exposition::{Maxima, QuotaFigures};
 pub use histogram::Histogram;
 pub(crate) use histogram::Snapshot;
 
+pub use crate::transport::Transport;
+
 use crate::{
     clock::{Clock, Moment},
     close::{self, Close},
     gap::GapReason,
     label::{AuthFailure, RouteLabel, StatusLabel},
 };
-
-/// What a connection speaks at the moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// Requests and responses.
-    #[default]
-    Http,
-    /// A Server-Sent Events stream.
-    Sse,
-    /// WebSocket, raw or `fanfare.v1`.
-    WebSocket,
-    /// Engine.IO: a session, whether a WebSocket carries it or requests do.
-    SocketIo,
-}
-
-impl Transport {
-    /// All of them, by index.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Sse, Self::WebSocket, Self::SocketIo];
-
-    /// The label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Sse => "sse",
-            Self::WebSocket => "websocket",
-            Self::SocketIo => "socketio",
-        }
-    }
-}
 
 /// One reactor's figures. Only its reactor writes them.
 #[derive(Debug, Default)]

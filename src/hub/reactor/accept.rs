@@ -15,7 +15,7 @@ use crate::{
     index::Slot,
     metrics::Transport,
     outbox::Outbox,
-    protocol::http,
+    protocol::write_unread_refusal,
 };
 
 /// Connections accepted per listener and turn.
@@ -161,7 +161,7 @@ impl<N: Net> Reactor<N> {
             return true;
         }
         let mut refusal = Outbox::new();
-        http::write_refusal(Overload::Connections.close(), self.net.date(), &mut refusal);
+        write_unread_refusal(Overload::Connections.close(), self.net.date(), &mut refusal);
         match self.net.shed(listener, refusal.pending()) {
             Ok(()) => {
                 self.metrics.on_shed();
@@ -224,7 +224,7 @@ impl<N: Net> Reactor<N> {
         if is_surplus {
             self.refused.push_back(token);
         }
-        self.metrics.on_open(Transport::Http);
+        self.metrics.on_open(Transport::default());
         self.note_opened(token.slot);
         let connection = self.connections.at(token.slot)?;
         match self.net.register(&mut connection.stream, token) {

@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     Reactor,
+    engine::post_response,
     net::{Net, Token},
-    polls::post_response,
     state::{CHECKING, DETACHED},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     index::Slot,
     json::LONG_TEXT_BYTES,
     label::RouteLabel,
-    protocol::{Ask, Checked, LongMessage, Session, websocket::Message},
+    protocol::{Ask, Checked, LongMessage, websocket::Message},
 };
 
 /// How much of a message is checked in a step, which takes 0.1 ms or so.
@@ -190,7 +190,7 @@ impl<N: Net> Reactor<N> {
             }
             Checked::Command(checked) => {
                 let Some(connection) = self.connections.at(slot) else { return };
-                let is_stream = matches!(connection.session, Ok(Session::WebSocket(_)));
+                let is_stream = connection.session.is_ok();
                 let (admission, identity) = (connection.admission(), connection.identity.clone());
                 if is_stream {
                     self.metrics.on_message();

@@ -16,11 +16,11 @@ use crate::{
     close::Close,
     endpoint::Overload,
     event::{Event, Position},
-    frame::Format,
+    frame::{Format, FormatCode},
     index::{SubscriberIndex, TopicIndex},
     metrics::{ReactorMetrics, Transport},
     outbox::Outbox,
-    protocol::{Session, encode_frame},
+    protocol::{Opening, Session, encode_frame, http::ServerSession},
 };
 
 /// A connection of a reactor. What a visit touches comes first and together, on one cache line.
@@ -131,6 +131,45 @@ impl<S> Connection<S> {
         self.outbox.len() + self.unfinished.as_ref().map_or(0, Unfinished::owed_bytes)
     }
 
+    /// The session goes on as what `next` makes of it, or ends.
+    pub(super) fn advance(&mut self, next: impl FnOnce(Session, &mut Outbox) -> Result<Session, Close>) {
+        let session = std::mem::replace(&mut self.session, Err(Close::Internal("a session was lost")));
+        self.session = session.and_then(|session| next(session, &mut self.outbox));
+    }
+
+    /// Answers its request with the head of a stream, which it is from now on. Returns what its client has sent behind the request.
+    pub(super) fn open(&mut self, opening: Opening<'_>, date: &str) -> Vec<u8> {
+        let mut leftover = Vec::new();
+        self.advance(|session, outbox| {
+            let (next, rest) = session.open(opening, date, outbox);
+            leftover = rest;
+            Ok(next)
+        });
+        leftover
+    }
+
+    /// Gives its session away: it goes on elsewhere, and has ended here.
+    pub(super) fn give_session(&mut self) -> Result<Session, Close> {
+        std::mem::replace(&mut self.session, Err(Close::Done))
+    }
+
+    /// Its session, while that goes on, and where its words go.
+    pub(super) fn speaks(&mut self) -> Option<(&mut Session, &mut Outbox)> {
+        let session = self.session.as_mut().ok()?;
+        Some((session, &mut self.outbox))
+    }
+
+    /// Puts its subscriptions into the order in which its group has them ([`Session::sort_for_group`]).
+    pub(super) fn sort_for_group(&mut self, format: FormatCode, key: &mut Vec<u8>) -> bool {
+        let (Ok(session), subscriptions) = (&self.session, &mut self.subscriptions) else { return false };
+        session.sort_for_group(format, subscriptions, |it| it.topic, key)
+    }
+
+    /// Its requests, if it is one for requests.
+    pub(super) fn requests_mut(&mut self) -> Option<&mut ServerSession> {
+        self.session.as_mut().ok()?.requests_mut()
+    }
+
     pub(super) fn admission(&self) -> Admission {
         Admission { admin: self.admin, overload: self.overload }
     }
@@ -146,7 +185,7 @@ impl<S> Connection<S> {
             stream,
             state: State::default(),
             pending: 0,
-            transport: Transport::Http,
+            transport: Transport::default(),
             admin,
             overload: None,
             via: Via::Nobody,

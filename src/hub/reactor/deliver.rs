@@ -16,7 +16,6 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    frame::Format,
     index::{GroupIndex, Slot, TopicIndex},
     log::Subscriber,
     metrics::ReactorMetrics,
@@ -224,15 +223,15 @@ fn fetch_ahead<S>(connections: &mut Slab<Connection<S>>, upcoming: &[Subscriber]
     }
 }
 
-/// Whether [`Reactor::catch_up`] is sure to write to the connection, once it owes nothing else. A raw WebSocket is left out:
-/// a gap has no frame there.
+/// Whether [`Reactor::catch_up`] is sure to write to the connection, once it owes nothing else. One whose protocol has no form for
+/// a gap is left out.
 fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let mut is_behind = false;
     for subscription in &connection.subscriptions {
         let Some(topic) = topics.at(subscription.topic) else { continue };
         let (cursor, format) = (topic.cursor(subscription), topic.lap.subscriber(subscription.subscriber).format);
         // One that is stranded in a topic is told of that before it is brought on in the others.
-        if format.format() == Format::WebSocketRaw || cursor < topic.ring.oldest() {
+        if !format.format().has_gaps() || cursor < topic.ring.oldest() {
             return false;
         }
         is_behind |= cursor < topic.ring.next();

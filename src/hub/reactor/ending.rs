@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::{
     Reactor,
-    connection::{Admission, Via},
+    connection::{Admission, Connection, Via},
     net::Net,
     state::{BLOCKED, DETACHED, HELD, Life, PEER_ENDED, UNCOUNTED},
 };
@@ -15,12 +15,7 @@ use crate::{
     endpoint::{self, Phase},
     index::Slot,
     label::RouteLabel,
-    metrics::Transport,
-    protocol::{
-        Session,
-        http::{self, Response},
-        sse, websocket,
-    },
+    protocol::{Ending, Session, close_reason, http::Response},
 };
 
 /// How far a connection has come whose time for its last bytes ran out before.
@@ -54,14 +49,11 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let retry_ms = self.retry_ms();
-        self.end_saying(slot, close, &goodbye_reason(close, retry_ms));
+        self.end_saying(slot, close, &close_reason(close, retry_ms));
     }
 
-    /// The same for a connection that has not ended, with `reason` for a WebSocket's close frame.
+    /// The same for a connection that has not ended, with `reason` for a close frame.
     pub(super) fn end_saying(&mut self, slot: Slot, close: Close, reason: &str) {
-        if let Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) = close {
-            self.say_socket_error(slot, &denial_json(close));
-        }
         self.write_close(slot, close, reason);
         if let Some(connection) = self.connections.at(slot) {
             connection.session = Err(close);
@@ -69,15 +61,10 @@ impl<N: Net> Reactor<N> {
         self.leave(slot, close);
     }
 
-    /// Ends a stream that was opened only to be refused. It says why; of those that end after they were served, only the
-    /// ones for which the end is no matter of course do.
+    /// Ends a stream that was opened only to be refused.
     pub(super) fn end_refused(&mut self, slot: Slot, close: Close) {
-        if let Some(connection) = self.connections.at(slot)
-            && let Ok(Session::Sse(stream)) = &connection.session
-            && sse_error(close).is_none()
-        {
-            let error = stream.profile.as_ref().map_or_else(|| error_json(close), |profile| profile.error_json(close));
-            sse::write_event(None, Some("error"), &error, stream.form.chunked, connection.outbox.buffer());
+        if let Some((session, outbox)) = self.connections.at(slot).and_then(Connection::speaks) {
+            session.write_refusal(close, outbox);
         }
         self.end(slot, close);
     }
@@ -85,11 +72,7 @@ impl<N: Net> Reactor<N> {
     /// Ends a connection whose session has ended itself.
     pub(super) fn close(&mut self, slot: Slot, close: Close) {
         let retry_ms = self.retry_ms();
-        self.write_close(slot, close, &goodbye_reason(close, retry_ms));
-        if let Some(connection) = self.connections.at(slot) {
-            connection.session = Err(close);
-        }
-        self.leave(slot, close);
+        self.end_saying(slot, close, &close_reason(close, retry_ms));
     }
 
     /// The last bytes, as what the connection speaks has them.
@@ -97,40 +80,21 @@ impl<N: Net> Reactor<N> {
         let retry_ms = self.retry_ms();
         let refusal = self.refuse_request(slot, close);
         let Some(connection) = self.connections.at(slot) else { return };
-        let outbox = &mut connection.outbox;
-        match (&mut connection.session, connection.transport) {
-            (_, _) if close == Close::PeerGone => {}
-            (Ok(Session::Http(_) | Session::Preface(_)), _) | (Err(_), Transport::Http) => {
-                match &mut connection.session {
-                    Ok(Session::Http(http)) => http.refuse_with(refusal, close, self.net.date(), outbox),
-                    _ => http::write_refusal(close, self.net.date(), outbox),
-                }
-                if let Some(status) = close.http_status() {
-                    // The request was not read to its end, so nobody knows what it was for.
-                    self.count_request(slot, RouteLabel::Other, status, 0);
-                }
-            }
-            (Ok(Session::Sse(stream)), _) => {
-                let profile = stream.profile.as_deref();
-                let error = sse_error(close).map(|error| profile.map_or(error, |profile| profile.error_json(close)));
-                let retry_ms = profile.and_then(|profile| profile.retry_ms(close)).unwrap_or(retry_ms);
-                sse::write_final(stream.form.chunked, retry_ms, error.as_deref(), outbox.buffer());
-            }
-            // Its last word is Engine.IO's.
-            (_, Transport::SocketIo) if connection.state.has(DETACHED) => {}
-            (_, Transport::WebSocket | Transport::SocketIo) => {
-                websocket::write_end(close, reason, outbox.buffer());
-            }
-            (Err(_), Transport::Sse) => {}
-            (Ok(Session::WebSocket(_) | Session::Engine(_)), _) => {}
+        let (transport, has_socket) = (connection.transport, !connection.state.has(DETACHED));
+        let is_request = connection.session.as_ref().map_or(!transport.is_stream(), |session| !session.is_stream());
+        let ending = Ending { close, reason, retry_ms, refusal, date: self.net.date(), has_socket };
+        ending.write(&mut connection.session, transport, &mut connection.outbox);
+        if let Some(status) = close.http_status().filter(|_| is_request && close != Close::PeerGone) {
+            // The request was not read to its end, so nobody knows what it was for.
+            self.count_request(slot, RouteLabel::Other, status, 0);
         }
     }
 
     /// The answer to a request of which no more is read, in the form of the API that it is for.
     fn refuse_request(&mut self, slot: Slot, close: Close) -> Option<Response> {
         let connection = self.connections.at(slot)?;
-        let Ok(Session::Http(http)) = &connection.session else { return None };
-        let Some(path) = http.refused_path().map(str::to_owned) else { return Response::refusal(close) };
+        let requests = connection.session.as_ref().ok().and_then(Session::requests)?;
+        let Some(path) = requests.refused_path().map(str::to_owned) else { return Response::refusal(close) };
         let admission = Admission { overload: None, ..connection.admission() };
         let context = self.context((&self.hub, &self.endpoints.value), slot, admission, None);
         endpoint::refuse_request(&path, close, &context)
@@ -167,7 +131,7 @@ impl<N: Net> Reactor<N> {
         if owes || connection.state.life() != Life::Closing {
             return;
         }
-        if connection.via != Via::Nobody && connection.transport == Transport::Sse {
+        if connection.via != Via::Nobody && connection.transport.is_one_way() {
             self.net.reset_on_drop(&connection.stream, false);
         }
         self.net.end(&mut connection.stream);
@@ -351,8 +315,8 @@ impl<N: Net> Reactor<N> {
                 self.wheel.arm(slot, self.now + patience);
             }
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
-            Ok(Session::Preface(_) | Session::Http(_)) => self.rearm(slot),
-            Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) => {
+            Ok(session) if !session.is_stream() => self.rearm(slot),
+            Ok(_) => {
                 let share = self.random.random_range(0.0..1.0);
                 self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
             }
@@ -370,31 +334,4 @@ impl<N: Net> Reactor<N> {
             Err(_) => {}
         }
     }
-}
-
-/// A close frame's reason. A client that is to come back is told when, so that not all come at once.
-fn goodbye_reason(close: Close, retry_ms: u64) -> String {
-    match close {
-        Close::Restart | Close::TryLater(_) => format!("{{\"reconnect_in_ms\":{retry_ms}}}"),
-        other => other.to_string(),
-    }
-}
-
-/// What an event stream says of its end, besides when to come back: something only if that is no matter of course.
-fn sse_error(close: Close) -> Option<String> {
-    match close {
-        Close::TryLater(_) => Some(error_json(close)),
-        Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_) => Some(denial_json(close)),
-        _ => None,
-    }
-}
-
-/// With the word that clients of earlier systems look for.
-fn denial_json(close: Close) -> String {
-    let (code, message) = (close.label(), close.to_string());
-    serde_json::json!({ "error": "AuthenticationError", "code": code, "message": message }).to_string()
-}
-
-fn error_json(close: Close) -> String {
-    serde_json::json!({ "code": close.label(), "message": close.to_string() }).to_string()
 }

@@ -146,7 +146,7 @@ impl Frames {
 
     /// Empties it, for frames in `format`. It has been settled.
     pub(super) fn begin(&mut self, format: Format) {
-        self.transport = transport_of(format);
+        self.transport = format.transport();
         self.bytes.clear();
         self.ends.clear();
         self.accepted.clear();
@@ -241,7 +241,7 @@ impl FrameBatch {
                 self.reached = event.position + 1;
                 continue;
             }
-            if event.gap.is_some() && format == Format::WebSocketRaw {
+            if event.gap.is_some() && !format.has_gaps() {
                 // It has no frame: whoever comes to it with nothing else to write ends there.
                 break;
             }
@@ -254,14 +254,5 @@ impl FrameBatch {
             self.reached = event.position + 1;
         }
         self.frames.finish();
-    }
-}
-
-/// What a connection that is written in `format` speaks.
-pub(super) fn transport_of(format: Format) -> Transport {
-    match format {
-        Format::Sse(_) => Transport::Sse,
-        Format::WebSocketRaw | Format::FanfareV1 => Transport::WebSocket,
-        Format::SocketIo(_) => Transport::SocketIo,
     }
 }

@@ -1,19 +1,13 @@
 //! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
 
-use super::{
-    Reactor,
-    connection::{Connection, Subscription},
-    merged_batch,
-    net::Net,
-    state::REPLAYING,
-};
+use super::{Reactor, connection::Subscription, merged_batch, net::Net, state::REPLAYING};
 use crate::{
     close::Close,
     event::Position,
     gap::{Gap, GapReason},
     index::{Slot, TopicIndex},
     log::Policy,
-    protocol::{Dialect, Session, fanfare_v1, sse, websocket},
+    protocol::{GapOutcome, Session},
 };
 
 /// A connection that could not be brought on in a topic: the log has passed its cursor, or holds a hole that its
@@ -29,7 +23,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn on_stranded(&mut self, stranded: Lagged) {
         let Lagged { slot, topic: topic_index } = stranded;
         let Some(subscription) = self.subscription(slot, topic_index) else { return };
-        let is_socket = self.is_socket(slot);
+        let says_from_where = self.session_is(slot, Session::says_from_where);
         let Some(topic) = self.topics.at(topic_index) else { return };
         let (cursor, oldest) = (topic.cursor(&subscription), topic.ring.oldest());
         let policy = topic.state.class.policy;
@@ -37,46 +31,31 @@ impl<N: Net> Reactor<N> {
             let (from, to) = (topic.ring.id_before(cursor), topic.ring.id_before(oldest));
             let gap = Gap { from, to, reason: GapReason::Overflow };
             self.metrics.on_overflow();
-            // A Socket.IO client that came back would not say from where, so it is told here.
-            if policy == Policy::Close && !is_socket {
+            // A client that would come back without saying from where is told here.
+            if policy == Policy::Close && says_from_where {
                 return self.end_behind(slot, topic_index, gap);
             }
             self.set_cursor(slot, topic_index, oldest);
             self.tell_gap(slot, topic_index, gap);
         } else if let Some(gap) = topic.ring.event(cursor).and_then(|event| event.gap)
             // Others may have been found stranded twice, and told of the gap before this hole already.
-            && self.is_raw(slot)
+            && self.session_is(slot, Session::ends_for_gaps)
         {
             self.end_for_gap(slot, gap);
         }
     }
 
-    /// Tells a connection of a gap in the topic. Raw WebSocket has no form for it: such a connection ends.
+    /// Tells a connection of a gap in the topic. Where the protocol has no form for it, the connection ends.
     pub(super) fn tell_gap(&mut self, slot: Slot, topic_index: TopicIndex, gap: Gap) {
         self.refresh_cursors(slot);
         let Some(topic) = self.topics.at(topic_index) else { return };
         let name = &topic.state.topic;
         let Some(connection) = self.connections.at(slot) else { return };
-        match &mut connection.session {
-            Ok(Session::Sse(stream)) => {
-                stream.pass(topic_index, gap.to);
-                if let Some(ids) = stream.ids() {
-                    sse::write_cursor_id(ids, stream.form.chunked, connection.outbox.buffer());
-                }
-                sse::write_gap(name, gap, stream.form, connection.outbox.buffer());
-            }
-            Ok(Session::WebSocket(websocket)) if websocket.dialect == Dialect::FanfareV1 => {
-                let mut text = Vec::new();
-                fanfare_v1::write_gap(name, gap, &mut text);
-                connection.outbox.put(&websocket::encode_text(&text));
-            }
-            Ok(Session::WebSocket(_)) => return self.end_behind(slot, topic_index, gap),
-            Ok(Session::Engine(engine)) => {
-                let Some(sockets) = &mut engine.sockets else { return };
-                sockets.pass(topic_index, gap.to);
-                sockets.write_gap(topic_index, name, gap, connection.outbox.buffer());
-            }
-            Ok(Session::Preface(_) | Session::Http(_)) | Err(_) => return,
+        let Some((session, outbox)) = connection.speaks() else { return };
+        match session.write_gap(topic_index, name, gap, outbox) {
+            GapOutcome::Told => {}
+            GapOutcome::NoForm => return self.end_behind(slot, topic_index, gap),
+            GapOutcome::NoClient => return,
         }
         self.metrics.on_gap(gap.reason);
         self.mark_dirty(slot);
@@ -89,27 +68,19 @@ impl<N: Net> Reactor<N> {
         self.end_saying(slot, Close::Gap(gap.reason), &close_reason(gap, retry_ms));
     }
 
-    /// Ends a connection that the log has passed. A raw WebSocket comes back with the id it is told here, a while later.
+    /// Ends a connection that the log has passed. A client that learns of gaps from the close frame comes back with the id it is told
+    /// here, a while later.
     /// Were that the oldest retained, the log would have passed it again by then, and so on without end: it is the newest.
     fn end_behind(&mut self, slot: Slot, topic_index: TopicIndex, gap: Gap) {
-        let is_raw = self.is_raw(slot);
+        let comes_back_here = self.session_is(slot, Session::ends_for_gaps);
         let newest = self.topics.at(topic_index).map(|topic| topic.ring.newest_id());
-        let to = newest.filter(|newest| is_raw && gap.to < *newest).unwrap_or(gap.to);
+        let to = newest.filter(|newest| comes_back_here && gap.to < *newest).unwrap_or(gap.to);
         self.end_for_gap(slot, Gap { to, ..gap });
     }
 
-    /// Whether a connection is a raw WebSocket, which has no form for a gap.
-    fn is_raw(&mut self, slot: Slot) -> bool {
-        self.connections.at(slot).is_some_and(|connection| match &connection.session {
-            Ok(Session::WebSocket(websocket)) => websocket.dialect == Dialect::Raw,
-            _ => false,
-        })
-    }
-
-    /// Whether a connection is a session of Socket.IO.
-    fn is_socket(&mut self, slot: Slot) -> bool {
-        let is_session = |connection: &mut Connection<N::Stream>| matches!(connection.session, Ok(Session::Engine(_)));
-        self.connections.at(slot).is_some_and(is_session)
+    /// Whether `is` is true of the connection's session, if that has not ended.
+    fn session_is(&self, slot: Slot, is: impl FnOnce(&Session) -> bool) -> bool {
+        self.connections.peek(slot).is_some_and(|connection| connection.session.as_ref().is_ok_and(is))
     }
 
     /// Brings up to date what the connection's session says of where the client stands in each of its topics.
@@ -134,7 +105,7 @@ impl<N: Net> Reactor<N> {
     /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
     pub(super) fn is_given_up(&mut self, slot: Slot) -> Option<Lagged> {
         let connection = self.connections.at(slot)?;
-        if connection.state.has(REPLAYING) || matches!(connection.session, Ok(Session::Engine(_))) {
+        if connection.state.has(REPLAYING) || !connection.session.as_ref().is_ok_and(Session::says_from_where) {
             return None;
         }
         let fallen = connection.subscriptions.iter().find(|subscription| {

@@ -9,17 +9,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Reactor,
-    connection::{Connection, Subscription},
-    merged_batch::has_odd_cursor,
-    net::Net,
-    state::REPLAYING,
-    table::TopicTable,
+    Reactor, connection::Connection, merged_batch::has_odd_cursor, net::Net, state::REPLAYING, table::TopicTable,
 };
 use crate::{
     frame::FormatCode,
-    index::{GroupIndex, Slot, SubscriptionIndex, TopicIndex},
-    protocol::{Session, SocketIoClient, Sockets},
+    index::{GroupIndex, Slot, SubscriptionIndex},
+    protocol::Session,
 };
 
 /// The number of no group: what the connection is owed depends on more than where it stands in the topics it listens to,
@@ -124,7 +119,7 @@ impl<N: Net> Reactor<N> {
         if is_several {
             let mut key = std::mem::take(&mut self.groups.key);
             key.clear();
-            if sort_and_spell(connection, format, &mut key) && !is_odd(connection, format, &self.topics) {
+            if connection.sort_for_group(format, &mut key) && !is_odd(connection, format, &self.topics) {
                 let (joined, is_reused) = self.groups.join(&key);
                 if is_reused {
                     self.frame_batches.batches.forget(joined);
@@ -150,55 +145,6 @@ impl<N: Net> Reactor<N> {
 fn is_odd<S>(connection: &mut Connection<S>, format: FormatCode, topics: &TopicTable) -> bool {
     let Ok(session) = &mut connection.session else { return false };
     !format.is_shared() && has_odd_cursor(session, &connection.subscriptions, topics)
-}
-
-/// Puts the connection's subscriptions into the order in which its group has them, and appends to `key` all that decides
-/// what its members are owed besides their cursors. False if that cannot be said: it stays apart.
-fn sort_and_spell<S>(connection: &mut Connection<S>, format: FormatCode, key: &mut Vec<u8>) -> bool {
-    key.push(format.bits());
-    let subscriptions = &mut connection.subscriptions;
-    match &connection.session {
-        // In the order in which the stream's id has them.
-        Ok(Session::Sse(stream)) => {
-            let Some(cursors) = stream.cursors.as_ref().filter(|_| !format.is_shared()) else { return false };
-            if cursors.len() != subscriptions.len() {
-                return false;
-            }
-            let rank = |it: &Subscription| cursors.iter().position(|cursor| cursor.topic == it.topic);
-            subscriptions.sort_unstable_by_key(rank);
-            cursors.iter().zip(subscriptions.iter()).for_each(|(_, it)| key.extend(it.topic.to_le_bytes()));
-            cursors.iter().zip(subscriptions.iter()).all(|(cursor, it)| cursor.topic == it.topic)
-        }
-        Ok(session) => {
-            subscriptions.sort_unstable_by_key(|it| it.topic);
-            subscriptions.iter().for_each(|it| key.extend(it.topic.to_le_bytes()));
-            match session {
-                Session::Engine(engine) if !format.is_shared() => {
-                    engine.sockets.as_ref().is_some_and(|sockets| spell_clients(sockets, subscriptions, key))
-                }
-                _ => true,
-            }
-        }
-        Err(_) => false,
-    }
-}
-
-/// Appends who listens to what, in which order. False if somebody waits for a topic, or replays it.
-fn spell_clients(sockets: &Sockets, subscriptions: &[Subscription], key: &mut Vec<u8>) -> bool {
-    let is_listened_to = |topic: TopicIndex| subscriptions.binary_search_by_key(&topic, |it| it.topic).is_ok();
-    for SocketIoClient { namespace, topics, .. } in sockets.clients() {
-        for text_or_list in [namespace.len(), topics.len()] {
-            key.extend((text_or_list as u32).to_le_bytes());
-        }
-        key.extend(namespace.as_bytes());
-        for listening in topics {
-            key.extend(listening.topic_index.to_le_bytes());
-            if !is_listened_to(listening.topic_index) {
-                return false;
-            }
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -4,29 +4,21 @@ use std::{io, sync::Arc};
 
 use super::{
     READ_BUFFER_BYTES, Reactor,
-    connection::{Connection, Via},
+    connection::Connection,
     net::Net,
     state::{CHECKING, Life, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
-    subscribe::close_of,
-    timers::jittered,
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, CommandOutcome, OpenSse, OpenWebSocket, Phase},
-    event::{EventId, Start},
-    frame::SseForm,
-    index::{Slot, TopicIndex},
+    endpoint::{self, Answer, CommandOutcome, Context, Phase},
+    index::Slot,
     label::RouteLabel,
-    metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, Session, SseStream, TopicCursor, WebSocketSession, engine_io,
-        http::{Request, Response, ServerSession, Version},
-        sse,
-        websocket::{self, Message},
+        Ask, Session,
+        http::{Request, Response, ServerSession},
+        websocket::Message,
     },
-    share::Hold,
-    topic::Topic,
 };
 
 /// Reads per connection and turn; what is left comes next turn, so that one peer cannot hold up the rest.
@@ -83,8 +75,8 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let closes_already = connection.state.life() == Life::Closing;
         let awaits_bytes = match &connection.session {
-            Ok(Session::Http(http)) => {
-                !connection.outbox.is_empty() || http.deadline(&self.config.limits.http).is_none()
+            Ok(session) if !session.is_stream() => {
+                !connection.outbox.is_empty() || session.deadline(&self.config.limits).is_none()
             }
             _ => closes_already,
         } && !self.engines.is_poll(slot);
@@ -106,9 +98,9 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(slot) else { return };
         match &connection.session {
-            Ok(Session::Http(http)) if http.deadline(&self.config.limits.http).is_none() => {}
-            Ok(Session::Http(_)) => self.end(slot, Close::Done),
-            Ok(_) => self.end(slot, Close::PeerGone),
+            Ok(session) if session.is_stream() => self.end(slot, Close::PeerGone),
+            Ok(session) if session.deadline(&self.config.limits).is_none() => {}
+            Ok(_) => self.end(slot, Close::Done),
             Err(_) => {}
         }
     }
@@ -162,10 +154,8 @@ impl<N: Net> Reactor<N> {
         if !connection.state.may_receive() {
             return;
         }
-        let session = std::mem::replace(&mut connection.session, Err(Close::Internal("a session was lost")));
-        let (outbox, asks) = (&mut connection.outbox, &mut self.asks);
-        connection.session =
-            session.and_then(|session| session.receive(bytes, &self.config.limits, outbox, asks, self.now));
+        connection
+            .advance(|session, outbox| session.receive(bytes, &self.config.limits, outbox, &mut self.asks, self.now));
         let ended = connection.session.as_ref().map_or_else(|close| Some(*close), Session::refused);
         self.mark_dirty(slot);
         if let Some(close) = ended {
@@ -188,7 +178,6 @@ impl<N: Net> Reactor<N> {
             return slot;
         }
         let Some(connection) = self.connections.at(slot) else { return slot };
-        let is_session = matches!(connection.session, Ok(Session::Engine(_)));
         let (admission, identity) = (connection.admission(), connection.identity.clone());
         let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
         match ask {
@@ -209,24 +198,12 @@ impl<N: Net> Reactor<N> {
             // Those that take asks have it checked first.
             Ask::Long(_) => {}
             Ask::Checked(message, checked) => self.take_checked(slot, *message, checked),
-            Ask::Message(message) if self.engines.is_probe(slot) => return self.take_probe(slot, &message),
-            Ask::Message(message) if is_session => self.take_carried(slot, message),
-            Ask::Held(message) => self.take_held(slot, message),
-            Ask::Payload(rest) => self.take_held_packets(slot, *rest),
-            Ask::EngineMessage(message) => {
-                self.metrics.on_message();
-                let answer = hub.answer_message(message, &context);
-                answer.iter().for_each(|answer| self.send_packet(slot, answer));
-            }
-            Ask::Socket(ask) => {
-                self.metrics.on_message();
-                self.take_socket(slot, ask);
-            }
-            Ask::Message(message) => {
-                self.metrics.on_message();
-                let answer = hub.answer_message(message, &context);
-                answer.iter().for_each(|answer| self.answer_message(slot, answer));
-            }
+            Ask::Message(message) => match self.take_engine_message(slot, message) {
+                Ok(slot) => return slot,
+                Err(message) => self.take_message(slot, message, &context),
+            },
+            Ask::EngineMessage(message) => self.take_message(slot, message, &context),
+            ask @ (Ask::Held(_) | Ask::Payload(_) | Ask::Socket(_)) => self.take_engine_ask(slot, ask),
             Ask::End(close) => self.end(slot, close),
         }
         slot
@@ -256,7 +233,7 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn take_outcome(&mut self, slot: Slot, outcome: CommandOutcome) {
         match outcome {
-            CommandOutcome::Message(text) => self.send_message(slot, &text),
+            CommandOutcome::Message(text) => self.answer_command(slot, &text),
             CommandOutcome::Frames(frames) => self.send_frames(slot, &frames),
             CommandOutcome::Subscribe { topic, start, reference } => {
                 self.subscribe_command(slot, &topic, start, reference)
@@ -266,31 +243,22 @@ impl<N: Net> Reactor<N> {
             }
             CommandOutcome::SignIn { identity, message } => self.sign_in(slot, identity, &message),
             CommandOutcome::End { message, close } => {
-                self.send_message(slot, &message);
+                self.answer_command(slot, &message);
                 self.end(slot, close);
             }
             CommandOutcome::Later => {}
         }
     }
 
-    fn send_packet(&mut self, slot: Slot, message: &Message) {
-        if let Some(connection) = self.connections.at(slot)
-            && connection.state.is_open()
-        {
-            match message {
-                Message::Text(text) => engine_io::write_message(&[text.as_bytes()], connection.outbox.buffer()),
-                message => websocket::write_message(message, connection.outbox.buffer()),
-            }
-            self.mark_dirty(slot);
-        }
+    fn answer_command(&mut self, slot: Slot, answer: &[u8]) {
+        self.tell(slot, |session, outbox| session.write_command_answer(answer, outbox));
     }
 
-    fn answer_message(&mut self, slot: Slot, answer: &Message) {
-        if let Some(connection) = self.connections.at(slot)
-            && connection.state.is_open()
-        {
-            websocket::write_message(answer, connection.outbox.buffer());
-            self.mark_dirty(slot);
+    /// A message for the application, which may answer.
+    fn take_message(&mut self, slot: Slot, message: Message, context: &Context<'_>) {
+        self.metrics.on_message();
+        if let Some(answer) = context.hub.answer_message(message, context) {
+            self.tell(slot, |session, outbox| session.write_message(&answer, outbox));
         }
     }
 
@@ -300,14 +268,14 @@ impl<N: Net> Reactor<N> {
             return self.respond_owned(slot, route, response.clone());
         }
         let answered = (response.status, response.body.len());
-        self.respond_by(slot, route, answered, |http, date, outbox| http.respond(response, date, outbox));
+        self.respond_by(slot, route, answered, |requests, date, outbox| requests.respond(response, date, outbox));
     }
 
     /// The same, without copying a body that is large.
     pub(super) fn respond_owned(&mut self, slot: Slot, route: RouteLabel, response: Response) {
         let answered = (response.status, response.body.len());
         let response = if self.phase == Phase::Serving { response } else { response.with("Connection", "close") };
-        self.respond_by(slot, route, answered, |http, date, outbox| http.respond_owned(response, date, outbox));
+        self.respond_by(slot, route, answered, |requests, date, outbox| requests.respond_owned(response, date, outbox));
     }
 
     fn respond_by(
@@ -325,8 +293,9 @@ impl<N: Net> Reactor<N> {
         } else {
             connection.state.clear(OVER_QUOTA);
         }
-        let Ok(Session::Http(http)) = &mut connection.session else { return };
-        let goes_on = respond(http, self.net.date(), &mut connection.outbox);
+        let Some((session, outbox)) = connection.speaks() else { return };
+        let Some(requests) = session.requests_mut() else { return };
+        let goes_on = respond(requests, self.net.date(), outbox);
         self.mark_dirty(slot);
         if !goes_on {
             self.end(slot, Close::Done);
@@ -341,81 +310,9 @@ impl<N: Net> Reactor<N> {
 
     /// The request is answered later, and then with these fields as well.
     pub(super) fn keep_fields(&mut self, slot: Slot, fields: Vec<(&'static str, String)>) {
-        if let Some(connection) = self.connections.at(slot)
-            && let Ok(Session::Http(http)) = &mut connection.session
-        {
-            http.keep_fields(fields);
+        if let Some(requests) = self.connections.at(slot).and_then(Connection::requests_mut) {
+            requests.keep_fields(fields);
         }
-    }
-
-    fn open_sse(&mut self, slot: Slot, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, wants_initial_id: tells_place, greeting, mut profile, headers, identity, hold } =
-            open;
-        self.keep_hold(slot, hold);
-        let retry_ms = self.retry_ms();
-        if let Some(profile) = &mut profile {
-            profile.begin(self.now, |interval| jittered(interval, &mut self.random));
-        }
-        let Some(connection) = self.connections.at(slot) else { return };
-        // HAProxy corks every chunk of a response that says where it ends, so each event would be up to 200 ms late.
-        let through_proxy = connection.via != Via::Nobody;
-        let chunked = version == Version::Http11 && !through_proxy;
-        if through_proxy {
-            self.net.reset_on_drop(&connection.stream, true);
-        }
-        let form = SseForm { named, chunked, with_id: topics.len() == 1 };
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        sse::write_open(form.chunked, self.net.date(), retry_ms, &headers, connection.outbox.buffer());
-        let greeting = greeting.map(Box::new);
-        connection.session = Ok(Session::Sse(SseStream { form, cursors: None, tells_place, greeting, profile }));
-        connection.identity = identity;
-        if !form.with_id {
-            let begin = |topic: TopicIndex| TopicCursor { topic, id: EventId::default(), began: 0 };
-            let begun =
-                topics.iter().map(|(topic, _)| self.try_attach(slot, topic).map(begin)).collect::<Result<_, _>>();
-            let begun = match begun {
-                Ok(begun) => begun,
-                Err(refused) => return self.end(slot, close_of(refused)),
-            };
-            let cursors = Some(Box::new(begun));
-            if let Some(connection) = self.connections.at(slot)
-                && let Ok(Session::Sse(stream)) = &mut connection.session
-            {
-                stream.cursors = cursors;
-            }
-        }
-        self.begin_stream(slot, Transport::Sse, &topics);
-    }
-
-    pub(super) fn keep_hold(&mut self, slot: Slot, hold: Option<Hold>) {
-        if let Some(hold) = hold {
-            self.holds.insert(slot, hold);
-        }
-    }
-
-    fn open_websocket(&mut self, slot: Slot, open: OpenWebSocket) {
-        let OpenWebSocket { accepted, dialect, topics, identity, hold } = open;
-        self.keep_hold(slot, hold);
-        let Some(connection) = self.connections.at(slot) else { return };
-        connection.identity = identity;
-        websocket::write_accept(&accepted, self.net.date(), connection.outbox.buffer());
-        let next = Ok(Session::WebSocket(WebSocketSession::new(dialect)));
-        let previous = std::mem::replace(&mut connection.session, next);
-        self.begin_stream(slot, Transport::WebSocket, &topics);
-        if let Ok(Session::Http(http)) = previous {
-            // What came behind the request's head are the first frames.
-            self.advance_session(slot, &mut http.leftover());
-        }
-    }
-
-    pub(super) fn begin_stream(&mut self, slot: Slot, transport: Transport, topics: &[(Topic, Start)]) {
-        let Some(connection) = self.connections.at(slot) else { return };
-        self.metrics.on_upgrade(connection.transport, transport);
-        connection.transport = transport;
-        connection.written = self.now;
-        self.subscribe_stream(slot, topics);
-        self.mark_dirty(slot);
-        self.rearm(slot);
     }
 
     /// Whether the connection is one for requests whose next request waits until the peer has read more of its answers. Until then
@@ -425,7 +322,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn awaits_reader(&mut self, slot: Slot) -> bool {
         let most = self.config.outbox_bytes_max;
         let awaits = self.connections.at(slot).is_some_and(|connection| {
-            most < connection.outbox.len() && matches!(&connection.session, Ok(Session::Http(_)))
+            most < connection.outbox.len() && connection.session.as_ref().is_ok_and(|session| !session.is_stream())
         });
         if awaits {
             // From that charge it is seen when the peer has read on.
@@ -444,7 +341,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn check_stream(&mut self, slot: Slot) {
         let is_stream = self.connections.at(slot).is_some_and(|connection| {
             // What it replays is bounded by the page.
-            connection.transport != Transport::Http && !connection.state.has(REPLAYING)
+            connection.transport.is_stream() && !connection.state.has(REPLAYING)
         });
         if is_stream && self.owes_too_much(slot) {
             self.end(slot, Close::Slow);
@@ -479,7 +376,7 @@ impl<N: Net> Reactor<N> {
     /// Goes on with the requests that waited for their peer to read, if it has.
     fn resume_requests(&mut self, slot: Slot) {
         let is_open =
-            |connection: &Connection<N::Stream>| connection.transport == Transport::Http && connection.state.is_open();
+            |connection: &Connection<N::Stream>| !connection.transport.is_stream() && connection.state.is_open();
         if self.connections.at(slot).is_some_and(|connection| is_open(connection)) && !self.awaits_reader(slot) {
             self.read_later(slot);
         }
@@ -505,7 +402,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn rearm_request(&mut self, slot: Slot) {
-        if self.connections.at(slot).is_some_and(|connection| connection.transport == Transport::Http) {
+        if self.connections.at(slot).is_some_and(|connection| !connection.transport.is_stream()) {
             self.rearm(slot);
         }
     }

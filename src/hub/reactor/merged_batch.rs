@@ -12,7 +12,6 @@ use super::{
     frame_batch::{FRAMES_PER_VISIT, Frames},
     group::APART,
     net::Net,
-    replay::write_event,
     table::{CARRIED_MAX, TopicTable},
     visit::Visit,
 };
@@ -22,7 +21,7 @@ use crate::{
     frame::Format,
     index::{GroupIndex, SubscriptionIndex, TopicIndex},
     metrics::ReactorMetrics,
-    protocol::{Session, Sockets},
+    protocol::Session,
 };
 
 /// How many batches are kept; a group's number says which.
@@ -224,7 +223,7 @@ impl MergedBatches {
         self.saved_ids.clear();
         if !format.is_shared() {
             refresh_cursors(session, &connection.subscriptions, topics);
-            each_cursor(session, |_, _, id| self.saved_ids.push(*id));
+            session.each_cursor(|it| self.saved_ids.push(*it.id));
         }
         let batch = &mut self.batches[index_of(group)];
         batch.frames.settle(metrics, now);
@@ -237,14 +236,14 @@ impl MergedBatches {
             let Some(event) = topic.ring.event(batch.to[at]) else { break };
             if newest && topic.is_superseded(event.position) {
                 // The one that follows it is enough.
-            } else if event.gap.is_some() && format == Format::WebSocketRaw {
+            } else if event.gap.is_some() && !format.has_gaps() {
                 // It has no frame: a connection that comes to it with nothing else to write ends there.
                 hole = Some(it.topic);
                 break;
             } else {
                 let (scratch, mut lead_bytes) = (&mut self.scratch, None);
                 let mut write =
-                    |out: &mut Vec<u8>| lead_bytes = write_event(session, it.topic, event, format, scratch, out);
+                    |out: &mut Vec<u8>| lead_bytes = session.write_event(it.topic, event, format, scratch, out);
                 let has_room = batch.frames.len() < FRAMES_PER_VISIT;
                 if !has_room || !batch.frames.push(event.accepted, &mut write) {
                     break;
@@ -263,7 +262,7 @@ impl MergedBatches {
         }
         // Nothing of it is written yet.
         let mut saved_ids = self.saved_ids.drain(..);
-        each_cursor(session, |_, _, id| *id = saved_ids.next().unwrap_or(*id));
+        session.each_cursor(|it| *it.id = saved_ids.next().unwrap_or(*it.id));
         drop(saved_ids);
         batch.finish(self.active.is_empty());
         match hole.filter(|_| batch.frames.len() == 0) {
@@ -393,9 +392,10 @@ fn earliest(active: &[Active]) -> Option<usize> {
 /// and it follows from the cursors; but nothing else tells it of topics that they wait for or replay, or in which they have
 /// had nothing since they began.
 pub(super) fn refresh_cursors(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) {
-    each_cursor(session, |topic, began, id| {
-        if let Some((_, derived)) = find_cursor(subscriptions, topics, topic).filter(|(cursor, _)| *cursor != began) {
-            *id = derived;
+    session.each_cursor(|it| {
+        let found = find_cursor(subscriptions, topics, (it.index, it.topic));
+        if let Some((_, derived)) = found.filter(|(cursor, _)| *cursor != it.began) {
+            *it.id = derived;
         }
     });
 }
@@ -403,27 +403,11 @@ pub(super) fn refresh_cursors(session: &mut Session, subscriptions: &[Subscripti
 /// Whether the session knows one of its cursors by another id than the log does. Others with that cursor do not.
 pub(super) fn has_odd_cursor(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) -> bool {
     let mut is_odd = false;
-    each_cursor(session, |topic, began, id| {
-        let found = find_cursor(subscriptions, topics, topic);
-        is_odd |= found.is_some_and(|(cursor, derived)| cursor == began && derived != *id);
+    session.each_cursor(|it| {
+        let found = find_cursor(subscriptions, topics, (it.index, it.topic));
+        is_odd |= found.is_some_and(|(cursor, derived)| cursor == it.began && derived != *it.id);
     });
     is_odd
-}
-
-/// Goes through the cursors that a session writes with each event: the topic, with its number among them, where the session has begun to listen to it, and
-/// up to which id the client has everything.
-fn each_cursor(session: &mut Session, mut act: impl FnMut((usize, TopicIndex), Position, &mut EventId)) {
-    match session {
-        Session::Sse(stream) => {
-            let cursors = stream.cursors.iter_mut().flat_map(|cursors| cursors.iter_mut());
-            cursors.enumerate().for_each(|(index, it)| act((index, it.topic), it.began, &mut it.id));
-        }
-        Session::Engine(engine) => {
-            let listenings = engine.sockets.iter_mut().flat_map(Sockets::listenings);
-            listenings.enumerate().for_each(|(index, it)| act((index, it.topic_index), it.began_at, &mut it.passed));
-        }
-        Session::Preface(_) | Session::Http(_) | Session::WebSocket(_) => {}
-    }
 }
 
 /// Where the subscription to `topic` stands, if there is one, and the id before that.

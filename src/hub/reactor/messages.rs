@@ -17,7 +17,8 @@ use crate::{
     event::{Event, EventId},
     index::{Slot, TopicIndex},
     label::RouteLabel,
-    protocol::{fanfare_v1, http::Response, websocket},
+    outbox::Outbox,
+    protocol::{Session, http::Response},
 };
 
 /// Events taken per turn: the first subscriber waits until they all stand in their logs.
@@ -201,17 +202,18 @@ impl<N: Net> Reactor<N> {
         self.continue_session(slot);
     }
 
-    /// Sends one text message to a WebSocket client, unless its last frame has been said.
-    pub(super) fn send_message(&mut self, slot: Slot, text: &[u8]) {
+    /// Tells the client something, unless its connection has ended.
+    pub(super) fn tell(&mut self, slot: Slot, write: impl FnOnce(&mut Session, &mut Outbox)) {
         if let Some(connection) = self.connections.at(slot)
             && connection.state.is_open()
+            && let Some((session, outbox)) = connection.speaks()
         {
-            connection.outbox.put(&websocket::encode_text(text));
+            write(session, outbox);
             self.mark_dirty(slot);
         }
     }
 
-    /// Sends what stands in WebSocket frames already.
+    /// Sends what stands in the session's frames already.
     pub(super) fn send_frames(&mut self, slot: Slot, frames: &[u8]) {
         if let Some(connection) = self.connections.at(slot)
             && connection.state.is_open()
@@ -230,9 +232,7 @@ impl<N: Net> Reactor<N> {
         before: EventId,
         reference: Option<&RawValue>,
     ) {
-        let Some(topic) = self.topics.at(topic_index) else { return };
-        let mut text = Vec::new();
-        fanfare_v1::write_subscribed(&topic.state.topic, Some(before), reference, &mut text);
-        self.send_message(slot, &text);
+        let Some(topic) = self.topics.get(topic_index).map(|topic| topic.state.topic.clone()) else { return };
+        self.tell(slot, |session, outbox| session.write_subscribed(&topic, before, reference, outbox));
     }
 }

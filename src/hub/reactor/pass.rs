@@ -2,6 +2,7 @@
 
 use super::{
     Reactor,
+    connection::Connection,
     net::Net,
     placement::Passed,
     state::{BLOCKED, State},
@@ -12,7 +13,7 @@ use crate::{
     label::RouteLabel,
     metrics::Transport,
     protocol::{
-        Ask, Session,
+        Ask,
         http::{Request, Response},
     },
 };
@@ -40,7 +41,7 @@ impl<N: Net> Reactor<N> {
         match self.placement.pass(Box::new(Passed { connection, request, from, opened }), to) {
             Ok(()) => {
                 self.placement.on_left(self.index);
-                self.metrics.on_depart(Transport::Http);
+                self.metrics.on_depart(Transport::default());
             }
             Err(passed) => {
                 let Passed { connection, opened, .. } = *passed;
@@ -51,10 +52,8 @@ impl<N: Net> Reactor<N> {
                 if registered.is_some_and(|outcome| outcome.is_err()) {
                     return self.end(token.slot, Close::Internal("the connection cannot be watched"));
                 }
-                if let Some(connection) = self.connections.at(token.slot)
-                    && let Ok(Session::Http(http)) = &mut connection.session
-                {
-                    http.give_up_body();
+                if let Some(requests) = self.connections.at(token.slot).and_then(Connection::requests_mut) {
+                    requests.give_up_body();
                 }
                 let busy = Response::error(503, "overloaded", "too many requests wait for their session", None);
                 self.respond(token.slot, route, &busy.with("Retry-After", "1"));
@@ -69,7 +68,7 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.insert(|_| connection);
         self.hub.auth.follow(from, self.connection_id(token.slot), self.now);
         self.keep_opened(token.slot, opened);
-        self.metrics.on_arrive(Transport::Http);
+        self.metrics.on_arrive(Transport::default());
         let Some(connection) = self.connections.at(token.slot) else { return };
         if let Err(error) = self.net.register(&mut connection.stream, token) {
             tracing::warn!(%error, "cannot watch a connection");

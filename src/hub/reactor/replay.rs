@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use super::{
     Reactor,
     connection::Connection,
-    frame_batch::transport_of,
     net::{Net, Token},
     state::REPLAYING,
 };
@@ -16,11 +15,9 @@ use crate::{
     bus::{ArchiveFailed, ArchivePage, ArchiveRequest, TopicKey},
     close::Close,
     event::{Event, EventId, Position, Start},
-    frame::Format,
     gap::{Gap, GapReason},
     index::{Slot, TopicIndex},
     metrics::ReactorMetrics,
-    protocol::{Session, encode_frame, sse},
 };
 
 /// One page, so that a reader of an old id holds little, whatever it reads.
@@ -272,43 +269,7 @@ pub(super) fn write_logged<S>(
     let Ok(session) = &mut connection.session else { return };
     let Some(format) = session.format() else { return };
     let before = connection.outbox.len();
-    write_event(session, topic_index, event, format, &mut String::new(), connection.outbox.buffer());
-    if let Session::Engine(engine) = session {
-        engine.sockets.iter_mut().for_each(|sockets| sockets.pass(topic_index, event.id));
-    }
-    metrics.on_delivered(transport_of(format), 1, (connection.outbox.len() - before) as u64);
-}
-
-/// Appends an event of the topic as `session` has it in its `format`. How many bytes stand ahead of the event's
-/// shared frame; `None` if it is not that frame which ends it.
-pub(super) fn write_event(
-    session: &mut Session,
-    topic_index: TopicIndex,
-    event: &Event,
-    format: Format,
-    scratch: &mut String,
-    out: &mut Vec<u8>,
-) -> Option<u32> {
-    let before = out.len();
-    if let Session::Sse(stream) = session {
-        stream.pass(topic_index, event.id);
-        if let Some(ids) = stream.ids() {
-            sse::write_cursor_id(ids, stream.form.chunked, out);
-        }
-    }
-    let lead_bytes = (out.len() - before) as u32;
-    let frame = event.frame(format, |event| encode_frame(event, format));
-    match session {
-        Session::Engine(engine) if !format.is_shared() => {
-            if let Some(sockets) = &mut engine.sockets {
-                sockets.pass(topic_index, event.id);
-                sockets.write_own(topic_index, &frame, scratch, out);
-            }
-            None
-        }
-        _ => {
-            out.extend_from_slice(&frame);
-            Some(lead_bytes)
-        }
-    }
+    session.write_event(topic_index, event, format, &mut String::new(), connection.outbox.buffer());
+    session.pass(topic_index, event.id);
+    metrics.on_delivered(format.transport(), 1, (connection.outbox.len() - before) as u64);
 }

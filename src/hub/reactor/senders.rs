@@ -6,7 +6,12 @@
 
 use std::sync::Arc;
 
-use super::{Reactor, connection::Admission, inbound::HELD_BYTES_SPARED, net::Net};
+use super::{
+    Reactor,
+    connection::{Admission, Connection},
+    inbound::HELD_BYTES_SPARED,
+    net::Net,
+};
 use crate::{
     auth::Requester,
     bus::PublishFailed,
@@ -14,7 +19,10 @@ use crate::{
     endpoint::{self, Answer, BodySender, EngineRefusal},
     index::Slot,
     label::RouteLabel,
-    protocol::{Session, SessionId, http::Request},
+    protocol::{
+        SessionId,
+        http::{Request, ServerSession},
+    },
     share::{ByteHold, Owner, QuotaRefused},
 };
 
@@ -67,8 +75,9 @@ impl<N: Net> Reactor<N> {
             return self.refuse_sender(slot, refused);
         }
         let Some(connection) = self.connections.at(slot) else { return };
-        let Ok(Session::Http(http)) = &mut connection.session else { return };
-        match http.expect_body(bytes_max, &mut connection.outbox) {
+        let Some((session, outbox)) = connection.speaks() else { return };
+        let Some(requests) = session.requests_mut() else { return };
+        match requests.expect_body(bytes_max, outbox) {
             Ok(()) => self.mark_dirty(slot),
             Err(close) => self.end(slot, close),
         }
@@ -77,8 +86,8 @@ impl<N: Net> Reactor<N> {
     /// From now on `requester` pays for the body at `slot` as it comes. A body that will not fit is refused before it is sent; one
     /// that is smaller than what any peer may hold is not worth a look at the shares.
     fn charge_body(&mut self, slot: Slot, requester: Requester<'_>) -> Result<(), QuotaRefused> {
-        let Some(Ok(Session::Http(http))) = self.connections.peek(slot).map(|it| &it.session) else { return Ok(()) };
-        let (announced, arrived_bytes) = (http.announced_bytes(), http.held_bytes());
+        let Some(requests) = self.requests(slot) else { return Ok(()) };
+        let (announced, arrived_bytes) = (requests.announced_bytes(), requests.held_bytes());
         if announced.is_some_and(|bytes| bytes <= HELD_BYTES_SPARED as u64) {
             return Ok(());
         }
@@ -134,19 +143,19 @@ impl<N: Net> Reactor<N> {
     /// Answers the request at `slot` although its body has not come, and ends the connection.
     fn answer_head(&mut self, slot: Slot, route: RouteLabel, answer: Answer) {
         self.senders.remove(&slot);
-        let Some(connection) = self.connections.at(slot) else { return };
-        let Ok(Session::Http(http)) = &mut connection.session else { return };
-        if let Some(request) = http.give_up_body() {
+        let Some(requests) = self.connections.at(slot).and_then(Connection::requests_mut) else { return };
+        if let Some(request) = requests.give_up_body() {
             self.take_answer(slot, route, &request, answer);
         }
     }
 
     /// The request at `slot` whose body has not come.
     pub(super) fn begun(&self, slot: Slot) -> Option<&Request> {
-        match &self.connections.peek(slot)?.session {
-            Ok(Session::Http(http)) => http.begun(),
-            _ => None,
-        }
+        self.requests(slot)?.begun()
+    }
+
+    fn requests(&self, slot: Slot) -> Option<&ServerSession> {
+        self.connections.peek(slot)?.session.as_ref().ok()?.requests()
     }
 }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::{Reactor, connection::Admission, net::Net, rights::LOST_RIGHT};
-use crate::{
-    auth::Identity, close::Close, endpoint::STREAMS_USED_UP, index::Slot, protocol::Session, share::QuotaRefused,
-};
+use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, index::Slot, share::QuotaRefused};
 
 /// Connections looked at per turn after the rules of quotas were replaced.
 const CLAIMED_PER_TURN: usize = 256;
@@ -34,7 +32,7 @@ impl<N: Net> Reactor<N> {
         if let Some(connection) = self.connections.at(slot) {
             connection.identity = Some(identity);
         }
-        self.send_message(slot, message);
+        self.tell(slot, |session, outbox| session.write_command_answer(message, outbox));
         self.rearm(slot);
     }
 
@@ -70,12 +68,9 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Whether quotas count the connection at `slot`: not before a Socket.IO client has entered a namespace.
+    /// Whether quotas count the connection at `slot`: not before it has a client.
     fn is_stream(&self, slot: Slot) -> bool {
-        match self.connections.peek(slot).map(|connection| &connection.session) {
-            Some(Ok(Session::Sse(_) | Session::WebSocket(_))) => !self.engines.is_probe(slot),
-            Some(Ok(Session::Engine(engine))) => engine.sockets.as_ref().is_some_and(|it| !it.clients().is_empty()),
-            Some(Ok(Session::Preface(_) | Session::Http(_)) | Err(_)) | None => false,
-        }
+        let session = self.connections.peek(slot).map(|connection| &connection.session);
+        matches!(session, Some(Ok(session)) if session.has_client()) && !self.engines.is_probe(slot)
     }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
-    connection::{Admission, Subscription},
+    connection::{Admission, Connection, Subscription},
     net::Net,
     state::{FROM_HISTORY, HELD},
     table::{SubscribeReason, Waiter},
@@ -23,7 +23,6 @@ use crate::{
     gap::{Gap, GapReason},
     index::{Slot, SubscriptionIndex, TopicIndex},
     log::{MovedSubscriber, Subscriber},
-    protocol::{Session, fanfare_v1, sse},
     topic::Topic,
 };
 
@@ -70,30 +69,27 @@ impl<N: Net> Reactor<N> {
         start: Start,
         reference: Option<Box<RawValue>>,
     ) {
-        let refuse = |code: &str, why: &str| {
-            let mut text = Vec::new();
-            fanfare_v1::write_error(code, why, reference.as_deref(), &mut text);
-            text
-        };
         let Some(connection) = self.connections.at(slot) else { return };
         let held = connection.subscriptions.len() + usize::from(connection.pending) + self.replay_count(slot);
-        if self.endpoints.value.topics_per_connection_max <= held {
-            let text = refuse("TooManyTopics", "this connection has all the topics it may have");
-            return self.send_message(slot, &text);
-        }
         let known = self.topics.find(topic);
-        if known.is_some_and(|topic_index| self.is_subscribed(slot, topic_index)) {
-            let text = refuse("AlreadySubscribed", "this connection listens to the topic already");
-            return self.send_message(slot, &text);
-        }
-        match self.try_attach(slot, topic) {
-            Ok(topic_index) => self.subscribe(slot, topic_index, start, SubscribeReason::Command(reference)),
-            Err(refused) => {
-                let (code, why) = describe_refused(refused);
-                let text = refuse(code, &why);
-                self.send_message(slot, &text);
+        let refused: (&str, Cow<'_, str>) = if self.endpoints.value.topics_per_connection_max <= held {
+            ("TooManyTopics", "this connection has all the topics it may have".into())
+        } else if known.is_some_and(|topic_index| self.is_subscribed(slot, topic_index)) {
+            ("AlreadySubscribed", "this connection listens to the topic already".into())
+        } else {
+            match self.try_attach(slot, topic) {
+                Ok(topic_index) => {
+                    return self.subscribe(slot, topic_index, start, SubscribeReason::Command(reference));
+                }
+                Err(refused) => describe_refused(refused),
             }
-        }
+        };
+        let (code, why) = refused;
+        self.refuse_command(slot, code, &why, reference.as_deref());
+    }
+
+    fn refuse_command(&mut self, slot: Slot, code: &str, why: &str, reference: Option<&RawValue>) {
+        self.tell(slot, |session, outbox| session.write_command_refusal(code, why, reference, outbox));
     }
 
     fn is_subscribed(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
@@ -147,10 +143,8 @@ impl<N: Net> Reactor<N> {
         let is_refused = topic.state.is_refused();
         // What the client has if it gets what follows: known even if no event ever came, so that it can resume.
         let before = gap.map_or_else(|| topic.ring.id_before(cursor), |gap| gap.from);
-        if let Some(connection) = self.connections.at(slot)
-            && let Ok(Session::Sse(stream)) = &mut connection.session
-        {
-            stream.pass(topic_index, before);
+        if let Some((session, _)) = self.connections.at(slot).and_then(Connection::speaks) {
+            session.start_after(topic_index, before);
         }
         match &purpose {
             SubscribeReason::Opening => {}
@@ -203,9 +197,8 @@ impl<N: Net> Reactor<N> {
         for (_, topic_index, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
             self.tell_gap(slot, topic_index, gap);
         }
-        if let Some(connection) = self.connections.at(slot)
-            && let Ok(Session::Sse(stream)) = &mut connection.session
-            && std::mem::take(&mut stream.tells_place)
+        if let Some((session, _)) = self.connections.at(slot).and_then(Connection::speaks)
+            && session.takes_resume_id()
         {
             self.write_resume_id(slot);
         }
@@ -214,16 +207,13 @@ impl<N: Net> Reactor<N> {
 
     /// Says what a stream begins with, if it begins with something: before it is told of any gap.
     fn greet(&mut self, slot: Slot) {
-        let session = self.connections.at(slot).map(|connection| &connection.session);
-        if !matches!(session, Some(Ok(Session::Sse(stream))) if stream.greeting.is_some()) {
+        let session = self.connections.peek(slot).map(|connection| &connection.session);
+        if !matches!(session, Some(Ok(session)) if session.has_greeting()) {
             return;
         }
         let resume_id = self.stream_resume_id(slot);
-        if let Some(connection) = self.connections.at(slot)
-            && let Ok(Session::Sse(stream)) = &mut connection.session
-            && let Some(greeting) = stream.greeting.take()
-        {
-            greeting.write(resume_id, stream.form.chunked, connection.outbox.buffer());
+        if let Some((session, outbox)) = self.connections.at(slot).and_then(Connection::speaks) {
+            session.write_greeting(resume_id, outbox);
         }
     }
 
@@ -245,38 +235,34 @@ impl<N: Net> Reactor<N> {
     fn write_resume_id(&mut self, slot: Slot) {
         self.refresh_cursors(slot);
         let Some(connection) = self.connections.at(slot) else { return };
-        let Ok(Session::Sse(stream)) = &connection.session else { return };
-        let chunked = stream.form.chunked;
-        match (stream.ids(), connection.subscriptions.first()) {
-            (Some(ids), _) => sse::write_place(ids, chunked, connection.outbox.buffer()),
-            (None, Some(subscription)) => {
-                let Some(topic) = self.topics.get(subscription.topic) else { return };
-                let before = topic.ring.id_before(topic.cursor(subscription));
-                sse::write_place([before].into_iter(), chunked, connection.outbox.buffer());
-            }
-            // It replays, and so has an id already.
-            (None, None) => {}
+        // A stream without subscriptions replays, and so has an id already.
+        let only = connection.subscriptions.first().and_then(|subscription| {
+            let topic = self.topics.get(subscription.topic)?;
+            Some(topic.ring.id_before(topic.cursor(subscription)))
+        });
+        if let Some((session, outbox)) = connection.speaks() {
+            session.write_resume_id(only, outbox);
         }
     }
 
     /// Carries out an `unsubscribe` command.
     pub(super) fn unsubscribe_command(&mut self, slot: Slot, topic: &Topic, reference: Option<&RawValue>) {
-        let mut text = Vec::new();
         let topic_index = self.topics.find(topic);
         let subscription = self.connections.at(slot).and_then(|connection| {
             connection.subscriptions.iter().position(|subscription| Some(subscription.topic) == topic_index)
         });
-        match subscription {
+        let was_subscribed = match subscription {
             Some(index) => {
                 self.unlisten(slot, index);
-                fanfare_v1::write_unsubscribed(topic, reference, &mut text);
+                true
             }
-            None if topic_index.is_some_and(|topic_index| self.cancel(slot, topic_index)) => {
-                fanfare_v1::write_unsubscribed(topic, reference, &mut text);
-            }
-            None => fanfare_v1::write_error("NotSubscribed", "it does not listen to this topic", reference, &mut text),
+            None => topic_index.is_some_and(|topic_index| self.cancel(slot, topic_index)),
+        };
+        if was_subscribed {
+            self.tell(slot, |session, outbox| session.write_unsubscribed(topic, reference, outbox));
+        } else {
+            self.refuse_command(slot, "NotSubscribed", "it does not listen to this topic", reference);
         }
-        self.send_message(slot, &text);
     }
 
     /// Where among those who wait for the topic the connection stands.
@@ -316,9 +302,7 @@ impl<N: Net> Reactor<N> {
         connection.pending -= 1;
         match topic.waiting.remove(index).map(|waiter| waiter.purpose) {
             Some(SubscribeReason::Command(reference)) => {
-                let mut text = Vec::new();
-                fanfare_v1::write_error("Cancelled", CANCELLED, reference.as_deref(), &mut text);
-                self.send_message(slot, &text);
+                self.refuse_command(slot, "Cancelled", CANCELLED, reference.as_deref());
             }
             // Of a client that has come back: it waits for no word.
             Some(SubscribeReason::PendingSubscribe(errand)) if errand.1.is_empty() => {}
@@ -367,12 +351,8 @@ impl<N: Net> Reactor<N> {
         if cursor < topic.ring.next() {
             connection.state.set(FROM_HISTORY);
         }
-        match &mut connection.session {
-            Ok(Session::Sse(stream)) => stream.begin(topic_index, cursor),
-            Ok(Session::Engine(engine)) => {
-                engine.sockets.iter_mut().for_each(|sockets| sockets.begin(topic_index, cursor))
-            }
-            Ok(_) | Err(_) => {}
+        if let Some((session, _)) = connection.speaks() {
+            session.begin(topic_index, cursor);
         }
         self.group(slot);
         self.mark_dirty(slot);

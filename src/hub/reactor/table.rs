@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::{connection::Subscription, net::Token, socket::PendingSubscribe};
+use super::{connection::Subscription, engine::PendingSubscribe, net::Token};
 use crate::{
     budget::{Budget, Charge},
     bus::{Attachment, LogKind, TopicKey, TopicState},

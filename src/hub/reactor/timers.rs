@@ -10,14 +10,7 @@ use super::{
     net::Net,
     state::{BLOCKED, HELD, Life},
 };
-use crate::{
-    clock::Moment,
-    close::Close,
-    endpoint::Phase,
-    index::Slot,
-    metrics::Transport,
-    protocol::{Session, sse, websocket},
-};
+use crate::{clock::Moment, close::Close, endpoint::Phase, index::Slot, metrics::Transport, protocol::Session};
 
 /// Connections looked at per turn because their time has come; a thousand heartbeats at once are a fan-out too.
 const TIMERS_PER_TURN: usize = 256;
@@ -56,35 +49,31 @@ impl<N: Net> Reactor<N> {
             Life::ToFree => return,
         }
         match &connection.session {
-            Ok(session @ (Session::Preface(_) | Session::Http(_)))
-                if self.phase != Phase::Serving
+            Ok(session)
+                if !session.is_stream()
+                    && self.phase != Phase::Serving
                     && !connection.admin
                     && (session.is_idle() || self.drain_ends <= self.now) =>
             {
                 self.end_for_restart(slot);
             }
-            Ok(session @ (Session::Preface(_) | Session::Http(_))) => {
-                match request_deadline(connection, &self.config) {
-                    Some(deadline) if deadline <= self.now => {
-                        let close = session.expire();
-                        self.end(slot, close);
-                    }
-                    _ => self.rearm(slot),
+            Ok(session) if !session.is_stream() => match request_deadline(connection, &self.config) {
+                Some(deadline) if deadline <= self.now => {
+                    let close = session.expire();
+                    self.end(slot, close);
+                }
+                _ => self.rearm(slot),
+            },
+            // Streams have no other timer once the hub drains.
+            Ok(_) if self.phase != Phase::Serving => self.end_for_restart(slot),
+            Ok(session) => {
+                let keeps_time = session.keeps_time();
+                match self.denial(slot) {
+                    Some(close) => self.end(slot, close),
+                    None if keeps_time => self.rearm(slot),
+                    None => self.on_silence(slot),
                 }
             }
-            // Streams have no other timer once the hub drains.
-            Ok(Session::Sse(_) | Session::WebSocket(_) | Session::Engine(_)) if self.phase != Phase::Serving => {
-                self.end_for_restart(slot);
-            }
-            Ok(Session::Sse(_) | Session::WebSocket(_)) => match self.denial(slot) {
-                Some(close) => self.end(slot, close),
-                None => self.on_silence(slot),
-            },
-            // A session's own deadlines are finer than the wheel's.
-            Ok(Session::Engine(_)) => match self.denial(slot) {
-                Some(close) => self.end(slot, close),
-                None => self.rearm(slot),
-            },
             Err(_) => self.schedule_free(slot),
         }
     }
@@ -116,26 +105,20 @@ impl<N: Net> Reactor<N> {
         // The jitter makes a heartbeat due up to an eighth of the interval early.
         let quiet_time = interval - interval / 8;
         if quiet_time <= self.now.since(connection.written) {
-            match &mut connection.session {
-                Ok(Session::WebSocket(websocket)) => {
-                    connection.outbox.put(websocket::PING);
-                    websocket.on_ping(self.now);
-                }
-                Ok(Session::Sse(stream)) => connection.outbox.put(sse::heartbeat(stream.form.chunked)),
-                _ => {}
+            let now = self.now;
+            if let Some((session, outbox)) = connection.speaks() {
+                session.write_heartbeat(now, outbox);
             }
-            connection.written = self.now;
+            connection.written = now;
             self.mark_dirty(slot);
         }
     }
 
     /// The same for a stream whose heartbeats are events.
     fn send_heartbeat_event(&mut self, slot: Slot) {
-        let (resume_id, timestamp) = (self.stream_resume_id(slot), self.hub.timestamp(self.now));
-        if let Some(connection) = self.connections.at(slot)
-            && let Ok(Session::Sse(stream)) = &mut connection.session
-            && let Some(profile) = &mut stream.profile
-            && profile.write_heartbeat(resume_id, &timestamp, stream.form.chunked, self.now, connection.outbox.buffer())
+        let (resume_id, timestamp, now) = (self.stream_resume_id(slot), self.hub.timestamp(self.now), self.now);
+        if let Some((session, outbox)) = self.connections.at(slot).and_then(Connection::speaks)
+            && session.write_heartbeat_event(resume_id, &timestamp, now, outbox)
         {
             self.mark_dirty(slot);
         }
@@ -145,17 +128,9 @@ impl<N: Net> Reactor<N> {
     fn has_vanished(&mut self, slot: Slot) -> bool {
         let Some(connection) = self.connections.at(slot) else { return false };
         let is_blocked = connection.state.has(BLOCKED);
-        let pong_is_late = match &mut connection.session {
-            // It cannot see a ping before it has read what is ahead of it.
-            Ok(Session::WebSocket(websocket)) if is_blocked => {
-                websocket.forget_ping();
-                false
-            }
-            Ok(Session::WebSocket(websocket)) => {
-                websocket.pong_deadline(self.config.pong_timeout).is_some_and(|deadline| deadline <= self.now)
-            }
-            _ => false,
-        };
+        let (pong_timeout, now) = (self.config.pong_timeout, self.now);
+        let is_late = |session: &mut Session| session.is_pong_late(is_blocked, pong_timeout, now);
+        let pong_is_late = connection.session.as_mut().is_ok_and(is_late);
         pong_is_late || self.config.unsent_timeout <= self.net.unanswered_time(&connection.stream)
     }
 
@@ -166,13 +141,15 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let deadline = match &connection.session {
-            Ok(Session::Preface(_) | Session::Http(_)) => {
+            Ok(session) if !session.is_stream() => {
                 let ends = self.phase != Phase::Serving && !connection.admin;
                 let latest = ends.then_some(self.drain_ends);
                 let deadline = request_deadline(connection, &self.config);
                 deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
             }
-            Ok(session @ (Session::Sse(_) | Session::WebSocket(_))) => {
+            // Its own deadlines are finer than the wheel's.
+            Ok(session) if session.keeps_time() => connection.identity.as_ref().and_then(|identity| identity.expires),
+            Ok(session) => {
                 let silence_max = silence_max(&self.config, connection.transport);
                 let heartbeat = session.heartbeat_due();
                 let heartbeat =
@@ -183,8 +160,6 @@ impl<N: Net> Reactor<N> {
                 let expires = connection.identity.as_ref().and_then(|identity| identity.expires);
                 Some(expires.map_or(deadline, |expires| expires.min(deadline)))
             }
-            // Its own deadlines are finer than the wheel's.
-            Ok(Session::Engine(_)) => connection.identity.as_ref().and_then(|identity| identity.expires),
             Err(_) => None,
         };
         match deadline {
@@ -205,7 +180,7 @@ fn request_deadline<S>(connection: &Connection<S>, config: &Config) -> Option<Mo
 
 /// The longest silence on a stream of this kind.
 fn silence_max(config: &Config, transport: Transport) -> Duration {
-    if transport == Transport::Sse { config.heartbeat_interval } else { config.ping_interval }
+    if transport.is_one_way() { config.heartbeat_interval } else { config.ping_interval }
 }
 
 /// `span` shortened by up to an eighth, so that what began together does not stay together.

@@ -17,8 +17,9 @@ pub use sockets::{SocketAsk, SocketIoClient, SocketIoSubscription, Sockets};
 
 use super::{
     Ask,
-    engine_io::{self, Packet, PacketKind, PollPayload},
+    engine_io::{self, Handshake, Packet, PacketKind, PollPayload},
     rate::{Rate, RateLimit, RateVerdict},
+    socket_io::{self, Args, PacketTarget},
     websocket::{self, Message},
 };
 use crate::{clock::Moment, close::Close, outbox::Outbox};
@@ -80,6 +81,20 @@ impl EngineLimits {
     }
 }
 
+impl EngineLimits {
+    /// Appends the packet that opens a session, as a WebSocket frame. `upgrades`: a WebSocket may take over.
+    pub fn write_handshake(&self, sid: SessionId, upgrades: bool, out: &mut Vec<u8>) {
+        let handshake = Handshake {
+            sid: &sid.to_string(),
+            upgrade_to_websocket: upgrades,
+            ping_interval_ms: self.ping_interval.as_millis() as u64,
+            ping_timeout_ms: self.ping_timeout.as_millis() as u64,
+            payload_bytes_max: self.payload_bytes_max,
+        };
+        handshake.write_frame(out);
+    }
+}
+
 /// What lies on top of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
@@ -133,6 +148,16 @@ impl EngineSession {
     pub fn held_bytes(&self) -> usize {
         let unfinished = self.carrier.as_ref().map_or(0, websocket::ServerSession::held_bytes);
         unfinished + self.sockets.as_ref().map_or(0, Sockets::held_bytes)
+    }
+
+    /// Tells its clients that they have lost the right to what they had, with `error` as JSON, and takes them out of their namespaces,
+    /// so that they do not come back by themselves with what they have shown.
+    pub(super) fn write_denial(&self, error: &str, outbox: &mut Outbox) {
+        for client in self.sockets.iter().flat_map(Sockets::clients) {
+            let target = PacketTarget { namespace: &client.namespace, ack: None };
+            socket_io::write_event(target, "error", Args::from_list(error), outbox.buffer());
+            socket_io::write_disconnect(&client.namespace, outbox.buffer());
+        }
     }
 
     /// Takes what the WebSocket brought.

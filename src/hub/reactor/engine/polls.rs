@@ -1,14 +1,5 @@
 //! Requests that carry an Engine.IO session: polls fetch what it has for its client, posts bring what the client has for it.
 
-use super::{
-    Reactor,
-    connection::Subscription,
-    gaps::Lagged,
-    net::Net,
-    replay::write_logged,
-    state::{CHECKING, FROM_HISTORY, POLL_PENDING, REPLAYING},
-    works::WORK_SLICE,
-};
 use crate::{
     auth::Denied,
     close::Close,
@@ -22,11 +13,25 @@ use crate::{
         engine_io::{self, PollPayload, PollPayloadWriter},
         http::Response,
     },
+    reactor::{
+        Reactor,
+        connection::Subscription,
+        gaps::Lagged,
+        net::Net,
+        replay::write_logged,
+        state::{CHECKING, FROM_HISTORY, POLL_PENDING, REPLAYING},
+        works::WORK_SLICE,
+    },
 };
 
 impl<N: Net> Reactor<N> {
     /// The request at `slot` waits for what `session` has for its client.
-    pub(super) fn take_poll(&mut self, slot: Slot, route: RouteLabel, session: Slot) -> Result<(), Response> {
+    pub(in crate::reactor) fn take_poll(
+        &mut self,
+        slot: Slot,
+        route: RouteLabel,
+        session: Slot,
+    ) -> Result<(), Response> {
         let (token, is_carried) = (self.connections.token(slot), !self.is_absent(session));
         let Some(entry) = self.engines.sessions.get_mut(&session) else { return Ok(()) };
         if is_carried {
@@ -52,7 +57,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the poll that waits for the session at `slot`, if there is one and the session has something for it.
-    pub(super) fn serve_poll(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn serve_poll(&mut self, slot: Slot) {
         if self.engines.sessions.get(&slot).is_none_or(|entry| entry.waiting.is_none()) {
             return;
         }
@@ -63,7 +68,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the poll that waits for the session with nothing: a WebSocket takes over.
-    pub(super) fn release_poll(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn release_poll(&mut self, slot: Slot) {
         self.answer_poll(slot, engine_io::NOOP.as_bytes().to_vec());
     }
 
@@ -144,14 +149,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sessions that a lap has come by are served.
-    pub(super) fn serve_polled(&mut self) {
+    pub(in crate::reactor) fn serve_polled(&mut self) {
         for slot in std::mem::take(&mut self.engines.polled) {
             self.mark_dirty(slot);
         }
     }
 
     /// The request at `slot` brings what the client has for `session`.
-    pub(super) fn take_post(
+    pub(in crate::reactor) fn take_post(
         &mut self,
         slot: Slot,
         route: RouteLabel,
@@ -220,7 +225,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Goes on with packets that have waited.
-    pub(super) fn take_held_packets(&mut self, slot: Slot, held: HeldPayload) {
+    pub(in crate::reactor) fn take_held_packets(&mut self, slot: Slot, held: HeldPayload) {
         let HeldPayload { text, at, packets_left } = held;
         let taken = self.take_packets(slot, PollPayload::behind(&text[at..], packets_left));
         if let Some((rest, packets_left)) = taken.rest {
@@ -252,7 +257,7 @@ fn take_outbox(outbox: &mut Outbox, poll: &mut PollPayloadWriter<'_>) {
 }
 
 /// What a request that brought something for a session is answered with. `is_whole`: the session goes on, or has come to its end.
-pub(super) fn post_response(is_whole: bool) -> Response {
+pub(in crate::reactor) fn post_response(is_whole: bool) -> Response {
     if !is_whole {
         return EngineRefusal::BadRequest.response();
     }
@@ -261,7 +266,7 @@ pub(super) fn post_response(is_whole: bool) -> Response {
 }
 
 /// What a poll is answered with.
-pub(super) fn poll_response(payload: Vec<u8>) -> Response {
+pub(in crate::reactor) fn poll_response(payload: Vec<u8>) -> Response {
     let headers =
         vec![("Content-Type", "text/plain; charset=UTF-8".to_owned()), ("Cache-Control", "no-store".to_owned())];
     Response { status: 200, headers, body: payload }

@@ -2,20 +2,20 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use super::{
-    Reactor,
-    net::Net,
-    state::{BLOCKED, DETACHED, POLL_PENDING, READ_AGAIN, State, UNCOUNTED},
-};
 use crate::{
     close::Close,
     index::Slot,
     label::RouteLabel,
     metrics::Transport,
     protocol::{
-        Dialect, Session, WebSocketSession,
+        Dialect, Opening,
         engine_io::{self, PacketKind},
-        websocket::{self, Accepted, Message},
+        websocket::{Accepted, Message},
+    },
+    reactor::{
+        Reactor,
+        net::Net,
+        state::{BLOCKED, DETACHED, POLL_PENDING, READ_AGAIN, State, UNCOUNTED},
     },
 };
 
@@ -28,28 +28,21 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 impl<N: Net> Reactor<N> {
     /// Opens a WebSocket that may carry `session` over. If a WebSocket carries it already the new one is closed at once: a browser
     /// tells its page of a close and not of a refused handshake.
-    pub(super) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
+    pub(in crate::reactor) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
         let is_carried = !self.is_absent(session);
         self.count_request(slot, route, 101, 0);
         let of_session = self.connections.token(session);
-        let Some(connection) = self.connections.at(slot) else { return };
-        websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());
-        let next = Ok(Session::WebSocket(WebSocketSession::new(Dialect::Messages)));
-        let previous = std::mem::replace(&mut connection.session, next);
+        let mut leftover = self.open(slot, Opening::WebSocket { accepted, dialect: Dialect::Messages }, &[]);
         if is_carried {
-            self.begin_stream(slot, Transport::WebSocket, &[]);
             return self.end(slot, Close::Policy("a WebSocket carries this session already"));
         }
         self.engines.probes.insert(slot, of_session);
         self.engines.due.push(Reverse((self.now + PROBE_TIMEOUT, self.connections.token(slot).pack())));
-        self.begin_stream(slot, Transport::WebSocket, &[]);
-        if let Ok(Session::Http(http)) = previous {
-            self.advance_session(slot, &mut http.leftover());
-        }
+        self.advance_session(slot, &mut leftover);
     }
 
     /// A message of a WebSocket that may carry a session over: the slot of whoever goes on from here.
-    pub(super) fn take_probe(&mut self, slot: Slot, message: &Message) -> Slot {
+    pub(in crate::reactor) fn take_probe(&mut self, slot: Slot, message: &Message) -> Slot {
         let token = self.connections.token(slot);
         let Some(&session) = self.engines.probes.get(&slot) else { return slot };
         if self.connections.named(session).is_none() || !self.is_absent(session.slot) {
@@ -91,9 +84,7 @@ impl<N: Net> Reactor<N> {
         let mut stream = std::mem::replace(&mut carrier.stream, nowhere);
         let was_blocked = carrier.state.has(BLOCKED);
         let unsent = std::mem::take(&mut carrier.outbox);
-        let Ok(Session::WebSocket(websocket)) = std::mem::replace(&mut carrier.session, Err(Close::Done)) else {
-            return;
-        };
+        let Ok(receiving) = carrier.give_session() else { return };
         carrier.state = State::default();
         if was_blocked {
             self.blocked -= 1;
@@ -122,8 +113,8 @@ impl<N: Net> Reactor<N> {
         let mut outbox = unsent;
         outbox.put(connection.outbox.pending());
         connection.outbox = outbox;
-        if let Ok(Session::Engine(engine)) = &mut connection.session {
-            engine.carry(websocket.into_codec());
+        if let Some((session, _)) = connection.speaks() {
+            session.carry_over(receiving);
         }
         if let Some(entry) = self.engines.sessions.get_mut(&session) {
             entry.probe = None;
@@ -136,7 +127,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message for the session at `slot` that was read before the session was carried by its connection.
-    pub(super) fn take_carried(&mut self, slot: Slot, message: Message) {
+    pub(in crate::reactor) fn take_carried(&mut self, slot: Slot, message: Message) {
         self.advance_engine(slot, |engine, limits, outbox, asks, now| engine.take(message, limits, outbox, asks, now));
     }
 }

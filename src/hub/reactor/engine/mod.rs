@@ -7,6 +7,11 @@
 //! A session's name says which reactor has it. A request for it that comes in at another one goes there, with its
 //! connection ([`Reactor::pass_on`]).
 
+mod pending;
+mod polls;
+mod socket;
+mod upgrade;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -16,15 +21,6 @@ use std::{
 
 use rand::RngExt;
 
-use super::{
-    Reactor,
-    connection::Connection,
-    net::{Net, Token},
-    pending::Pending,
-    placement::Share,
-    polls::poll_response,
-    state::{BLOCKED, DETACHED, POLL_PENDING, UNCOUNTED},
-};
 use crate::{
     clock::Moment,
     close::Close,
@@ -34,72 +30,89 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, EngineLimits, EngineSession, Layer, Session, SessionId, SessionLimits,
-        engine_io::{self, Handshake, PacketKind, PollPayloadWriter},
+        Ask, EngineSession, Layer, Opening, Session, SessionId, SessionLimits,
+        engine_io::{self, PacketKind, PollPayloadWriter},
         http::{Request, Response},
-        websocket::{self, Accepted, Message},
+        websocket::{Accepted, Message},
+    },
+    reactor::{
+        Reactor,
+        connection::Connection,
+        net::{Net, Token},
+        placement::Share,
+        state::{BLOCKED, DETACHED, POLL_PENDING, UNCOUNTED},
     },
 };
+use pending::Pending;
+use polls::poll_response;
+pub(in crate::reactor) use polls::post_response;
+pub(in crate::reactor) use socket::PendingSubscribe;
 
 /// The sessions of a reactor.
 #[derive(Debug, Default)]
-pub(super) struct Engines {
-    pub(super) slots: HashMap<SessionId, Slot, foldhash::fast::RandomState>,
-    pub(super) sessions: HashMap<Slot, Entry, foldhash::fast::RandomState>,
+pub(in crate::reactor) struct Engines {
+    pub(in crate::reactor) slots: HashMap<SessionId, Slot, foldhash::fast::RandomState>,
+    pub(in crate::reactor) sessions: HashMap<Slot, Entry, foldhash::fast::RandomState>,
     /// Requests that wait for news of a session: the slot of each, and the session's.
-    pub(super) polls: HashMap<Slot, Slot, foldhash::fast::RandomState>,
+    pub(in crate::reactor) polls: HashMap<Slot, Slot, foldhash::fast::RandomState>,
     /// WebSockets that are about to carry a session over, and the session: by its token, for its slot may be another's by
     /// then.
-    pub(super) probes: HashMap<Slot, Token, foldhash::fast::RandomState>,
+    pub(in crate::reactor) probes: HashMap<Slot, Token, foldhash::fast::RandomState>,
     /// When sessions and probes are due. One that was armed anew since is passed over.
-    pub(super) due: BinaryHeap<Reverse<(Moment, u64)>>,
+    pub(in crate::reactor) due: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Sessions with a poll that waits, and news.
-    pub(super) polled: Vec<Slot>,
+    pub(in crate::reactor) polled: Vec<Slot>,
     /// Sessions whose clients have entered no namespace yet.
-    pub(super) pending: Pending,
+    pub(in crate::reactor) pending: Pending,
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) sid: SessionId,
+pub(in crate::reactor) struct Entry {
+    pub(in crate::reactor) sid: SessionId,
     /// The request that waits, and the label of its route.
-    pub(super) waiting: Option<(Token, RouteLabel)>,
+    pub(in crate::reactor) waiting: Option<(Token, RouteLabel)>,
     /// The WebSocket that has asked to carry the session.
-    pub(super) probe: Option<Token>,
-    pub(super) due: Moment,
+    pub(in crate::reactor) probe: Option<Token>,
+    pub(in crate::reactor) due: Moment,
     /// The private names of its clients, if they may come back.
-    pub(super) pids: Vec<Box<str>>,
+    pub(in crate::reactor) pids: Vec<Box<str>>,
     /// Which subscription a poll begins with, so that a busy topic leaves room for the others.
-    pub(super) turn: usize,
+    pub(in crate::reactor) turn: usize,
     /// Its number among those whose client has entered no namespace yet.
-    pub(super) pending: Option<u64>,
+    pub(in crate::reactor) pending: Option<u64>,
 }
 
 impl Engines {
     /// How long until a session is due.
-    pub(super) fn next_wait(&self, now: Moment) -> Option<Duration> {
+    pub(in crate::reactor) fn next_wait(&self, now: Moment) -> Option<Duration> {
         self.due.peek().map(|Reverse((due, _))| due.since(now))
     }
 
     /// A lap has come by a session with a poll that waits.
-    pub(super) fn note_polled(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn note_polled(&mut self, slot: Slot) {
         self.polled.push(slot);
     }
 
     /// Whether the WebSocket at `slot` is about to carry a session over.
-    pub(super) fn is_probe(&self, slot: Slot) -> bool {
+    pub(in crate::reactor) fn is_probe(&self, slot: Slot) -> bool {
         self.probes.contains_key(&slot)
     }
 
     /// Whether the connection at `slot` is a request that waits for news.
-    pub(super) fn is_poll(&self, slot: Slot) -> bool {
+    pub(in crate::reactor) fn is_poll(&self, slot: Slot) -> bool {
         self.polls.contains_key(&slot)
     }
 }
 
 impl<N: Net> Reactor<N> {
     /// Carries out what a request wants of Engine.IO.
-    pub(super) fn take_engine(&mut self, slot: Slot, route: RouteLabel, request: Request, ask: EngineRequest) {
+    pub(in crate::reactor) fn take_engine(
+        &mut self,
+        slot: Slot,
+        route: RouteLabel,
+        request: Request,
+        ask: EngineRequest,
+    ) {
         let EngineRequest { kind, layer, headers } = ask;
         if let Some(sid) = kind.sid()
             && sid.reactor() != self.index
@@ -154,7 +167,7 @@ impl<N: Net> Reactor<N> {
             self.note_pending(token.slot);
         }
         let (mut frames, mut payload) = (Vec::new(), Vec::new());
-        write_handshake(sid, true, &self.config.limits.engine, &mut frames);
+        self.config.limits.engine.write_handshake(sid, true, &mut frames);
         PollPayloadWriter::new(1, usize::MAX, &mut payload).push_frames(&frames);
         self.respond(slot, route, &poll_response(payload));
         Ok(())
@@ -183,16 +196,10 @@ impl<N: Net> Reactor<N> {
     ) -> Result<(), Response> {
         self.count_request(slot, route, 101, 0);
         let sid = self.new_session_id();
-        let Some(connection) = self.connections.at(slot) else { return Ok(()) };
-        websocket::write_accept(accepted, self.net.date(), connection.outbox.buffer());
-        write_handshake(sid, false, &self.config.limits.engine, connection.outbox.buffer());
-        let session = EngineSession::carried(sid, layer, &self.config.limits.engine, self.now);
-        let previous = std::mem::replace(&mut connection.session, Ok(Session::Engine(Box::new(session))));
-        self.begin_stream(slot, Transport::SocketIo, &[]);
+        let (limits, now) = (self.config.limits.engine, self.now);
+        let mut leftover = self.open(slot, Opening::Engine { accepted, sid, layer, limits: &limits, now }, &[]);
         self.enter_session(slot, sid);
-        if let Ok(Session::Http(http)) = previous {
-            self.advance_session(slot, &mut http.leftover());
-        }
+        self.advance_session(slot, &mut leftover);
         Ok(())
     }
 
@@ -211,20 +218,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether requests carry the session at `slot`.
-    pub(super) fn is_absent(&mut self, slot: Slot) -> bool {
+    pub(in crate::reactor) fn is_absent(&mut self, slot: Slot) -> bool {
         self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }
 
     /// One transition of the session at `slot`, and what comes of it; false if that was its end.
-    pub(super) fn advance_engine(
+    pub(in crate::reactor) fn advance_engine(
         &mut self,
         slot: Slot,
         advance: impl FnOnce(&mut EngineSession, &SessionLimits, &mut Outbox, &mut Vec<Ask>, Moment) -> Result<(), Close>,
     ) -> bool {
-        let Some(connection) = self.connections.at(slot) else { return false };
-        let Ok(Session::Engine(engine)) = &mut connection.session else { return false };
+        let Some((session, outbox)) = self.connections.at(slot).and_then(Connection::speaks) else { return false };
+        let Some(engine) = session.engine() else { return false };
         let mut asks = Vec::new();
-        let outcome = advance(engine, &self.config.limits, &mut connection.outbox, &mut asks, self.now);
+        let outcome = advance(engine, &self.config.limits, outbox, &mut asks, self.now);
         self.take_asks(slot, asks.into_iter());
         if let Err(close) = outcome {
             self.end(slot, close);
@@ -238,18 +245,45 @@ impl<N: Net> Reactor<N> {
         is_whole
     }
 
+    /// Something that only a session of Engine.IO asks for.
+    pub(in crate::reactor) fn take_engine_ask(&mut self, slot: Slot, ask: Ask) {
+        match ask {
+            Ask::Held(message) => self.take_held(slot, message),
+            Ask::Payload(rest) => self.take_held_packets(slot, *rest),
+            Ask::Socket(ask) => {
+                self.metrics.on_message();
+                self.take_socket(slot, ask);
+            }
+            _ => {}
+        }
+    }
+
+    /// A message of a WebSocket that carries a session, or is about to: the slot at which what comes behind it is taken. `Err`: it is
+    /// neither, and the message is the application's.
+    pub(in crate::reactor) fn take_engine_message(&mut self, slot: Slot, message: Message) -> Result<Slot, Message> {
+        if self.engines.is_probe(slot) {
+            return Ok(self.take_probe(slot, &message));
+        }
+        let session = self.connections.at(slot).and_then(Connection::speaks);
+        if session.is_none_or(|(session, _)| session.engine().is_none()) {
+            return Err(message);
+        }
+        self.take_carried(slot, message);
+        Ok(slot)
+    }
+
     /// A message that waited until it was decided where its client is.
-    pub(super) fn take_held(&mut self, slot: Slot, message: Message) {
+    pub(in crate::reactor) fn take_held(&mut self, slot: Slot, message: Message) {
         self.advance_engine(slot, |engine, limits, outbox, asks, now| {
             engine.take_held(message, limits, outbox, asks, now)
         });
     }
 
     /// Puts the session's deadline in the queue, if it has moved.
-    pub(super) fn schedule_session(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn schedule_session(&mut self, slot: Slot) {
         let token = self.connections.token(slot).pack();
-        let Some(connection) = self.connections.at(slot) else { return };
-        let Ok(Session::Engine(engine)) = &connection.session else { return };
+        let Some((session, _)) = self.connections.at(slot).and_then(Connection::speaks) else { return };
+        let Some(engine) = session.engine() else { return };
         let due = engine.deadline();
         if let Some(entry) = self.engines.sessions.get_mut(&slot)
             && entry.due != due
@@ -260,7 +294,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sessions whose time has come are pinged, or end.
-    pub(super) fn run_sessions(&mut self) {
+    pub(in crate::reactor) fn run_sessions(&mut self) {
         while let Some(&Reverse((due, token))) = self.engines.due.peek()
             && due <= self.now
         {
@@ -281,12 +315,13 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let is_blocked = connection.state.has(BLOCKED);
         let unanswered = self.net.unanswered_time(&connection.stream);
-        let Ok(Session::Engine(engine)) = &mut connection.session else { return };
+        let Some((session, outbox)) = connection.speaks() else { return };
+        let Some(engine) = session.engine() else { return };
         // It cannot see a ping before it has read what is ahead of it.
         if is_blocked && unanswered < self.config.unsent_timeout {
             engine.extend(self.now + self.config.limits.engine.ping_timeout);
         }
-        let outcome = engine.expire(&self.config.limits.engine, &mut connection.outbox, self.now);
+        let outcome = engine.expire(&self.config.limits.engine, outbox, self.now);
         match outcome {
             Ok(()) => self.mark_dirty(slot),
             Err(close) => self.end(slot, close),
@@ -295,7 +330,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A connection ends: if it is a poll, a probe or a session, the others are told.
-    pub(super) fn leave_engine(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn leave_engine(&mut self, slot: Slot) {
         if let Some(session) = self.engines.polls.remove(&slot) {
             if let Some(entry) = self.engines.sessions.get_mut(&session) {
                 entry.waiting = None;
@@ -345,7 +380,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The slot is about to be freed.
-    pub(super) fn forget_session(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn forget_session(&mut self, slot: Slot) {
         self.leave_pending(slot);
         if let Some(entry) = self.engines.sessions.remove(&slot) {
             self.engines.slots.remove(&entry.sid);
@@ -359,15 +394,4 @@ impl<N: Net> Reactor<N> {
             }
         }
     }
-}
-
-fn write_handshake(sid: SessionId, upgrades: bool, limits: &EngineLimits, out: &mut Vec<u8>) {
-    let handshake = Handshake {
-        sid: &sid.to_string(),
-        upgrade_to_websocket: upgrades,
-        ping_interval_ms: limits.ping_interval.as_millis() as u64,
-        ping_timeout_ms: limits.ping_timeout.as_millis() as u64,
-        payload_bytes_max: limits.payload_bytes_max,
-    };
-    handshake.write_frame(out);
 }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 use serde_json::value::RawValue;
 
-use super::{Reactor, net::Net, subscribe::describe_refused, table::SubscribeReason};
 use crate::{
     auth::{Denied, Identity},
     endpoint::{
@@ -15,24 +14,25 @@ use crate::{
     event::{EventId, Position, Start},
     index::{Slot, TopicIndex},
     protocol::{
-        Session, SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
+        SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
         socket_io::{self, Args, PacketTarget},
     },
+    reactor::{Reactor, net::Net, subscribe::describe_refused, table::SubscribeReason},
     topic::Topic,
 };
 
 /// What a client in a namespace waits for.
 #[derive(Clone, Debug)]
-pub(super) struct PendingSubscribe {
-    pub(super) namespace: Box<str>,
+pub(in crate::reactor) struct PendingSubscribe {
+    pub(in crate::reactor) namespace: Box<str>,
     /// Its public name there: it may have left, and entered again.
     sid: Box<str>,
     /// The acknowledgement.
-    pub(super) ack: Option<u64>,
+    pub(in crate::reactor) ack: Option<u64>,
 }
 
 impl<N: Net> Reactor<N> {
-    pub(super) fn take_socket(&mut self, slot: Slot, ask: SocketAsk) {
+    pub(in crate::reactor) fn take_socket(&mut self, slot: Slot, ask: SocketAsk) {
         match ask {
             SocketAsk::Connect { namespace, payload } => {
                 let payload = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -66,14 +66,11 @@ impl<N: Net> Reactor<N> {
     }
 
     fn sockets(&mut self, slot: Slot) -> Option<&mut Sockets> {
-        match &mut self.connections.at(slot)?.session {
-            Ok(Session::Engine(engine)) => engine.sockets.as_mut(),
-            _ => None,
-        }
+        self.connections.at(slot)?.speaks()?.0.engine()?.sockets.as_mut()
     }
 
     /// Whether the client that an errand is for is still where it was.
-    pub(super) fn is_inside(&mut self, slot: Slot, errand: &PendingSubscribe) -> bool {
+    pub(in crate::reactor) fn is_inside(&mut self, slot: Slot, errand: &PendingSubscribe) -> bool {
         let client = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace));
         client.is_some_and(|client| client.sid == errand.sid)
     }
@@ -214,7 +211,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out what the application has decided.
-    pub(super) fn take_socket_replies(&mut self, slot: Slot, errand: &PendingSubscribe, replies: Vec<SocketAction>) {
+    pub(in crate::reactor) fn take_socket_replies(
+        &mut self,
+        slot: Slot,
+        errand: &PendingSubscribe,
+        replies: Vec<SocketAction>,
+    ) {
         for reply in replies {
             match reply {
                 SocketAction::Emit(emit) => {
@@ -312,12 +314,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the session listens to the topic, or replays it.
-    pub(super) fn is_reading(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+    pub(in crate::reactor) fn is_reading(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
         self.subscription(slot, topic_index).is_some() || self.is_replaying(slot, topic_index)
     }
 
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
-    pub(super) fn join_reader(
+    pub(in crate::reactor) fn join_reader(
         &mut self,
         slot: Slot,
         topic_index: TopicIndex,
@@ -333,14 +335,26 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Nothing comes of what a client waits for.
-    pub(super) fn refuse_errand(&mut self, slot: Slot, errand: &PendingSubscribe, error: &str, message: &str) {
+    pub(in crate::reactor) fn refuse_errand(
+        &mut self,
+        slot: Slot,
+        errand: &PendingSubscribe,
+        error: &str,
+        message: &str,
+    ) {
         let error = serde_json::json!({ "error": error, "message": message }).to_string();
         let replies = vec![SocketAction::Emit(Emit::new("error", error.as_str())), SocketAction::Ack(vec![error])];
         self.take_socket_replies(slot, errand, replies);
     }
 
     /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
-    pub(super) fn note_listening(&mut self, slot: Slot, topic_index: TopicIndex, began: EventId, namespace: &str) {
+    pub(in crate::reactor) fn note_listening(
+        &mut self,
+        slot: Slot,
+        topic_index: TopicIndex,
+        began: EventId,
+        namespace: &str,
+    ) {
         let Some(topic) = self.topics.at(topic_index).map(|topic| topic.state.topic.clone()) else { return };
         self.refresh_cursors(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
@@ -396,19 +410,6 @@ impl<N: Net> Reactor<N> {
         self.regroup(slot);
         self.note_recoverable(slot);
         self.schedule_session(slot);
-    }
-
-    /// Ends a session because of what its client may no more: it is told `error` and leaves all namespaces, so that it does not
-    /// come back by itself with what it has shown.
-    pub(super) fn say_socket_error(&mut self, slot: Slot, error: &str) {
-        let mut frames = Vec::new();
-        let Some(sockets) = self.sockets(slot) else { return };
-        for client in sockets.clients() {
-            let target = PacketTarget { namespace: &client.namespace, ack: None };
-            socket_io::write_event(target, "error", Args::from_list(error), &mut frames);
-            socket_io::write_disconnect(&client.namespace, &mut frames);
-        }
-        self.send_frames(slot, &frames);
     }
 }
 
