@@ -1,5 +1,5 @@
-//! Messages of clients that are too long for one turn of a reactor: their JSON is checked step by step, and meanwhile what the
-//! client said behind them waits.
+//! Client messages that are too long for one turn of a reactor: their JSON is checked in steps, and later messages of the client
+//! wait meanwhile.
 
 use super::socket_io::{DataCheck, Packet};
 use crate::{
@@ -7,38 +7,38 @@ use crate::{
     json::{self, BadJson, Traits},
 };
 
-/// A message that is being checked, or was.
+/// A long message and the state of its check.
 #[derive(Debug)]
 pub struct LongMessage {
     pub text: String,
-    /// What it is, and how far its check has come.
+    /// The kind of message, and the state of its check.
     pub check: LongCheck,
 }
 
-/// What a long message is.
+/// The kind of a long message, and the state of its check.
 #[derive(Debug)]
 pub enum LongCheck {
     /// A `fanfare.v1` command.
     Command(json::Checker),
-    /// A packet of Socket.IO. `heeded`: it came within the limit on their rate.
+    /// A Socket.IO packet.
     Packet {
         /// Its payload's check.
         check: DataCheck,
-        /// Whether anything comes of it.
+        /// Whether the packet was within the rate limit: otherwise it is checked and ignored.
         heeded: bool,
     },
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Debug)]
 pub enum Checked {
     Command(Result<Traits, BadJson>),
-    /// A packet that is as it should be. `heeded`: it came within the limit on their rate.
+    /// A valid packet.
     Packet {
-        /// Whether anything comes of it.
+        /// Whether the packet was within the rate limit: otherwise it is checked and ignored.
         heeded: bool,
     },
-    /// A packet after which the session has to end.
+    /// An invalid packet, which ends the session.
     Bad(Close),
 }
 
@@ -48,7 +48,7 @@ impl LongMessage {
         Self { check: LongCheck::Command(json::Checker::begin(&text)), text }
     }
 
-    /// Checks the next `bytes` of it, or a little more. `None`: it goes on.
+    /// Checks the next `bytes`, or a little more. `None` if the check is not finished.
     pub fn advance(&mut self, bytes: usize) -> Option<Checked> {
         match &mut self.check {
             LongCheck::Command(checker) => checker.advance(&self.text, bytes).transpose().map(Checked::Command),

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::{bucket::TokenBucket, clock::Moment};
 
-/// A limit on messages, and how long a peer may stay over it.
+/// A limit on the rate of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Messages a second, on average, and as many at once.
     pub messages_per_second: u32,
-    /// After being over the limit so long without a pause, the peer is cut off.
+    /// How long a peer may exceed the limit without a pause before it is disconnected.
     pub cutoff_timeout: Duration,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum RateVerdict {
     Pass,
     /// It is over the limit: ignore it, and say so.
     Ignore,
-    /// It has been over the limit for too long: end the connection.
+    /// It has exceeded the limit for too long: end the connection.
     CutOff,
 }
 

@@ -1,4 +1,4 @@
-//! A request's head: where it ends, what it says, and how the body after it is framed.
+//! A request's head: its end, its fields, and the framing of the body.
 
 use std::mem::MaybeUninit;
 
@@ -10,7 +10,7 @@ use super::{
     uri::RequestTarget,
 };
 
-/// A parsed head: the request without its body, and what the body will be like.
+/// A parsed head: the request without its body, and the body's framing.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) request: Request,
@@ -28,7 +28,7 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// The most fields a head can have, whatever the configuration says: the table for them stands on the stack.
+/// The most fields that can be configured: their table is on the stack.
 const FIELDS_MAX: usize = 256;
 
 /// The end of the head that `bytes` begin with: the place after its blank line; `None` if it is yet to come. The first
@@ -81,7 +81,7 @@ pub(super) fn lists_token(value: &[u8], token: &str) -> bool {
     value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// What a wrong head is answered with.
+/// The close for a malformed head.
 pub(super) fn refusal(error: httparse::Error) -> Close {
     Close::BadRequest(match error {
         httparse::Error::TooManyHeaders => return Close::HeadTooLarge,
@@ -159,7 +159,7 @@ const SAID_ONCE: [(&str, &str); 3] = [
     ("sec-fetch-mode", "two Sec-Fetch-Mode fields"),
 ];
 
-/// What the fields that frame a message say, gathered in one pass.
+/// The fields that decide framing and persistence, read in one pass.
 #[derive(Debug, Default)]
 struct Rules {
     has_host: bool,

@@ -1,4 +1,4 @@
-//! Answers: what endpoints return, and their bytes.
+//! Responses: what endpoints return, and how they are written.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::{close::Close, outbox::Outbox, protocol::sse};
 
 use super::{Version, head::lists_token};
 
-/// An answer. The session that writes it adds `Date`, `Content-Length` and `Connection`.
+/// A response. The session that writes it adds `Date`, `Content-Length` and `Connection`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Three digits (RFC 9110 section 15).
@@ -93,7 +93,7 @@ pub fn write_refusal(close: Close, date: &str, outbox: &mut Outbox) {
     }
 }
 
-/// What of a request decides on the form of its answer.
+/// The parts of a request that decide the form of its response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ResponseForm {
     pub(super) version: Version,
@@ -117,7 +117,7 @@ pub(super) fn write_response(
     }
 }
 
-/// The same, without copying a body that is large.
+/// Writes `response` without copying a large body.
 pub(super) fn write_owned_response(
     response: Response,
     fields: &Fields,
@@ -130,8 +130,7 @@ pub(super) fn write_owned_response(
     }
 }
 
-/// Writes all that comes before the body; `true`: the body is to follow. The status line says HTTP/1.1 to every client (RFC 9112
-/// section 2.3).
+/// Writes the head. Returns whether the body follows. The status line says HTTP/1.1 to every client (RFC 9112 section 2.3).
 fn write_head(response: &Response, fields: &Fields, answer: ResponseForm, date: &str, out: &mut Vec<u8>) -> bool {
     //= RFC 9112 section 6.1: "A server MUST NOT send a Transfer-Encoding header field in any response with a status
     //=   code of 1xx (Informational) or 204 (No Content)."
@@ -241,7 +240,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// When a refused peer may try again, in seconds. Short, because what is full here empties in moments.
+/// `Retry-After` of refusals, in seconds. Short, because overload mostly lasts for moments.
 const RETRY_AFTER_S: &str = "2";
 
 fn typed(content_type: &str) -> Vec<(&'static str, String)> {

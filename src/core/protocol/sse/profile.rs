@@ -1,5 +1,5 @@
-//! Streams whose clients expect more than the standard has: an event that greets them, heartbeats they can see, and errors in a
-//! form of their own.
+//! Streams of compatibility APIs whose clients expect more than the standard: a greeting event, heartbeat events, and errors of
+//! their own form.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use serde_json::json;
 use super::encoder::write_event;
 use crate::{clock::Moment, close::Close, event::EventId};
 
-/// Heartbeats that are events, and errors in the platform's form. Few streams have them, so they are kept in a box.
+/// Heartbeat events, and errors in the platform's form. Boxed, because few streams have them.
 #[derive(Debug)]
 pub struct SseProfile {
     heartbeat_interval: Duration,
-    /// When the next heartbeat is due. They come whether there were events or not: clients watch for them.
+    /// When the next heartbeat is due, whether or not there are other events.
     heartbeat_due: Moment,
-    /// When a browser asks again whose token is not valid any more. Its URL holds the token, so soon would be in vain.
+    /// `retry:` for a browser whose token is no longer valid. Its URL holds the token, so an early retry would fail again.
     denied_retry: Duration,
 }
 
-/// The first event of a stream, for its client alone: no log has it.
+/// The first event of a stream, for its client alone. It is in no log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     /// Its name; `None` for an unnamed event, which arrives at `onmessage`.
@@ -35,7 +35,7 @@ impl Greeting {
     }
 }
 
-/// What clients are told whose token is not, or no longer, valid.
+/// The error for clients whose token is not, or no longer, valid.
 pub const TOKEN_REFUSED: &str = "Invalid or expired authentication token";
 
 impl SseProfile {

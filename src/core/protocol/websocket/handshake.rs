@@ -10,15 +10,15 @@ use crate::{
 /// The version of RFC 6455, the only one spoken here.
 const VERSION: &str = "13";
 
-/// Whether a request asks to go on as a WebSocket. Whether it does so properly, [`accept`] decides.
+/// Whether a request asks for an upgrade to WebSocket. [`accept`] checks whether it does so properly.
 fn is_upgrade(request: &Request) -> bool {
     request.header_lists("upgrade", "websocket")
 }
 
-/// What was agreed on: to be told by [`write_accept`].
+/// An accepted handshake, for [`write_accept`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The subprotocol, if the client offered one that is spoken here.
+    /// The subprotocol, if the client offered a supported one.
     pub protocol: Option<&'static str>,
     accept_key: String,
 }
@@ -32,8 +32,8 @@ pub struct Refusal {
     pub reason: &'static str,
 }
 
-/// Checks an opening handshake (RFC 6455 section 4.2.1). Of `protocols`, those spoken here, the one is chosen that the
-/// client names first; if it names none of them the connection goes on without, and the client decides.
+/// Checks an opening handshake (RFC 6455 section 4.2.1). Chooses the first of the client's subprotocols that is in `protocols`; if
+/// there is none the connection has no subprotocol, and the client decides whether to continue.
 pub fn accept(request: &Request, protocols: &[&'static str]) -> Result<Accepted, Refusal> {
     //= RFC 6455 section 4.2.1: "the server MUST stop processing the client's handshake and return an HTTP response with
     //=   an appropriate error code"
@@ -67,7 +67,7 @@ pub fn write_accept(accepted: &Accepted, date: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the answer takes, whatever the protocol is called: one allocation instead of five.
+/// Room for the answer, so that it takes one allocation instead of five.
 const ACCEPT_BYTES: usize = 256;
 
 impl Refusal {
@@ -119,13 +119,13 @@ fn check_upgrade(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The value of a field that must not stand twice.
+/// The value of a field that must not be repeated.
 fn only_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
     let mut values = request.header_values(name);
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Base64 of 16 bytes: 22 characters and the padding. What the last character's spare bits hold is left open.
+/// Whether `key` is base64 of 16 bytes: 22 characters and the padding. The spare bits of the last character are not checked.
 fn is_key(key: &[u8]) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(is_base64) && &key[22..] == b"=="

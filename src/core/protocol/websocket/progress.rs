@@ -1,4 +1,4 @@
-//! What of a client's message has come when not all of it has.
+//! Input of a client that is incomplete: a header, a frame or a message.
 
 use crate::close::Close;
 
@@ -10,15 +10,15 @@ use super::{
     utf8::TextAssembly,
 };
 
-/// What is unfinished: a header, a frame, a message, in any combination.
+/// An incomplete header, frame and message, in any combination.
 #[derive(Debug, Default)]
 pub(super) struct PartialInput {
-    /// The first bytes of a header that is not all there.
+    /// The first bytes of an incomplete header.
     head: [u8; HEADER_BYTES_MAX],
     head_bytes: usize,
-    /// The frame whose payload is not all there.
+    /// The frame with an incomplete payload.
     frame: Option<PartialFrame>,
-    /// The data message whose frames are not all there, or whose only frame is not.
+    /// The incomplete data message.
     message: Option<MessageAssembly>,
     /// The payload so far of a control frame, which may come between a message's frames.
     control: Vec<u8>,
@@ -39,12 +39,12 @@ impl PartialInput {
         self.head_bytes == 0 && self.frame.is_none() && self.message.is_none()
     }
 
-    /// What it holds of an unfinished message, in bytes.
+    /// Memory for the incomplete message, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         self.control.len() + self.message.as_ref().map_or(0, MessageAssembly::len)
     }
 
-    /// Takes a header's rest or a piece of payload; says how many bytes that were.
+    /// Receives the rest of a header, or a piece of payload. Returns the number of bytes taken.
     pub(super) fn receive(&mut self, bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<usize, Close> {
         let consumed = match self.frame {
             None => self.receive_header(bytes, sink)?,
@@ -135,7 +135,7 @@ impl PartialInput {
     }
 }
 
-/// A data message in the making. It grows with what arrives, never with what a header promises.
+/// An incomplete data message. It grows with what arrives, not with the length in a header.
 #[derive(Debug)]
 struct MessageAssembly {
     payload: PayloadAssembly,
@@ -153,7 +153,7 @@ impl MessageAssembly {
         Self { payload, fragments: 0 }
     }
 
-    /// Counts one more frame, of `payload_bytes`, if the limits allow for it.
+    /// Counts a frame of `payload_bytes`, if the limits allow it.
     fn claim(&mut self, payload_bytes: usize, limits: &WebSocketLimits) -> Result<(), Close> {
         self.fragments += 1;
         let room_bytes = limits.message_bytes_max.saturating_sub(self.len());

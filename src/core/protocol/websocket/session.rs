@@ -1,8 +1,8 @@
 //! The server's side of an open connection.
 //!
-//! LIFECYCLE: *open* until the peer's close frame came or the peer broke a rule (the caller writes the close frame that the
-//! returned [`Close`] names), or [`ServerSession::close`] was called. In the last case the session is *closing*: what the peer still says is read over until its close frame comes. Then it has *ended*, and every
-//! later call says the same as the one that ended it.
+//! LIFECYCLE: *open* until the peer's close frame arrives, the peer breaks a rule (the caller writes the close frame for the
+//! returned [`Close`]), or [`ServerSession::close`] is called. In the last case the session is *closing*: input is ignored until
+//! the peer's close frame arrives. Then it has *ended*, and every later call returns the same close.
 
 use crate::{close::Close, outbox::Outbox};
 
@@ -13,20 +13,20 @@ use super::{
     progress::PartialInput,
 };
 
-/// What a peer said.
+/// A message or a control frame from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A text message, whole.
     Text(String),
     /// A binary message, whole.
     Binary(Vec<u8>),
-    /// A ping; it is answered already, unless too many were.
+    /// A ping. It is answered already, unless too many answers wait.
     Ping,
-    /// A pong, asked for or not: the peer is alive.
+    /// A pong, solicited or not: the peer is alive.
     Pong,
 }
 
-/// One connection's receiving state. Between messages it owns no heap memory.
+/// The receiving state of one connection. Owns no heap memory between messages.
 #[derive(Debug)]
 pub struct ServerSession {
     state: State,
@@ -45,7 +45,7 @@ impl ServerSession {
         Self { state: State::Open(None) }
     }
 
-    /// What it holds of an unfinished message, in bytes.
+    /// Memory for an incomplete message, in bytes.
     pub fn held_bytes(&self) -> usize {
         match &self.state {
             State::Open(progress) | State::Closing(progress) => progress.as_ref().map_or(0, |it| it.held_bytes()),
@@ -99,8 +99,8 @@ impl ServerSession {
     }
 }
 
-/// After our close frame: nothing is answered and nothing passed on. A broken rule ends it like a close frame does, for
-/// a second close frame must not be sent (RFC 6455 section 5.5.1).
+/// Input after our close frame: nothing is answered and nothing passed on. A broken rule ends the session like a close frame,
+/// because a second close frame must not be sent (RFC 6455 section 5.5.1).
 fn read_over(
     progress: &mut Option<Box<PartialInput>>,
     bytes: &mut [u8],
@@ -110,7 +110,7 @@ fn read_over(
     advance(progress, bytes, &mut sink).map_err(|_| Close::Done)
 }
 
-/// Whole frames are taken straight from `bytes`; only what is cut, or part of a fragmented message, is boxed.
+/// Complete frames are read from `bytes` directly; only incomplete frames and fragmented messages are boxed.
 fn advance(progress: &mut Option<Box<PartialInput>>, mut bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Close> {
     //= RFC 6455 section 6.2: "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
     while !bytes.is_empty() {
@@ -129,7 +129,7 @@ fn advance(progress: &mut Option<Box<PartialInput>>, mut bytes: &mut [u8], sink:
     Ok(())
 }
 
-/// A message or control frame that lies whole at the start of `bytes`, and the bytes it takes; `None` if none does.
+/// Takes a complete message or control frame at the start of `bytes` and returns its size; `None` if there is none.
 fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>, Close> {
     let Some((header, key)) = parse_header(bytes)? else { return Ok(None) };
     if !header.is_final || header.kind == FrameKind::Continuation || bytes.len() < header.frame_bytes() {
@@ -162,7 +162,7 @@ pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHead, [u8; 4])>,
     Ok(Some((header, key)))
 }
 
-/// Where what was received goes.
+/// Receives messages and answers.
 pub(super) struct Sink<'a> {
     pub(super) limits: &'a WebSocketLimits,
     pub(super) outbox: &'a mut Outbox,

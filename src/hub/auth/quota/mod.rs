@@ -1,13 +1,12 @@
-//! Quotas: how much of the hub one tenant may have. A tenant is a subject, an API key, or the address of whoever does not say
-//! who it is. Pure: who asks, for what, and the moment come in, and decisions go out.
+//! Quotas: limits for each tenant. A tenant is a subject, an API key, or the address of a client that shows neither. Pure: the
+//! requester, the request and the time go in, and decisions come out.
 //!
-//! Without any rule each tenant has the default share. Of several rules that bound the same thing the tightest decides, and the
-//! default speaks only where none does. Whoever connects from this machine without saying who it is, and proxies that do not
-//! name their clients, connect for many: they are no tenants, and only rules that name their address concern them.
-
+//! Without a rule the defaults apply to each tenant. If several rules bound the same thing the tightest decides; a default
+//! applies only where no rule does. Anonymous clients on this machine, and proxies that do not name their clients, stand for
+//! many clients: they are no tenants, and only rules for their address apply to them.
 //!
-//! The rules may change while the hub runs ([`Quotas::replace`]). What a tenant has used goes with a rule's name, or with what
-//! the rule is if only its name is another; what it holds is counted anew by the rules that concern it now.
+//! The rules may change while the hub runs ([`Quotas::replace`]). What a tenant has used stays with a rule of the same name, or
+//! with the same rule under another name; what it holds is recounted under the rules that apply now.
 
 mod rules;
 mod table;
@@ -34,14 +33,14 @@ use crate::{
     topic::Topic,
 };
 
-/// What quotas are told by the configuration.
+/// The configuration of quotas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaConfig {
-    /// By [`Limit`], what each tenant may have that no rule says more of; 0: any number.
+    /// By [`Limit`], the limits of tenants where no rule applies. 0: no limit.
     pub default_limits: [usize; Limit::ALL.len()],
-    /// Of the memory budget, in percent, the most that one tenant's events and topics hold where no rule says. 100: all of it.
+    /// Percentage of the memory budget that one tenant's events and topics may hold where no rule applies. 100: all of it.
     pub share_percent: usize,
-    /// Tenants remembered at a time. More share what one may have.
+    /// Tenants that are remembered. Further ones share the limits of one.
     pub tenants_max: usize,
     pub rules: Vec<QuotaRule>,
 }
@@ -56,22 +55,22 @@ impl Default for QuotaConfig {
 }
 
 impl QuotaConfig {
-    /// Nobody is bounded by anything.
+    /// No limits.
     pub fn unlimited() -> Self {
         Self { default_limits: [0; Limit::ALL.len()], share_percent: 100, ..Self::default() }
     }
 }
 
-/// Whoever asks for something.
+/// The client that a request is counted for.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
-    /// Who it says it is.
+    /// Its identity, if it has authenticated.
     pub identity: Option<&'a Identity>,
     /// Its address, unless that is a trusted proxy's.
     pub address: Option<IpAddr>,
 }
 
-/// A publication that is asked for.
+/// A publication to be counted.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishRequest<'a> {
     /// Where to.
@@ -79,13 +78,13 @@ pub struct PublishRequest<'a> {
     pub bytes: usize,
 }
 
-/// What publications that are asked for together take of their requester's quotas.
+/// The total cost of publications that are admitted together.
 #[derive(Debug, Default)]
 pub struct PublishTotals {
-    /// The rules, and which of them concern the requester; `None` before the first publication. A batch that takes several turns is
-    /// counted by the rules that it began with.
+    /// The rules, and those of them that apply to the requester; `None` before the first publication. A batch that takes several
+    /// turns is counted under the rules that it began with.
     rules: Option<(Arc<RuleTable>, RuleSet)>,
-    /// Those that concern each publication: one entry for all in a row that the same concern, and how many came up to its end.
+    /// The rules for each publication, as runs: the rules, and the number of publications up to the end of the run.
     sets: Vec<(RuleSet, usize)>,
     /// Events and bytes under each rule.
     counts: Vec<(u64, u64)>,
@@ -98,7 +97,7 @@ impl PublishTotals {
     }
 }
 
-/// All quotas of a hub, and what each tenant has used of them.
+/// All quotas of a hub, with what each tenant has used.
 #[derive(Debug)]
 pub struct Quotas {
     table: RwLock<Arc<RuleTable>>,
@@ -115,18 +114,18 @@ impl Quotas {
         Self { table, tenants, budget_bytes, generation: AtomicU64::new(0) }
     }
 
-    /// Nobody is bounded by anything.
+    /// No limits.
     pub fn unlimited() -> Self {
         Self::new(&QuotaConfig::unlimited(), usize::MAX)
     }
 
-    /// The rules are those of `config` from now on. A rule is the same as before if it has the same name, or else if it concerns
-    /// the same clients and topics as one that is gone: what its tenants have used stays, and drains at the new rate. What tenants
-    /// hold is counted by all rules that concern it now; whoever holds more than a new limit is refused more and loses nothing.
+    /// Replaces the rules by those of `config`. A rule continues a former one of the same name, or else one for the same clients and
+    /// topics: what its tenants have used stays, and drains at the new rate. What tenants hold is recounted under all rules that
+    /// apply now. A tenant that holds more than a new limit is refused more, and loses nothing.
     ///
-    /// Two things begin with nothing: a rule with topics that no rule has had, since nobody knows in which topics what is held
-    /// was published; and what was taken while no rule bounded the like (open streams are counted again by the reactors, see
-    /// [`Quotas::generation`]). The budget stays as it was.
+    /// Two things start at zero: a rule for topics that no rule named before, because the topics of held bytes are unknown; and what
+    /// was taken while no rule bounded it (reactors count open streams again, see [`Quotas::generation`]). The budget does not
+    /// change.
     pub fn replace(&self, config: &QuotaConfig, now: Moment) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let (known, generation) = (table.known.clone(), table.generation + 1);
@@ -139,21 +138,20 @@ impl Quotas {
         self.tenants.live_owners().iter().for_each(|live| self.recount(live, now));
     }
 
-    /// How often the rules were replaced. Who has streams open that nothing bounded claims them again when it changes
-    /// ([`Quotas::claim`]).
+    /// The number of times the rules were replaced. After a change, the owner of open streams that no rule bounded calls
+    /// [`Quotas::claim`] for them.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A stream of `requester` is open already: counts it, also if that is more than `requester` may have. `None`: nothing bounds how
-    /// many it may have.
+    /// Counts a stream of `requester` that is open already, even beyond the limit. `None` if no rule bounds its streams.
     pub fn claim(&self, requester: Requester<'_>, now: Moment) -> Option<Hold> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.candidates(requester, &tenants) & table.bounding(Limit::Connections);
         (set != 0).then(|| Hold::open_connection(&self.owner(&table, requester, set, now)))
     }
 
-    /// What an owner holds is counted by the rules in force.
+    /// Recounts what an owner holds under the rules in force.
     fn recount(&self, live: &LiveOwner, now: Moment) {
         let Some(owner) = live.owner.upgrade() else { return };
         let table = self.table();
@@ -163,7 +161,7 @@ impl Quotas {
         owner.set_accounts(self.accounts(&table, &tenants, set, now));
     }
 
-    /// Adds one more publication of `requester` to those that are asked for.
+    /// Adds a publication of `requester` to `tally`.
     pub fn add(&self, tally: &mut PublishTotals, requester: Requester<'_>, wanted: PublishRequest<'_>) {
         let (table, candidates) = tally.rules.get_or_insert_with(|| {
             let table = self.table();
@@ -193,8 +191,8 @@ impl Quotas {
         }
     }
 
-    /// Takes what `requester` wants to publish from its quotas, all of it or, if it is refused, nothing. Returns for whom each event
-    /// is held, in order; `None` for all of them if nobody's share is bounded.
+    /// Charges the publications in `tally` to the quotas of `requester`: all, or none if one is refused. Returns the owner of each
+    /// event, in order; `None` if no share is bounded.
     pub fn admit(
         &self,
         requester: Requester<'_>,
@@ -222,30 +220,30 @@ impl Quotas {
         Ok(Some(tally.sets.iter().map(owner_of).collect()))
     }
 
-    /// For whom a topic is held that `requester` begins by listening to it; `None`: nobody's share is bounded.
+    /// The owner of a topic that `requester` creates by subscribing; `None` if no share is bounded.
     pub(crate) fn topic_owner(&self, requester: Requester<'_>, topic: &Topic, now: Moment) -> Option<Arc<Owner>> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.concerning(table.candidates(requester, &tenants), topic);
         (set & table.holding() != 0).then(|| self.owner(&table, requester, set, now))
     }
 
-    /// For whom bytes are held that `requester` has sent and that belong to no topic yet, such as half a request; `None`: nobody's
-    /// share is bounded. Rules that name topics have no say.
+    /// The owner of bytes that `requester` has sent and that belong to no topic yet, such as half a request; `None` if no share is
+    /// bounded. Rules that name topics do not apply.
     pub fn sender(&self, requester: Requester<'_>, now: Moment) -> Option<Arc<Owner>> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.of_all_topics(table.candidates(requester, &tenants));
         (set & table.bounding(Limit::BytesHeld) != 0).then(|| self.owner(&table, requester, set, now))
     }
 
-    /// One more open stream of `requester`; `None`: nothing bounds how many it may have. It is given back when it is dropped.
+    /// Counts one more open stream of `requester`, released on drop. `None` if no rule bounds its streams.
     pub fn open(&self, requester: Requester<'_>, now: Moment) -> Result<Option<Hold>, QuotaRefused> {
         let mut hold = None;
         self.reopen(requester, &mut hold, now)?;
         Ok(hold)
     }
 
-    /// The open stream that `hold` is counted by is `requester`'s from now on: a client may say who it is after it has opened the
-    /// stream. If `requester` may have no more, `hold` stays as it is.
+    /// Transfers the open stream of `hold` to `requester`: a client may authenticate after it has opened the stream. If `requester`
+    /// may have no more streams, `hold` does not change.
     pub fn reopen(&self, requester: Requester<'_>, hold: &mut Option<Hold>, now: Moment) -> Result<(), QuotaRefused> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.candidates(requester, &tenants) & table.bounding(Limit::Connections);
@@ -261,21 +259,21 @@ impl Quotas {
         held.inspect_err(|refused| self.count(*refused))
     }
 
-    /// Counts a refusal that was found by somebody else: the bus, when a share was used up.
+    /// Counts a refusal by the bus when a share was used up.
     pub fn count(&self, refused: QuotaRefused) {
         if let Some(rule) = self.table().rules.iter().find(|rule| rule.name == refused.rule) {
             rule.count(refused.limit);
         }
     }
 
-    /// How often each rule in force has refused, by its name and limit.
+    /// The number of refusals of each rule in force, by name and limit.
     pub fn refusals(&self) -> Vec<(&'static str, Limit, u64)> {
         let table = self.table();
         let of_rule = |rule: &table::Rule| Limit::ALL.map(|limit| (rule.name, limit, rule.refusals(limit)));
         table.rules.iter().flat_map(of_rule).collect()
     }
 
-    /// How many tenants are remembered.
+    /// The number of remembered tenants.
     pub(crate) fn tenant_count(&self) -> usize {
         self.tenants.len()
     }
@@ -284,7 +282,7 @@ impl Quotas {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// For whom something is held that the rules `set` of `table` concern. Events of one tenant share one.
+    /// The owner for what the rules `set` of `table` apply to. Events of one tenant share an owner.
     fn owner(&self, table: &RuleTable, requester: Requester<'_>, set: RuleSet, now: Moment) -> Arc<Owner> {
         let tenants = TenantIds::of(requester);
         let keeper = tenants.primary.as_ref().or(tenants.address.as_ref());
@@ -304,7 +302,7 @@ impl Quotas {
         owner
     }
 
-    /// The accounts of those of the rules `set` of `table` that have a say in what is held.
+    /// The accounts of those rules `set` of `table` that bound what is held.
     fn accounts(&self, table: &RuleTable, tenants: &TenantIds, set: RuleSet, now: Moment) -> Vec<Arc<Account>> {
         let has_say = |rule: usize| {
             let limits = [Limit::BytesHeld, Limit::TopicsHeld, Limit::Connections];
@@ -321,14 +319,14 @@ impl Quotas {
     }
 }
 
-/// The most that may be held under the rule `id` of `table`: any number if it is not there.
+/// The limits on what is held under the rule `id` of `table`; none if the rule is not there.
 fn held_limits(table: &RuleTable, id: RuleId) -> HeldLimits {
     let most = |limit| table.limit_of(id, limit).unwrap_or(usize::MAX);
     let [bytes, topics, connections] = [Limit::BytesHeld, Limit::TopicsHeld, Limit::Connections].map(most);
     HeldLimits { bytes, topics, connections }
 }
 
-/// A refusal by the rule at the index `rule` of `table`, counted.
+/// Counts and returns a refusal by the rule at the index `rule` of `table`.
 fn refuse(table: &RuleTable, rule: usize, limit: Limit, wait: Duration) -> QuotaRefused {
     let rule = &table.rules[rule];
     rule.count(limit);
@@ -336,11 +334,11 @@ fn refuse(table: &RuleTable, rule: usize, limit: Limit, wait: Duration) -> Quota
     QuotaRefused { rule: rule.name, limit, retry_after_s }
 }
 
-/// The tenants that an requester is.
+/// The tenants that a requester counts as.
 struct TenantIds {
-    /// By what it says it is, or else by its address. Nobody if it connects for many.
+    /// By identity, else by address. `None` if it stands for many clients.
     primary: Option<TenantId>,
-    /// By its address, whatever it says: for rules that concern addresses.
+    /// By address, whatever its identity: for rules about addresses.
     address: Option<TenantId>,
 }
 
@@ -357,7 +355,7 @@ impl TenantIds {
     }
 }
 
-/// Who is counted together.
+/// Identifies a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TenantId {
     /// The tokens of one subject.
@@ -366,7 +364,7 @@ pub(super) enum TenantId {
     ApiKey(Box<str>),
     /// An address, or for IPv6 the network that one customer has.
     Address(IpAddr),
-    /// All for whom there was no room in the table.
+    /// All tenants for which the table had no room.
     Others,
 }
 

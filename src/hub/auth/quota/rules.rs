@@ -1,4 +1,4 @@
-//! Rules: whom a quota concerns, which topics, and how much.
+//! Quota rules: tenants, topics and limits.
 
 use core::{fmt, net::IpAddr, str::FromStr};
 
@@ -10,24 +10,24 @@ use crate::{
 
 use super::super::Identity;
 
-/// One `[[quota]]` table. It holds for each tenant that it concerns by itself: with `who = "role:sensor"` each subject of the
-/// role has all of it.
+/// One `[[quota]]` table. It applies to each tenant by itself: with `who = "role:sensor"` each subject of the role has the whole
+/// limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaRule {
-    /// What refusals and metrics call it.
+    /// Its name in refusals and metrics.
     pub name: String,
     /// Whom it concerns.
     pub who: TenantSelector,
-    /// The topics it concerns; empty: all.
+    /// The topics that it applies to. Empty: all.
     pub topics: Vec<Pattern>,
-    /// By [`Limit`], the most; 0: any number.
+    /// By [`Limit`], the limits. 0: no limit.
     pub limits: [usize; Limit::ALL.len()],
 }
 
-/// Whom a rule concerns.
+/// The tenants that a rule applies to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TenantSelector {
-    /// Every tenant: subjects, API keys, and the addresses of those who do not say who they are.
+    /// Every tenant: subjects, API keys, and the addresses of anonymous clients.
     #[default]
     Everybody,
     /// The tokens of one subject.
@@ -36,26 +36,26 @@ pub enum TenantSelector {
     Role(Box<str>),
     /// One API key, by its name.
     ApiKey(Box<str>),
-    /// Each address of a network, whoever they say they are. An IPv6 address stands for the 64 bits below its prefix.
+    /// Each address of a network, whatever the client's identity. An IPv6 address stands for its /64 network.
     Address(Network),
 }
 
 impl QuotaRule {
-    /// The most rules: one bit of a word each, and one for the default.
+    /// The most rules: each is a bit of a word, and one bit is for the defaults.
     pub(crate) const COUNT_MAX: usize = 63;
 
     pub(super) fn concerns_topic(&self, topic: &Topic) -> bool {
         self.topics.is_empty() || self.topics.iter().any(|pattern| pattern.matches(topic))
     }
 
-    /// What it allows of `limit`, if it says.
+    /// Its value for `limit`, if it sets one.
     pub(super) fn limit(&self, limit: Limit) -> Option<usize> {
         Some(self.limits[limit as usize]).filter(|most| *most != 0)
     }
 }
 
 impl TenantSelector {
-    /// Whether somebody known as `identity`, at `address`, is among them.
+    /// Whether the rule applies to a client with this identity and address.
     pub(super) fn concerns(&self, identity: Option<&Identity>, address: Option<IpAddr>) -> bool {
         match (self, identity) {
             (Self::Everybody, _) => true,
