@@ -8,13 +8,13 @@ pub(crate) use fanfare_platform::{exposition, os, stdio};
 
 // In the order in which an event travels.
 
-pub mod source;
+mod source;
 
 pub mod bus;
 
 pub mod auth;
 
-pub mod store;
+mod store;
 
 pub mod endpoint;
 

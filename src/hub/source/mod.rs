@@ -9,9 +9,9 @@
 
 mod backoff;
 pub(crate) mod credentials;
-pub mod generator;
+pub(crate) mod generator;
 mod log_rate_limiter;
-pub mod redis;
+pub(crate) mod redis;
 mod refusals;
 mod registry;
 mod status;
@@ -111,7 +111,7 @@ impl TopicClasses {
 }
 
 /// The words for `log` in a class of topics: each stands for a source and for who keeps the log.
-pub const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =
+pub(crate) const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =
     [(LogKind::MEMORY_WORD, None, LogKind::Memory), (redis::STREAM_LOG, Some(redis::STREAM_SOURCE), LogKind::Broker)];
 
 /// Whether `key` belongs to the configuration of an engine's server.

@@ -23,13 +23,13 @@ mod writer;
 
 use std::{io, sync::Arc};
 
-pub use address::{BadStoreUrl, StoreUrl};
-pub use backlog::Held;
-pub use config::Config;
-pub use login::StoreLogin;
-pub use query::{Order, Page, Query, ReadFailed, ReadReply, ReadingCursor};
-pub use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, whole_second, write_time};
-pub use status::StoreStatus;
+pub(crate) use address::StoreUrl;
+pub(crate) use backlog::Held;
+pub(crate) use config::Config;
+pub(crate) use login::StoreLogin;
+pub(crate) use query::{Order, Page, Query, ReadFailed, ReadReply, ReadingCursor};
+pub(crate) use record::{FIELDS, KeepFailed, KeepReply, Kept, Kind, Record, whole_second, write_time};
+pub(crate) use status::StoreStatus;
 
 use self::{announcer::Announcer, backlog::Backlog, link::Connector, reader::Readers, writer::WriterHandle};
 use crate::{budget::ChargeRefused, bus::Bus, clock::Clock, share::Owners};
@@ -43,13 +43,18 @@ pub struct Store {
 
 /// The running threads.
 #[derive(Debug)]
-pub struct StoreHandle {
+pub(crate) struct StoreHandle {
     store: Store,
     writer: WriterHandle,
 }
 
 /// Starts the threads. The database need not be there yet: `status` says when it is.
-pub fn start_store(config: &Config, bus: Arc<Bus>, clock: Clock, status: Arc<StoreStatus>) -> io::Result<StoreHandle> {
+pub(crate) fn start_store(
+    config: &Config,
+    bus: Arc<Bus>,
+    clock: Clock,
+    status: Arc<StoreStatus>,
+) -> io::Result<StoreHandle> {
     let connector = Connector::new(config)?;
     let (backlog, queued) = backlog::queue(config, Arc::clone(bus.budget()), clock, Arc::clone(&status));
     let (announcer, marks) = Announcer::new(bus, clock, Arc::clone(&status), config.queue_rows_max);
@@ -83,13 +88,13 @@ impl Store {
 
 impl StoreHandle {
     /// Where to hand records and questions to.
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         self.store.clone()
     }
 
     /// Stores what is queued, if the database takes it, and waits for the writer to end. Readers end with the last
     /// [`Store`].
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.writer.stop();
     }
 }

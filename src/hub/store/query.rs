@@ -49,7 +49,7 @@ pub struct Page {
 }
 
 /// Called with the readings.
-pub type ReadReply = Box<dyn FnOnce(Result<Page, ReadFailed>) + Send>;
+pub(crate) type ReadReply = Box<dyn FnOnce(Result<Page, ReadFailed>) + Send>;
 
 /// Why there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 /// The measurements that have a column of their own, by the names that clients use.
-pub const FIELDS: [&str; 9] =
+pub(crate) const FIELDS: [&str; 9] =
     ["flow_rate", "pip", "motor_current", "motor_temp", "vibration", "vsd_frequency", "flow_variance", "torque", "gor"];
 
 /// One row on its way into the database, and out as an event.
@@ -53,7 +53,7 @@ pub struct Kept {
 }
 
 /// Called with what became of records, in order.
-pub type KeepReply = Box<dyn FnOnce(Result<Vec<Kept>, KeepFailed>) + Send>;
+pub(crate) type KeepReply = Box<dyn FnOnce(Result<Vec<Kept>, KeepFailed>) + Send>;
 
 /// Why records were not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,13 +137,13 @@ fn with_number(body: &str, record_id: Option<i64>) -> String {
 }
 
 /// `time_us` without the part of a second: the precision of all times that the hub gives itself, as the platform's document prints them.
-pub fn whole_second(time_us: u64) -> u64 {
+pub(crate) fn whole_second(time_us: u64) -> u64 {
     time_us - time_us % 1_000_000
 }
 
 /// `time_us`, in µs since 1970, in the form of RFC 3339: UTC, and a fraction only where there is one. So what a client has measured
 /// to a fraction of a second keeps it.
-pub fn write_time(time_us: u64) -> String {
+pub(crate) fn write_time(time_us: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000);
     // Times beyond the year 9999 are let in nowhere.
     time.ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()

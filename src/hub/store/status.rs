@@ -16,7 +16,7 @@ use crate::{
 
 /// Written by the store's threads, read by everybody.
 #[derive(Debug)]
-pub struct StoreStatus {
+pub(crate) struct StoreStatus {
     /// The last proof that the database answers may be this old.
     proof_age_max: Duration,
     load: Arc<Load>,
@@ -44,7 +44,7 @@ struct State {
 
 impl StoreStatus {
     /// Of a database that has not been reached yet, and is asked for a sign of life each `ping_interval`.
-    pub fn new(ping_interval: Duration) -> Self {
+    pub(crate) fn new(ping_interval: Duration) -> Self {
         let state = State {
             since: Moment::default(),
             fault: Some("not connected yet".to_owned()),

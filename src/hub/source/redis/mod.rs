@@ -1,4 +1,7 @@
-//! Redis: what its sources share.
+//! Redis. Two sources on one server: Pub/Sub ([`pubsub`]), the default source, and Streams ([`stream`]), whose logs the server keeps.
+//!
+//! What both need is here: the configuration, finding the server ([`Directory`]: URL, sentinels, logins, TLS), the blocking
+//! connection, the thread that publishes ([`writer`]), and what the server's error codes mean.
 
 mod config;
 mod connection;
@@ -15,26 +18,23 @@ mod tls;
 mod url;
 mod writer;
 
-pub use config::RedisConfig;
-pub(super) use connection::{RedisConnection, SendFailed, is_lasting, is_read_only};
-pub use directory::{Directory, DirectoryOptions, SentinelLogin};
-pub use login::{Login, LoginFiles};
+pub(crate) use config::RedisConfig;
+use connection::{RedisConnection, SendFailed, is_lasting, is_read_only};
+pub(crate) use directory::SentinelLogin;
+use directory::{Directory, DirectoryOptions};
+use login::Login;
+pub(crate) use login::LoginFiles;
 use pubsub::PubSubSource;
-pub(super) use role::{Role, Unfit};
-pub(super) use sentinel_watch::{MasterLease, SentinelView, SentinelWatch};
+use role::{Role, Unfit};
+use sentinel_watch::{MasterLease, SentinelView, SentinelWatch};
 use server_view::ServerView;
-pub use stream::RedisStreamConfig;
+pub(crate) use stream::RedisStreamConfig;
 use stream::StreamSource;
 pub(super) use stream::{STREAM_LOG, STREAM_SOURCE};
-pub use tls::TlsFiles;
-pub(super) use tls::client_config;
-pub(super) use url::ServerAddress;
-pub use url::{BadRedisUrl, RedisUrl};
-use writer::{PublishCommand, PublishEncoder, Script, digest, memory_key, start_writer_with};
-pub use writer::{Publisher, WriterHandle};
-
-#[cfg(test)]
-pub(super) mod tests;
+use tls::{TlsFiles, client_config};
+pub(crate) use url::RedisUrl;
+use url::ServerAddress;
+use writer::{PublishCommand, PublishEncoder, Script, WriterHandle, digest, memory_key, start_writer_with};
 
 use super::{Source, SourceSetup, SourcesConfig};
 
@@ -48,3 +48,6 @@ pub(super) fn open(config: &SourcesConfig, setup: &SourceSetup) -> Result<Vec<Bo
     }
     Ok(sources)
 }
+
+#[cfg(test)]
+mod tests;

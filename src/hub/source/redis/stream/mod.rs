@@ -38,7 +38,7 @@ mod turn;
 mod waker;
 
 use archive::{ArchiveHandle, start_archive};
-pub use config::RedisStreamConfig;
+pub(crate) use config::RedisStreamConfig;
 use encoder::start_writer;
 use reader::{ReaderHandle, start_reader};
 pub(super) use source::StreamSource;

@@ -13,7 +13,7 @@ mod publisher;
 mod script;
 
 pub(super) use publisher::PublishEncoder;
-pub use publisher::Publisher;
+use publisher::Publisher;
 pub(super) use script::{PublishCommand, Script, digest, memory_key};
 
 use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
@@ -44,7 +44,7 @@ const CONNECT_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// Owns the writer thread.
 #[derive(Debug)]
-pub struct WriterHandle {
+pub(super) struct WriterHandle {
     publisher: Publisher,
     stop: Sender<()>,
     thread: JoinHandle<()>,
@@ -91,12 +91,12 @@ pub(in crate::source) fn start_writer_with(
 
 impl WriterHandle {
     /// Where to hand publications to; also what the bus is given as its outlet.
-    pub fn publisher(&self) -> Publisher {
+    pub(super) fn publisher(&self) -> Publisher {
         self.publisher.clone()
     }
 
     /// Sends what is queued, if the server takes it, and waits for the thread to end. Every publication is answered.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         // A second word to the same effect is not needed.
         let _ = self.stop.try_send(());
         if self.thread.join().is_err() {

@@ -21,7 +21,7 @@ use crate::{
 
 /// Hands publications to the writer thread. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Publisher {
+pub(in super::super) struct Publisher {
     queue: Sender<QueuedPublication>,
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,

@@ -25,7 +25,7 @@ use crate::{
     event::Event,
     source::{
         SourceStatus,
-        redis::{Publisher, RedisConfig, RedisUrl, WriterHandle},
+        redis::{RedisConfig, RedisUrl, WriterHandle},
     },
 };
 
@@ -387,7 +387,7 @@ pub(super) fn publish(writer: &WriterHandle, name: &str, kind: Option<&str>, dat
 }
 
 /// The same for a publisher that may have outlived its writer.
-pub(super) fn publish_through(publisher: &Publisher, name: &str, kind: Option<&str>, data: &str) -> Answer {
+pub(super) fn publish_through(publisher: &dyn EventSink, name: &str, kind: Option<&str>, data: &str) -> Answer {
     let (answered, answer) = bounded(1);
     publisher.publish(Publication {
         topic: topic(name),
