@@ -34,7 +34,6 @@ mod schedule;
 mod script;
 mod secrets;
 mod slices;
-mod socket_io;
 mod stalled;
 mod stamps;
 mod storm;

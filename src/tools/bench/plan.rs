@@ -11,12 +11,14 @@ use super::{
     post::Post,
     schedule::Pace,
     script::Script,
-    socket_io::SocketIoOptions,
     target::Target,
-    topics::{Audience, Topics},
+    topics::{Audience, Topics, fill},
     transport::Transport,
 };
-use crate::client::{Credential, RedisTarget, RedisUrl};
+use crate::{
+    client::{Credential, RedisTarget, RedisUrl, SocketIoOptions},
+    topic::Topic,
+};
 
 /// How events are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -342,8 +344,20 @@ fn socket_io(options: &Options) -> Result<SocketIoOptions, String> {
         confirmation: options.socketio_confirmation.clone(),
         namespace: options.socketio_namespace.clone(),
     };
-    socket_io.check()?;
+    check_socket_io(&socket_io)?;
     Ok(socket_io)
+}
+
+/// Fails unless name and arguments form a packet.
+fn check_socket_io(options: &SocketIoOptions) -> Result<(), String> {
+    let topic = Topic::parse("a").map_err(|bad| bad.to_string())?;
+    let packet = SocketIoOptions { args: fill(&options.args, &topic), ..options.clone() }.subscription();
+    let array: Result<Vec<serde_json::Value>, _> = serde_json::from_str(&packet);
+    array.map_err(|error| format!("--socketio-args: {packet} is no event of Socket.IO: {error}"))?;
+    if !options.namespace.starts_with('/') || options.namespace.contains(',') {
+        return Err(format!("--socketio-namespace {}: it begins with / and has no comma", options.namespace));
+    }
+    Ok(())
 }
 
 /// A topic's name, which comes in place of `{topic}`, needs no escaping in a query: its alphabet is a part of the query's.

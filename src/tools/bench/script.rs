@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Err
 use super::{
     payload::Stamp,
     topics::fill,
-    wire_event::{MASK, WireEvent, payload_of},
+    wire_event::{MASK, WireEvent},
 };
 use crate::{
     client::{Item, Reader},
@@ -79,7 +79,7 @@ impl ScriptRun {
     ) -> Result<(), String> {
         let Self { reader, cursor } = self;
         reader.receive(bytes, reply, &mut |item, reply| {
-            match payload_of(&item)? {
+            match item.payload()? {
                 Some(message) => {
                     let lines = message.split(|&byte| byte == b'\n');
                     lines.filter(|line| !line.is_empty()).for_each(|line| cursor.receive_line(line, reply, on_event));

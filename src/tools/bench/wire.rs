@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::{
+    payload::Stamp,
     plan::{Load, Plan},
     script::{Script, ScriptRun},
-    socket_io::{self, SocketIoHandshake, SocketIoSteps},
     topics::fill,
     transport::Transport,
-    wire_event::{WireEvent, payload_of},
+    wire_event::{MASK, WireEvent},
 };
 use crate::{
-    client::{Credential, Item, Reader},
+    client::{Credential, Item, Packet, Reader, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
     protocol::http::{self, ResponsePart, ResponseReader},
     topic::Topic,
 };
@@ -41,7 +41,7 @@ pub(super) enum Wire {
     /// Socket.IO, the subscription yet to be confirmed.
     SocketIoHandshake(Box<SocketIoHandshake>),
     /// Socket.IO, subscribed.
-    Packets(Reader),
+    SocketIo(SocketIoReader),
     /// A request with one answer, and no subscription.
     OneAnswer(Box<ResponseReader>),
 }
@@ -73,11 +73,11 @@ impl Wire {
     ) -> Result<(), String> {
         match self {
             Self::Messages(reader) => receive_messages(reader, bytes, reply, on_event),
-            Self::Packets(reader) => socket_io::receive_packets(reader, bytes, reply, on_event),
+            Self::SocketIo(reader) => reader.receive(bytes, reply, &mut |packet| on_event(event_of(packet))),
             Self::Script(run) => run.receive(bytes, reply, on_event),
             Self::SocketIoHandshake(handshake) => {
-                if let Some(reader) = handshake.receive(bytes, reply, on_event)? {
-                    *self = Self::Packets(reader);
+                if let Some(reader) = handshake.receive(bytes, reply, &mut |packet| on_event(event_of(packet)))? {
+                    *self = Self::SocketIo(reader);
                 }
                 Ok(())
             }
@@ -96,7 +96,8 @@ impl ClientProfile {
         let dialect = match (load.transport, &plan.script) {
             (Transport::Sse, _) => Dialect::Sse,
             (Transport::SocketIo, _) => {
-                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&plan.socket_io, load.credential().as_ref(), topic)))
+                let options = SocketIoOptions { args: fill(&plan.socket_io.args, topic), ..plan.socket_io.clone() };
+                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&options, load.credential().as_ref(), MASK)))
             }
             (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::WebSocket,
             (Transport::Ws | Transport::FanfareV1, script) => Dialect::Script(Arc::new(script.for_topic(topic))),
@@ -156,13 +157,28 @@ fn receive_messages(
     on_event: &mut impl FnMut(WireEvent<'_>),
 ) -> Result<(), String> {
     reader.receive(bytes, reply, &mut |item, _| {
-        match payload_of(&item)? {
+        match item.payload()? {
             Some(payload) => on_event(WireEvent::Message(payload)),
             None if matches!(item, Item::Granted(_)) => on_event(WireEvent::Opened),
             None => {}
         }
         Ok(())
     })
+}
+
+/// The payload of an event is its argument: it stands behind the first comma, and begins with the stamp. An event without a
+/// stamp there is kept whole, as its name may say that it is to be ignored, and as a stamp may follow further inside.
+#[inline]
+fn event_of(packet: Packet<'_>) -> WireEvent<'_> {
+    match packet {
+        Packet::Subscribed => WireEvent::Opened,
+        Packet::Early(packet) => WireEvent::Other(packet),
+        Packet::Event(event) => {
+            let argument_start = memchr::memchr(b',', event).map_or(0, |comma| comma + 1);
+            let argument = &event[argument_start..];
+            WireEvent::Message(if Stamp::is_first(argument) { argument } else { event })
+        }
+    }
 }
 
 fn receive_answer(

@@ -1,7 +1,5 @@
 //! What a server's bytes mean to a subscriber of the benchmark.
 
-use crate::client::Item;
-
 /// The mask of every client's messages: it protects proxies, and none stands between the benchmark and its server.
 pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
@@ -18,17 +16,4 @@ pub(super) enum WireEvent<'a> {
     Awaiting(&'a str),
     /// The status of the response to a request that is no subscription.
     Response(u16),
-}
-
-/// The payload that `item` carries, if it carries one. The error says why the stream ended.
-#[inline]
-pub(super) fn payload_of<'a>(item: &Item<'a>) -> Result<Option<&'a [u8]>, String> {
-    match *item {
-        Item::Text(payload) | Item::Binary(payload) => Ok(Some(payload)),
-        Item::Event(message) => Ok(Some(message.data)),
-        Item::Granted(_) | Item::RefusalBody(_) => Ok(None),
-        Item::Refused(head) => Err(format!("the server answered {}", head.status)),
-        Item::End => Err("the server ended the stream".to_owned()),
-        Item::Closed { code, reason } => Err(format!("the server closed: {code:?} {reason}")),
-    }
 }

@@ -7,6 +7,7 @@
 //! - `Connection` is one blocking connection, `Link` one that never blocks;
 //! - [`Reader`] cuts what a server sends to one subscriber into messages: pure;
 //! - `Stream` reads such messages as a hub means them, over Server-Sent Events, WebSocket or `fanfare.v1`: pure;
+//! - `SocketIoHandshake` and `SocketIoReader` do the same for Socket.IO;
 //! - `ClientPool` keeps many such streams open on one thread, and resumes each behind its last event.
 //!
 //! Publishing to Redis: `RedisChannel` is one blocking publisher; `RedisTarget` opens a connection for pipelined commands, whose
@@ -27,6 +28,7 @@ mod redis_channel;
 mod replies;
 mod request;
 mod socket;
+mod socket_io;
 mod stream;
 mod tls;
 mod url;
@@ -42,6 +44,7 @@ pub(crate) use self::{
     redis_channel::RedisChannel,
     replies::{Replies, Reply},
     request::{Answer, Client, describe_refusal},
+    socket_io::{Packet, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
     stream::{Received, Stream, StreamEnd, Transport},
     tls::{MaybeTlsStream, TlsClient, TlsOptions},
     url::{HubUrl, bare_host},

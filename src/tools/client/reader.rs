@@ -45,6 +45,22 @@ pub enum Item<'a> {
     },
 }
 
+impl<'a> Item<'a> {
+    /// The payload of a message; `None` for an item that is no message. Fails if the server refused the request or ended the
+    /// stream.
+    #[inline]
+    pub(crate) fn payload(&self) -> Result<Option<&'a [u8]>, String> {
+        match *self {
+            Self::Text(payload) | Self::Binary(payload) => Ok(Some(payload)),
+            Self::Event(message) => Ok(Some(message.data)),
+            Self::Granted(_) | Self::RefusalBody(_) => Ok(None),
+            Self::Refused(head) => Err(format!("the server answered {}", head.status)),
+            Self::End => Err("the server ended the stream".to_owned()),
+            Self::Closed { code, reason } => Err(format!("the server closed: {code:?} {reason}")),
+        }
+    }
+}
+
 /// The server broke the rules of a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
