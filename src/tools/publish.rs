@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    client::{AccessOptions, Answer, Client, HubUrl, RedisChannel, describe_refusal, unshown},
+    client::{AccessOptions, Client, HubUrl, RedisChannel, Response, describe_refusal, unshown},
     signals,
 };
 use crate::{protocol::http::percent_encode, stdio, topic::Topic};
@@ -193,7 +193,7 @@ impl Publisher {
 }
 
 /// The id the hub gave the event, if it gave one.
-fn read_id(answer: &Answer) -> Result<Option<String>, String> {
+fn read_id(answer: &Response) -> Result<Option<String>, String> {
     #[derive(Deserialize)]
     struct Published {
         id: Option<String>,
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn answers() {
         let check = |status: u16, body: &str, expected: Result<Option<&str>, &str>| {
-            let read = read_id(&Answer { status, body: body.into() });
+            let read = read_id(&Response { status, body: body.into() });
             assert_eq!(read.as_ref().map(Option::as_deref).map_err(String::as_str), expected, "{status} {body}");
         };
         check(200, r#"{"id":"1-2","topic":"a"}"#, Ok(Some("1-2")));

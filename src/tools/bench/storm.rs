@@ -42,8 +42,8 @@ pub(super) fn run_storm(plan: &Plan, run: &LoadRun, context: &RunContext) -> Res
     let known = progress.deliveries();
     let first = run.schedule.event_count();
     publish(&mut publisher, first, missed, context)?;
-    let is_told = || known + u64::from(missed) <= progress.deliveries();
-    expect(plan.timeout, context, "the subscriber that stayed does not hear", is_told)?;
+    let has_arrived = || known + u64::from(missed) <= progress.deliveries();
+    expect(plan.timeout, context, "the subscriber that stayed does not hear", has_arrived)?;
     thread::sleep(SETTLE_TIME);
     let edge = || {
         Edge::read(plan, std::iter::once(progress), &WorkerSet::default(), &context.clock)

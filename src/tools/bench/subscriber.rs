@@ -122,7 +122,7 @@ impl Subscriber {
                 return Err(io::Error::other("the server closed the connection"));
             }
             let seen = &mut self.seen;
-            let mut on_event = |heard: WireEvent<'_>| on_event(seen, received, heard);
+            let mut on_event = |event: WireEvent<'_>| on_event(seen, received, event);
             self.wire.receive(&io.buffer[..count], &mut io.reply, &mut on_event).map_err(io::Error::other)?;
             self.answer(&mut io.reply)?;
             if count < io.buffer.len() && !is_ending && !self.stream.is_tls() {

@@ -43,7 +43,7 @@ pub(crate) use self::{
     redis::{RedisTarget, RedisUrl},
     redis_channel::RedisChannel,
     replies::{Replies, Reply},
-    request::{Answer, Client, describe_refusal},
+    request::{Client, Response, describe_refusal},
     socket_io::{Packet, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
     stream::{Received, Stream, StreamEnd, Transport},
     tls::{MaybeTlsStream, TlsClient, TlsOptions},

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::request::{Answer, refusal_words};
+use super::request::{Response, refusal_words};
 use crate::protocol::{http, nats, resp};
 
 /// The most bytes of a refusal that are kept.
@@ -13,13 +13,13 @@ const REFUSAL_WORDS_MAX: usize = 300;
 /// Reads the replies on one connection.
 #[derive(Debug)]
 pub(crate) struct Replies {
-    reader: Reader,
+    reader: ReplyReader,
     /// The message of the first refusal: some servers refuse an event and close before they answer all.
     pub(crate) first_refusal: Option<String>,
 }
 
 #[derive(Debug)]
-enum Reader {
+enum ReplyReader {
     /// A Redis server's: one reply per command.
     Redis {
         /// The beginning of a reply that is not all there.
@@ -29,7 +29,7 @@ enum Reader {
     Http {
         responses: Box<http::ResponseReader>,
         /// What there is of the response that has begun.
-        answer: Answer,
+        answer: Response,
     },
     /// A NATS server's: a `PONG` for all that was published before its `PING`, and errors.
     Nats {
@@ -60,27 +60,27 @@ const TAKEN: Reply = Reply::Taken { is_unheard: false };
 impl Replies {
     /// Of a Redis server.
     pub(crate) fn redis() -> Self {
-        Self::of(Reader::Redis { held: Vec::new() })
+        Self::of(ReplyReader::Redis { held: Vec::new() })
     }
 
     /// Of an HTTP server.
     pub(crate) fn http() -> Self {
-        let answer = Answer { status: 0, body: Vec::new() };
-        Self::of(Reader::Http { responses: Box::new(http::ResponseReader::new()), answer })
+        let answer = Response { status: 0, body: Vec::new() };
+        Self::of(ReplyReader::Http { responses: Box::new(http::ResponseReader::new()), answer })
     }
 
     /// Of a NATS server that has let the client in, and has sent these bytes since.
     pub(crate) fn nats(held: Vec<u8>) -> Self {
-        Self::of(Reader::Nats { held, asked: 0, refused: (0, String::new()) })
+        Self::of(ReplyReader::Nats { held, asked: 0, refused: (0, String::new()) })
     }
 
-    fn of(reader: Reader) -> Self {
+    fn of(reader: ReplyReader) -> Self {
         Self { reader, first_refusal: None }
     }
 
     /// Appends a request for the reply to `unanswered` events, where the server sends none by itself (NATS).
     pub(crate) fn ask(&mut self, unanswered: u64, out: &mut Vec<u8>) {
-        if let Reader::Nats { asked: asked @ 0, .. } = &mut self.reader
+        if let ReplyReader::Nats { asked: asked @ 0, .. } = &mut self.reader
             && 0 < unanswered
         {
             *asked = unanswered;
@@ -106,17 +106,17 @@ impl Replies {
             each(reply);
         };
         match &mut self.reader {
-            Reader::Redis { held } => {
+            ReplyReader::Redis { held } => {
                 held.extend_from_slice(bytes);
                 let taken_bytes = take_replies(held, &mut each)?;
                 held.drain(..taken_bytes);
                 Ok(())
             }
-            Reader::Http { responses, answer } => {
+            ReplyReader::Http { responses, answer } => {
                 let done = responses.receive(bytes, |part| take_part(part, answer, &mut each));
                 done.map_err(|close| format!("the answer is no HTTP: {close}"))
             }
-            Reader::Nats { held, asked, refused } => {
+            ReplyReader::Nats { held, asked, refused } => {
                 held.extend_from_slice(bytes);
                 let taken_bytes = take_operations(held, (asked, refused), out, &mut each)?;
                 held.drain(..taken_bytes);
@@ -145,9 +145,9 @@ fn take_replies(bytes: &[u8], each: &mut impl FnMut(Reply)) -> Result<usize, Str
     Ok(start)
 }
 
-fn take_part(part: http::ResponsePart<'_>, answer: &mut Answer, each: &mut impl FnMut(Reply)) {
+fn take_part(part: http::ResponsePart<'_>, answer: &mut Response, each: &mut impl FnMut(Reply)) {
     match part {
-        http::ResponsePart::Head(head) => *answer = Answer { status: head.status, body: Vec::new() },
+        http::ResponsePart::Head(head) => *answer = Response { status: head.status, body: Vec::new() },
         http::ResponsePart::Body(bytes) => {
             let room = REFUSAL_BYTES_MAX.saturating_sub(answer.body.len()).min(bytes.len());
             answer.body.extend_from_slice(&bytes[..room]);
@@ -202,11 +202,11 @@ mod tests {
     fn answers_are_read_in_any_pieces() {
         let check = |make: fn() -> Replies, bytes: &str, expected: &[Reply]| {
             for piece_bytes in 1..=bytes.len() {
-                let (mut replies, mut told, mut out) = (make(), Vec::new(), Vec::new());
+                let (mut replies, mut received, mut out) = (make(), Vec::new(), Vec::new());
                 for piece in bytes.as_bytes().chunks(piece_bytes) {
-                    replies.receive(piece, &mut out, &mut |reply| told.push(reply)).expect("well-formed");
+                    replies.receive(piece, &mut out, &mut |reply| received.push(reply)).expect("well-formed");
                 }
-                assert_eq!(told, expected, "in pieces of {piece_bytes}: {bytes}");
+                assert_eq!(received, expected, "in pieces of {piece_bytes}: {bytes}");
                 assert_eq!(out, b"", "neither is asked anything");
             }
         };
@@ -230,9 +230,9 @@ mod tests {
     fn one_answer_counts_for_all_that_was_published_before_it() {
         let (mut replies, mut out) = (Replies::nats(Vec::new()), Vec::new());
         let receive = |replies: &mut Replies, bytes: &[u8], out: &mut Vec<u8>| {
-            let mut told = Vec::new();
-            replies.receive(bytes, out, &mut |reply| told.push(reply)).expect("well-formed");
-            told
+            let mut received = Vec::new();
+            replies.receive(bytes, out, &mut |reply| received.push(reply)).expect("well-formed");
+            received
         };
         replies.ask(0, &mut out);
         assert_eq!(out, b"", "nothing was published");

@@ -28,18 +28,18 @@ struct Kept {
 
 /// A response.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
 }
 
 /// A refusal as text: its status, and its [message](refusal_words).
-pub(crate) fn describe_refusal(answer: &Answer) -> String {
+pub(crate) fn describe_refusal(answer: &Response) -> String {
     format!("the hub answered {}: {}", answer.status, refusal_words(answer))
 }
 
 /// The message of a refusal, which a hub sends as `{"error":{"message"}}`; any other body as it is.
-pub(crate) fn refusal_words(answer: &Answer) -> String {
+pub(crate) fn refusal_words(answer: &Response) -> String {
     #[derive(Deserialize)]
     struct Refusal {
         error: Reason,
@@ -62,12 +62,12 @@ impl Client {
     /// Sends `body` to `path` (with its query, encoded) and waits for the response. A request is not repeated, because a hub that
     /// vanishes before it answers may have accepted it. The exception is 401 with a token file that has a new token by now: a
     /// lasting connection outlives tokens.
-    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, String> {
         let answer = self.post_once(path, body)?;
         if answer.status == 401 && self.hub.renew()? { self.post_once(path, body) } else { Ok(answer) }
     }
 
-    fn post_once(&mut self, path: &str, body: &[u8]) -> Result<Answer, String> {
+    fn post_once(&mut self, path: &str, body: &[u8]) -> Result<Response, String> {
         let usable = self.kept.take().and_then(|mut kept| kept.connection.is_quiet().then_some(kept));
         let mut kept = match usable {
             Some(kept) => kept,
@@ -89,8 +89,8 @@ impl Client {
 }
 
 impl Kept {
-    fn read_answer(&mut self) -> Result<Answer, String> {
-        let mut incoming = IncomingAnswer { answer: Answer { status: 0, body: Vec::new() }, is_complete: false };
+    fn read_answer(&mut self) -> Result<Response, String> {
+        let mut incoming = IncomingResponse { answer: Response { status: 0, body: Vec::new() }, is_complete: false };
         let deadline = Instant::now() + RESPONSE_TIMEOUT;
         while Instant::now() < deadline {
             let (done, is_end) = match self.connection.read()? {
@@ -110,12 +110,12 @@ impl Kept {
     }
 }
 
-struct IncomingAnswer {
-    answer: Answer,
+struct IncomingResponse {
+    answer: Response,
     is_complete: bool,
 }
 
-impl IncomingAnswer {
+impl IncomingResponse {
     fn take(&mut self, part: ResponsePart<'_>) {
         match part {
             ResponsePart::Head(head) => self.answer.status = head.status,
@@ -166,7 +166,7 @@ mod tests {
     fn requests_share_a_connection_until_the_hub_closes_it() {
         let (hub, server) = serve(&[2, 1]);
         let mut client = Client::new(hub);
-        let expected = Answer { status: 200, body: b"ok".to_vec() };
+        let expected = Response { status: 200, body: b"ok".to_vec() };
         for _ in 0..2 {
             assert_eq!(client.post("/publish/a", b"{}").expect("an answer"), expected);
         }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{
     access::HubAccess,
     reader::{Item, ProtocolError, Reader},
-    request::{Answer, describe_refusal},
+    request::{Response, describe_refusal},
 };
 use crate::protocol::{
     fanfare_v1::{SUBPROTOCOL, client::Envelope},
@@ -82,7 +82,7 @@ impl From<&str> for StreamEnd {
 
 impl StreamEnd {
     /// 204 tells a client not to reconnect (WHATWG HTML section 9.2.3); the other codes say that the request itself is wrong.
-    fn refused(refusal: &Answer) -> Self {
+    fn refused(refusal: &Response) -> Self {
         Self { reason: describe_refusal(refusal), is_final: matches!(refusal.status, 204 | 400 | 401 | 403 | 404) }
     }
 }
@@ -111,7 +111,7 @@ struct Opening {
     /// The request's `Sec-WebSocket-Key`.
     key: String,
     /// A response that is no stream.
-    refusal: Option<Answer>,
+    refusal: Option<Response>,
 }
 
 /// The most bytes of a refusal that are kept to be shown.
@@ -192,7 +192,7 @@ impl Opening {
                 Err("the answer is no event stream: is this a hub?".into())
             }
             (Item::Refused(head), refusal) => {
-                *refusal = Some(Answer { status: head.status, body: Vec::new() });
+                *refusal = Some(Response { status: head.status, body: Vec::new() });
                 Ok(())
             }
             (Item::RefusalBody(bytes), Some(refusal)) => {

@@ -179,16 +179,16 @@ impl<'p> Run<'p> {
                 return Ok(None);
             }
         }
-        let (heard, all) = (self.counters.tally.probed(), self.plan.conversations);
-        if heard < self.counters.tally.opened_once() && !self.is_stopped() {
+        let (probed, all) = (self.counters.tally.probed(), self.plan.conversations);
+        if probed < self.counters.tally.opened_once() && !self.is_stopped() {
             self.note(format!(
                 "{} of {all} conversations did not hear a probe within {} s: does the hub get its events from where they are \
                  published?",
-                u64::from(all) - heard,
+                u64::from(all) - probed,
                 PROBING_TIME.as_secs()
             ));
         }
-        Ok((0 < heard && !self.is_stopped()).then_some(producer))
+        Ok((0 < probed && !self.is_stopped()).then_some(producer))
     }
 
     fn begin(&mut self, producer: Producer) {

@@ -203,8 +203,9 @@ impl Tally {
 
     /// The conversations, counted from 1, that have not received the run's probe.
     pub(super) fn unprobed(&self, run: u64) -> Vec<u32> {
-        let hears = |conversation: u32| self.conversations.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
-        (1..=u32::try_from(self.opened.len()).unwrap_or(u32::MAX)).filter(|&it| !hears(it)).collect()
+        let is_probed =
+            |conversation: u32| self.conversations.get(&(run, conversation)).is_some_and(|it| it.heard_probe);
+        (1..=u32::try_from(self.opened.len()).unwrap_or(u32::MAX)).filter(|&it| !is_probed(it)).collect()
     }
 
     /// The number of conversations that have received nothing, or no end of what they began to receive.

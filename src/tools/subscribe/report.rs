@@ -119,7 +119,7 @@ impl Report {
             }
         }
         // Only if there are any: without them the block stays as documented.
-        let told = [
+        let counts = [
             ("Reconnects", self.reconnects),
             ("Gaps", self.gaps),
             ("Duplicates", self.counts.duplicates),
@@ -127,7 +127,7 @@ impl Report {
             ("Missing", self.counts.missing),
             ("Too many sources to look for any of that in", self.counts.unfollowed),
         ];
-        rows.extend(told.into_iter().filter(|row| 0 < row.1).map(|(name, count)| format!("{name}: {count}")));
+        rows.extend(counts.into_iter().filter(|row| 0 < row.1).map(|(name, count)| format!("{name}: {count}")));
         format!("\n=== Latency Report ===\n  {}\n========================", rows.join("\n  "))
     }
 
