@@ -19,8 +19,8 @@ use crate::{
     version::{COMMIT, VERSION},
 };
 
-/// Histogram bounds, in µs, from 64 µs to 17 s: each falls on the edge of an inner bucket. Around a slice's half
-/// millisecond, where deliveries to small topics end up, they are closer.
+/// Histogram bounds in µs, from 64 µs to 17 s, each on the edge of a bucket. They are closer around half a millisecond, a slice's
+/// length, where deliveries to small topics end up.
 const BOUNDS_US: [u64; 19] = [
     64, 128, 256, 512, 768, 1024, 1536, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
     4_194_304, 16_777_216,
@@ -185,7 +185,7 @@ impl Metrics {
         ]
     }
 
-    /// Only what there was: most pairs of a route and a status never occur.
+    /// Only pairs of route and status that occurred: most never do.
     fn request_row(&self) -> Family {
         let mut requests = Family::counter("fanfare_http_requests", "Requests answered");
         for route in RouteLabel::ALL {
@@ -225,16 +225,16 @@ impl Metrics {
     }
 }
 
-/// What is configured to be the most, as far as a gauge beside it tells how much there is. Zero where there is no limit.
+/// Configured limits that have a gauge beside them. 0: no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Maxima {
-    /// Connections of the public listeners: `server.max_connections`, or what the process has descriptors for.
+    /// Connections of the public listeners: `server.max_connections`, or as many as the process has descriptors for.
     pub connections: usize,
-    /// Connections of the admin listeners, by the same rule; they are counted among the others where there are none.
+    /// Connections of the admin listeners, by the same rule. Without such listeners they count among the others.
     pub(crate) admin_connections: usize,
     /// Connections of one address.
     pub(crate) connections_per_address: usize,
-    /// Connections that are held until they have been refused.
+    /// Connections held until they are refused.
     pub refusals: usize,
     /// Engine.IO sessions in no namespace.
     pub(crate) pending_sessions: usize,
@@ -267,10 +267,10 @@ impl Maxima {
     }
 }
 
-/// What quotas have refused and whom they remember.
+/// The refusals of quotas, and the tenants that they remember.
 #[derive(Debug)]
 pub(crate) struct QuotaFigures {
-    /// How often, by the rule's name and its limit's. Rules are the operator's, so their names are no user's.
+    /// The number of refusals by the names of rule and limit. Operators name the rules, so no name is a user's.
     pub refusals: Vec<(&'static str, &'static str, u64)>,
     /// Tenants remembered.
     pub(crate) tenants: u64,
@@ -286,7 +286,7 @@ fn quota_rows(quotas: &QuotaFigures) -> Vec<Family> {
     vec![refusals, tenants.of(quotas.tenants)]
 }
 
-/// What `/proc/self` says; nothing where there is no such thing.
+/// Figures from `/proc/self`; none where it does not exist.
 fn process_rows() -> Vec<Family> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident_kib: Option<u64> = status
@@ -302,7 +302,7 @@ fn process_rows() -> Vec<Family> {
     ]
 }
 
-/// Since Linux 6.2 the folder's size is how many there are; before that they have to be counted one by one.
+/// Since Linux 6.2 the folder's size is the number of descriptors. Before that they are counted one by one.
 fn open_descriptors() -> u64 {
     match std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len()) {
         0 => std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
@@ -310,14 +310,14 @@ fn open_descriptors() -> u64 {
     }
 }
 
-/// The limit that is in force, by `/proc/self/limits`; zero if it is not known, or there is none.
+/// The limit in force, from `/proc/self/limits`. 0: unknown, or no limit.
 fn descriptors_max() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     files.and_then(|values| values.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// The sum over the threads of what `/proc/self/task/*/schedstat` has first: nanoseconds on a processor.
+/// The sum over all threads of the first number in `/proc/self/task/*/schedstat`: nanoseconds on a processor.
 fn cpu_seconds() -> f64 {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
     let nanoseconds: u64 = tasks
@@ -335,7 +335,7 @@ enum Value {
     Histogram(Box<Snapshot>),
 }
 
-/// One metric name with its series.
+/// A metric name with its series.
 #[derive(Debug)]
 struct Family {
     name: &'static str,

@@ -5,16 +5,16 @@ use std::{
     time::Duration,
 };
 
-/// Each power of two is split into this many buckets: a value is known to within 12.5 %.
+/// Buckets for each power of two: a value is known to within 12.5 %.
 const SPLITS: usize = 8;
 const SPLIT_BITS: u32 = SPLITS.trailing_zeros();
-/// From 1 µs up to 2^26 µs, about 67 s; what is longer falls into the last bucket.
+/// From 1 µs to 2^26 µs, about 67 s. Longer durations fall into the last bucket.
 const OCTAVES: usize = 26;
 const BUCKETS: usize = SPLITS * OCTAVES;
 
-/// Durations in buckets whose width grows with the value.
+/// A histogram of durations, whose buckets grow with the value.
 ///
-/// Written with plain loads and stores, so only its owner may record; readers may miss what is being written.
+/// Written with plain loads and stores, so only its owner may record. A reader may miss a value that is being recorded.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
@@ -28,7 +28,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts `value` `times` times. For the owning thread only.
+    /// Counts `value` `times` times. Only the owning thread may call this.
     #[inline]
     pub fn record(&self, value: Duration, times: u64) {
         let value_ns = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
@@ -36,7 +36,7 @@ impl Histogram {
         add(&self.sum_ns, value_ns.saturating_mul(times));
     }
 
-    /// Adds what has been recorded so far to `total`.
+    /// Adds all recorded values to `total`.
     pub(crate) fn merge_into(&self, total: &mut Snapshot) {
         for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.load(Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Histogram {
     }
 }
 
-/// Adds to a counter that only this thread writes: a load and a store, a tenth of the cost of an atomic addition.
+/// Adds to a counter that only this thread writes. A load and a store cost a tenth of an atomic addition.
 #[inline]
 pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
@@ -60,7 +60,7 @@ fn bucket(value_us: u64) -> usize {
     (SPLITS * (octave as usize + 1) + within).min(BUCKETS - 1)
 }
 
-/// The smallest value, in µs, that no longer falls into `bucket`.
+/// The smallest value, in µs, above `bucket`.
 fn upper_us(bucket: usize) -> u64 {
     if bucket < SPLITS {
         return bucket as u64 + 1;
@@ -83,17 +83,17 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    /// How many values.
+    /// The number of values.
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Their sum, in seconds.
+    /// The sum of all values, in seconds.
     pub(crate) fn sum_s(&self) -> f64 {
         self.sum_ns as f64 / 1e9
     }
 
-    /// The value that `fraction` of all values do not exceed, rounded up to its bucket's end.
+    /// The value that `fraction` of all values do not exceed, rounded up to the end of its bucket.
     pub(crate) fn quantile(&self, fraction: f64) -> Duration {
         let wanted = (self.count() as f64 * fraction).ceil() as u64;
         let mut seen = 0;
@@ -106,8 +106,8 @@ impl Snapshot {
         Duration::ZERO
     }
 
-    /// Pairs of an upper bound in seconds and how many values are below it, for `bounds_us`, ending with infinity.
-    /// Bounds that are multiples of an eighth of the power of two below them are bucket edges, so nothing is misplaced.
+    /// For each of `bounds_us`, and for infinity: the bound in seconds, and how many values are below it. No value is misplaced
+    /// if each bound is a multiple of an eighth of the power of two below it, for those are the edges of buckets.
     pub(crate) fn by_bounds(&self, bounds_us: &[u64]) -> Vec<(f64, u64)> {
         let mut counts: Vec<(f64, u64)> = bounds_us.iter().map(|bound| (*bound as f64 / 1e6, 0)).collect();
         counts.push((f64::INFINITY, 0));

@@ -1,7 +1,7 @@
-//! Counters and histograms per reactor, merged when somebody asks.
+//! Counters and histograms of each reactor, merged when they are read.
 //!
-//! Each reactor owns a [`ReactorMetrics`] that only it writes: recording is a load and a store. Labels never carry a
-//! topic or a user, so the number of series is fixed at start.
+//! Each reactor owns a [`ReactorMetrics`] that only it writes, so recording is a load and a store. Labels never carry a topic or
+//! a user, so the number of series is fixed at start.
 
 mod exposition;
 mod histogram;
@@ -28,9 +28,9 @@ use crate::{
     label::{AuthFailure, RouteLabel, StatusLabel},
 };
 
-/// One reactor's figures. Only its reactor writes them.
+/// The counters of one reactor. Only the reactor writes them.
 #[derive(Debug, Default)]
-// Two cache lines each way: reactors never share one, not even by prefetch.
+// Two cache lines, because processors prefetch pairs: reactors never share one.
 #[repr(align(128))]
 pub struct ReactorMetrics {
     by_transport: [TransportMetrics; Transport::ALL.len()],
@@ -50,7 +50,7 @@ pub struct ReactorMetrics {
     last_turn: AtomicU64,
 }
 
-/// Requests answered: one counter for each route and each status.
+/// Counters of answered requests, one for each route and status.
 #[derive(Debug)]
 struct RequestCounters(Box<[AtomicU64]>);
 
@@ -78,30 +78,30 @@ struct TransportMetrics {
 }
 
 impl ReactorMetrics {
-    /// A connection began to speak `transport`.
+    /// Counts a new connection of `transport`.
     pub(crate) fn on_open(&self, transport: Transport) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, 1);
         histogram::add(&metrics.connects, 1);
     }
 
-    /// A connection that speaks `transport` came from another reactor.
+    /// Counts a connection that came from another reactor.
     pub(crate) fn on_arrive(&self, transport: Transport) {
         histogram::add(&self.by_transport[transport as usize].open, 1);
     }
 
-    /// A connection that speaks `transport` went to another reactor, or became part of another one.
+    /// Counts a connection that went to another reactor, or became part of another connection.
     pub(crate) fn on_depart(&self, transport: Transport) {
         histogram::add(&self.by_transport[transport as usize].open, u64::MAX);
     }
 
-    /// A connection that spoke `transport` now speaks another.
+    /// Counts a change of transport.
     pub(crate) fn on_upgrade(&self, from: Transport, to: Transport) {
         histogram::add(&self.by_transport[from as usize].open, u64::MAX);
         self.on_open(to);
     }
 
-    /// A connection ended.
+    /// Counts the end of a connection.
     pub(crate) fn on_close(&self, transport: Transport, close: Close) {
         let metrics = &self.by_transport[transport as usize];
         histogram::add(&metrics.open, u64::MAX);
@@ -112,12 +112,12 @@ impl ReactorMetrics {
         }
     }
 
-    /// A WebSocket connection or a Socket.IO session ended by an error, or a session was refused its namespace.
+    /// Counts a WebSocket connection or a Socket.IO session that ended with an error, or a session refused by its namespace.
     pub(crate) fn on_websocket_error(&self) {
         histogram::add(&self.websocket_errors, 1);
     }
 
-    /// `frames` frames of `bytes` bytes in all were handed to the kernel.
+    /// Counts `frames` frames, of `bytes` bytes together, handed to the kernel.
     #[inline]
     pub(crate) fn on_delivered(&self, transport: Transport, frames: u64, bytes: u64) {
         let metrics = &self.by_transport[transport as usize];
@@ -125,74 +125,74 @@ impl ReactorMetrics {
         histogram::add(&metrics.delivered_bytes, bytes);
     }
 
-    /// `times` deliveries took `latency` from the event's acceptance.
+    /// Records that `times` deliveries took `latency`, from the event's acceptance to the kernel.
     #[inline]
     pub(crate) fn on_latency(&self, transport: Transport, latency: Duration, times: u64) {
         self.by_transport[transport as usize].latencies.record(latency, times);
     }
 
-    /// The last subscriber here was served so long after the event was accepted.
+    /// Records how long after its acceptance an event was written to the reactor's last subscriber.
     pub(crate) fn on_last_subscriber(&self, latency: Duration) {
         self.last_subscriber.record(latency, 1);
     }
 
-    /// A request for `route` was answered with `status`.
+    /// Counts a request for `route` answered with `status`.
     pub(crate) fn on_request(&self, route: RouteLabel, status: u16) {
         histogram::add(self.requests.counter(route, StatusLabel::new(status)), 1);
     }
 
-    /// An event was published through the hub, and its answer took so long.
+    /// Records how long a publication took from the request to its answer.
     pub(crate) fn on_publish(&self, duration: Duration) {
         self.publish_durations.record(duration, 1);
     }
 
-    /// A client's WebSocket message arrived.
+    /// Counts a WebSocket message of a client.
     pub(crate) fn on_message(&self) {
         histogram::add(&self.messages_in, 1);
     }
 
-    /// A reader fell off its log.
+    /// Counts a reader that fell off its log.
     pub(crate) fn on_overflow(&self) {
         histogram::add(&self.overflows, 1);
     }
 
-    /// A reader got a gap of its own.
+    /// Counts a gap that one reader got for itself.
     pub(crate) fn on_gap(&self, reason: GapReason) {
         histogram::add(&self.gaps[reason as usize], 1);
     }
 
-    /// A client was not let in. May be called on any thread.
+    /// Counts a client that was refused. Any thread may call this.
     pub(crate) fn on_auth_failure(&self, failure: AuthFailure) {
         self.auth_failures[failure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `count` events were not sent to a reader because a newer one of the same key followed.
+    /// Counts `count` events that a reader did not get because a newer one of the same key followed.
     pub(crate) fn on_conflated(&self, count: u64) {
         histogram::add(&self.conflated, count);
     }
 
-    /// A connection was closed at once because descriptors were exhausted.
+    /// Counts a connection closed at once because the process had no descriptors left.
     pub(crate) fn on_shed(&self) {
         histogram::add(&self.accepts_shed, 1);
     }
 
-    /// `count` connections wait for their peer to read.
+    /// Sets how many connections wait for their peer to read.
     pub(crate) fn set_lagging(&self, count: usize) {
         self.lagging.store(count as u64, Ordering::Relaxed);
     }
 
-    /// A turn that began at `began` has ended at `ended`.
+    /// Records a turn.
     pub(crate) fn on_turn(&self, began: Moment, ended: Moment) {
         self.turns.record(ended.since(began), 1);
         self.last_turn.store(ended.0, Ordering::Relaxed);
     }
 
-    /// When the reactor last finished a turn.
+    /// When the last turn ended.
     pub(crate) fn last_turn(&self) -> Moment {
         Moment(self.last_turn.load(Ordering::Relaxed))
     }
 
-    /// Connections open here, of all transports.
+    /// Open connections of all transports.
     pub fn open(&self) -> u64 {
         self.by_transport.iter().map(|metrics| metrics.open.load(Ordering::Relaxed)).sum()
     }
@@ -200,53 +200,53 @@ impl ReactorMetrics {
 
 /// The health of a source, for `/ready`, `/stats` and `/metrics`.
 pub trait SourceHealth: Send + Sync + fmt::Debug {
-    /// Its name, as labels use it.
+    /// The source's name, as labels have it.
     fn name(&self) -> &str;
-    /// Whether it delivers; if not, what is wrong and since when, as far as it knows.
+    /// Whether the source delivers. `Err`: what is wrong, and since when if that is known.
     fn check(&self, now: Moment) -> Result<(), String>;
     /// When its last event arrived.
     fn last_event(&self) -> Option<Moment>;
-    /// Events it has delivered.
+    /// Events delivered since the start.
     fn received_total(&self) -> u64;
-    /// How long its last proof of delivery took to come back, if there has been one.
+    /// How long its last proof of delivery took, if there was one.
     fn probe(&self) -> Option<Duration>;
-    /// Times its connection was lost.
+    /// How often its connection was lost.
     fn reconnects_total(&self) -> u64;
-    /// Since when [`SourceHealth::check`] says what it says at `now`, if the source knows.
+    /// Since when [`SourceHealth::check`] gives the result that it gives at `now`, if the source knows.
     fn since(&self, _now: Moment) -> Option<Moment> {
         None
     }
-    /// Times it may have lost events of a topic.
+    /// How often it may have lost events of a topic.
     fn losses_total(&self) -> u64 {
         0
     }
-    /// What it does not do for single topics, although it delivers: one line each, few lines.
+    /// What does not work for single topics, although the source delivers: a few lines.
     fn degraded(&self, _now: Moment) -> Vec<String> {
         Vec::new()
     }
-    /// Topics and patterns that its broker refuses to let it subscribe to, at present.
+    /// The topics and patterns to which its broker refuses the subscription at present.
     fn refused_subscriptions(&self) -> u64 {
         0
     }
-    /// Publications that its broker refused.
+    /// Publications refused by its broker.
     fn refused_publications_total(&self) -> u64 {
         0
     }
-    /// Messages that its broker sent on channels that were not subscribed, or no longer; they are dropped.
+    /// Messages dropped because their channel was not subscribed, or no longer.
     fn unasked_total(&self) -> u64 {
         0
     }
-    /// How long publications took that it made by itself, and that no reactor counts.
+    /// The durations of the publications that the source made by itself, which no reactor counts.
     fn publish_durations(&self) -> Option<&Histogram> {
         None
     }
-    /// What it counts besides, for `/metrics`.
+    /// Further figures of the source, for `/metrics`.
     fn figures(&self) -> Vec<Figure> {
         Vec::new()
     }
 }
 
-/// A figure of one source's own.
+/// A figure that only one source has.
 #[derive(Debug)]
 pub struct Figure {
     name: &'static str,
@@ -262,17 +262,17 @@ enum FigureValue {
 }
 
 impl Figure {
-    /// Something that only grows. `_total` is appended to its name.
+    /// A counter. `_total` is appended to its name.
     pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, value: FigureValue::Counter(value) }
     }
 
-    /// Something that comes and goes.
+    /// A gauge.
     pub(crate) fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, value: FigureValue::Gauge(value) }
     }
 
-    /// How long something takes.
+    /// A histogram of durations.
     pub fn histogram(name: &'static str, help: &'static str, histogram: &Histogram) -> Self {
         let mut snapshot = Snapshot::default();
         histogram.merge_into(&mut snapshot);
@@ -280,29 +280,27 @@ impl Figure {
     }
 }
 
-/// Everything that is counted, from where the whole hub can be seen.
+/// All counters of the hub.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Per reactor, by index.
+    /// The reactors' counters, by index.
     pub reactors: Vec<Arc<ReactorMetrics>>,
-    /// The sources.
     pub sources: Vec<Arc<dyn SourceHealth>>,
-    /// The hub's clock.
     pub clock: Clock,
 }
 
-/// Figures of one transport over all reactors.
+/// The figures of one transport over all reactors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TransportTotals {
-    /// Open now.
+    /// Open connections.
     pub open: u64,
-    /// Opened since the start.
+    /// Connections opened since the start.
     pub(crate) connects: u64,
-    /// Closed since the start, by [`close::LABELS`].
+    /// Connections closed since the start, by [`close::LABELS`].
     pub closes: [u64; close::LABELS.len()],
     /// Events handed to the kernel.
     pub deliveries: u64,
-    /// Their bytes, framing included.
+    /// The bytes of these events, with framing.
     pub(crate) delivered_bytes: u64,
     /// Event accepted → handed to the kernel.
     pub latencies: Snapshot,
@@ -335,7 +333,7 @@ impl Metrics {
         total
     }
 
-    /// Reactors that have not finished a turn for `timeout`: each looks at its clock at least once a second.
+    /// The reactors that have not ended a turn for `timeout`. A healthy one ends a turn at least once a second.
     pub(crate) fn stuck_reactors(&self, now: Moment, timeout: Duration) -> Vec<usize> {
         let stuck = |reactor: &ReactorMetrics| timeout < now.since(reactor.last_turn());
         (0..self.reactors.len()).filter(|index| stuck(&self.reactors[*index])).collect()

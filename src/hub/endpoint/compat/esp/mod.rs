@@ -1,4 +1,4 @@
-//! The ESP IoT platform: wells by SSE, telemetry, alerts and diagnostics.
+//! The ESP IoT platform: wells over SSE; telemetry, alerts and diagnostics.
 
 pub(in crate::endpoint) mod telemetry;
 pub(in crate::endpoint) mod wells;
@@ -15,7 +15,6 @@ use crate::{
     protocol::http::Method,
 };
 
-/// The routes of this API.
 pub(in crate::endpoint) static ROUTES: &[Route] = &[
     public_route("/api/v1/sse/stream/{topic}", RouteLabel::Wells, &[(Method::Get, wells::open_stream)])
         .with_refusal_event()
@@ -42,7 +41,7 @@ pub(in crate::endpoint) const ERRORS: ErrorForm = ErrorForm::of(|status, NativeE
     error
 });
 
-/// The platform's name for what an answer of `status` says.
+/// The platform's name for the kind of error that `status` is.
 fn kind_of(status: u16) -> &'static str {
     match status {
         400 => "ValidationError",
@@ -89,7 +88,7 @@ mod tests {
             field(),
             r#"{"success":false,"message":"no","error":{"code":"bad","field":"name"},"timestamp":7}"#,
         );
-        // What has the API's form already stays as it is, and so does what is no error.
+        // A body in the API's own form stays as it is, as does a response that is no error.
         let own = json!({ "error": "PublishError", "message": "m" });
         check(ERRORS, Response::json(503, &own), &own.to_string());
         let own = json!({ "success": false, "error": { "code": "c" }, "message": "m", "timestamp": 1 });

@@ -1,10 +1,10 @@
-//! The ESP IoT platform's event stream of a well: `GET /api/v1/sse/stream/{well_id}`, and what its Socket.IO application
-//! ([`crate::endpoint::socket_io::events`]) has in common with it.
+//! The ESP IoT platform's stream of a well, `GET /api/v1/sse/stream/{well_id}`, and what its Socket.IO application
+//! ([`crate::endpoint::socket_io::events`]) shares with it.
 //!
-//! A well's events are those of the topic `wells.{well_id}`, published by whatever door; their types
-//! (`telemetry_update`, `alert`, `diagnostic_update`) become the names of events. Who is refused is told by an `error`
-//! event, as the platform's clients expect: a browser's `EventSource` sees nothing of an answer other than 200, so it gets
-//! the event with a 200 and is told to stay away for a while; all others get the same event with the honest status.
+//! A well's events are those of the topic `wells.{well_id}`, whichever API publishes them. Their types (`telemetry_update`,
+//! `alert`, `diagnostic_update`) become event names. A refusal is an `error` event, as the platform's clients expect. A browser's
+//! `EventSource` sees only answers with status 200, so it gets the event with a 200 and a long retry time. Other clients get the
+//! event with the true status.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,14 +24,15 @@ use crate::{
     topic::Topic,
 };
 
-/// What clients of the ESP IoT platform are told.
+/// The configuration of the ESP IoT platform's API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Esp {
-    /// The platform's name, as greetings have it.
+    /// The platform's name in greetings.
     pub platform: String,
     /// How often each stream gets a `heartbeat` event.
     pub heartbeat: Duration,
-    /// When a browser that was refused for its token, which its URL holds, asks again.
+    /// How long a browser waits before it retries after its token was refused. The token is in its URL, so an earlier retry
+    /// cannot succeed.
     pub denied_retry: Duration,
     /// The Socket.IO namespaces that serve the platform's events.
     pub namespaces: Vec<String>,
@@ -52,7 +53,7 @@ impl Default for Esp {
 pub(in crate::endpoint) fn open_stream(request: &Request, well_id: &str, context: &Context<'_>) -> Answer {
     let identity = access::identify(request, context);
     if let Err(denied @ (Denied::ForeignPage | Denied::ForeignHost)) = identity {
-        // Whatever the status, its page cannot read the answer.
+        // The page cannot read the answer, whatever its status.
         return refuse(&Refused::of_denied(denied), false, context).into();
     }
     match admit(request, identity, well_id, context) {
@@ -77,7 +78,7 @@ fn admit(
     Ok(OpenSse { topics: vec![(topic, start)], named: true, greeting, profile, identity, ..OpenSse::default() })
 }
 
-/// What a Socket.IO client is told that may not. It is counted here, for no HTTP answer shows it.
+/// The refusal of a Socket.IO client without the right. Counted here, because no HTTP answer shows it.
 pub(in crate::endpoint) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
     access::count_refusal(denied, context);
     Refused::of_denied(denied)
@@ -91,7 +92,7 @@ fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
     ])
 }
 
-/// After the event that the client saw last, if it names one; else with the next.
+/// Where a stream begins: after the client's last event id, or else with the next event.
 fn requested_start(request: &Request) -> Result<Start, Refused> {
     let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
     let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
@@ -103,15 +104,15 @@ fn requested_start(request: &Request) -> Result<Start, Refused> {
     }
 }
 
-/// The platform's former server numbered its events: whoever comes with such a number is told of a gap, as with the id of
-/// another hub, and gets what there is.
+/// Reads a last event id. A mere number is of the platform's former server. A client that shows one gets a gap, as with the id of
+/// another hub, and then the retained events.
 fn parse_start(told: &str) -> Option<Start> {
     let former = |number| Start::After(EventId { major: 0, minor: number });
     let is_number = told.bytes().all(|byte| byte.is_ascii_digit());
     told.parse().ok().or_else(|| told.parse().ok().filter(|_| is_number).map(former))
 }
 
-/// The topic of a well. A well's id is one segment of it, so that a right to `wells.*` is a right to every well.
+/// The topic of a well. The well's id is one segment, so that a right to `wells.*` is a right to every well.
 pub(in crate::endpoint) fn well_topic(well_id: &str) -> Result<Topic, String> {
     if well_id.contains('.') {
         return Err(BAD_WELL_ID.to_owned());
@@ -119,7 +120,7 @@ pub(in crate::endpoint) fn well_topic(well_id: &str) -> Result<Topic, String> {
     Topic::parse(&format!("{WELLS}{well_id}")).map_err(|_| BAD_WELL_ID.to_owned())
 }
 
-/// The id of the well whose topic `topic` is, if it is one.
+/// The id of the well that `topic` belongs to, if it is a well's.
 pub(in crate::endpoint) fn well_of(topic: &Topic) -> Option<&str> {
     topic.as_str().strip_prefix(WELLS).filter(|well_id| !well_id.contains('.'))
 }
@@ -130,7 +131,7 @@ const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ 
 /// Why a client of the platform is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::endpoint) struct Refused {
-    /// What clients that do not look at events are told.
+    /// The status for clients other than a browser's `EventSource`.
     pub(in crate::endpoint) status: u16,
     /// The kind of error, for programs.
     pub(in crate::endpoint) error: &'static str,
@@ -139,12 +140,12 @@ pub(in crate::endpoint) struct Refused {
 }
 
 impl Refused {
-    /// For an argument that is not what it should be.
+    /// A bad argument.
     pub(in crate::endpoint) fn invalid(message: impl Into<String>) -> Self {
         Self { status: 400, error: "ValidationError", message: message.into() }
     }
 
-    /// For a client that may not.
+    /// A client without the right.
     fn of_denied(denied: Denied) -> Self {
         let (error, message) = match denied {
             Denied::Missing => ("AuthenticationError", "Authentication token is required"),
@@ -157,18 +158,18 @@ impl Refused {
         Self { status: denied.status(), error, message: message.to_owned() }
     }
 
-    /// What the `error` event says.
+    /// The data of the `error` event.
     pub(in crate::endpoint) fn json(&self) -> String {
         object(&[("error", self.error.into()), ("message", self.message.as_str().into())])
     }
 }
 
-/// The `error` event, with the status that the client can bear.
+/// The `error` event, with status 200 for a browser and the true status for others.
 fn refuse(refused: &Refused, is_browser: bool, context: &Context<'_>) -> Response {
     let mut response = Response::empty(if is_browser { 200 } else { refused.status });
     if is_browser {
         if refused.status == 403 && context.hub.auth.is_required() {
-            // The answer does not show it.
+            // The status does not show it.
             access::count_refusal(Denied::Forbidden, context);
         }
         let retry_ms = context.config.esp.denied_retry.as_millis();
@@ -183,7 +184,7 @@ fn refuse(refused: &Refused, is_browser: bool, context: &Context<'_>) -> Respons
     }
 }
 
-/// A JSON object whose fields stand in this order.
+/// A JSON object with its fields in this order.
 pub(in crate::endpoint) fn object(fields: &[(&str, Value)]) -> String {
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", fields.join(","))

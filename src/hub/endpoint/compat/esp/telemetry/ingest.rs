@@ -1,4 +1,4 @@
-//! A request on its way in, step by step: first all its objects are read and checked, then they are stored, or published.
+//! A request with records, handled step by step: all objects are read and checked, then stored or published.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
@@ -27,44 +27,43 @@ use crate::{
     store::{KeepFailed, Kind, Record},
 };
 
-/// A request on its way in.
+/// A request with records under way.
 #[derive(Debug)]
 pub(super) struct Ingest {
     kind: Kind,
     body: String,
     values: JsonValues,
-    /// Whose request it is.
     identity: Option<Arc<Identity>>,
-    /// Under which a repeat is neither stored nor published again.
+    /// The idempotency key: a repeat is neither stored nor published.
     key: Option<Box<str>>,
     received_us: u64,
     began: Moment,
-    /// The objects that are found and not checked.
+    /// Objects that are found and not checked yet.
     objects: VecDeque<(Range<u32>, Traits)>,
-    /// The first of these, as far as it is read.
+    /// The state of reading the first of them.
     reader: RecordReader,
-    /// Whether all are found.
+    /// Whether all objects are found.
     is_read: bool,
-    /// What was checked and is not handed on.
+    /// Records that are checked and not handed on yet.
     records: VecDeque<Record>,
-    /// What they weigh, in bytes.
+    /// The weight of `records`, in bytes.
     record_bytes: usize,
-    /// For the answer, one for each record.
+    /// What the answer says of each record.
     lines: Vec<Line>,
-    /// What they take of the client's quotas.
+    /// What the records take of the client's quotas.
     tally: PublishTotals,
-    /// For whom each is held; known once the quotas have let all of them through.
+    /// The tenant that each record is charged to, set once the quotas admit all of them.
     owners: Option<Owners>,
-    /// Whether all are checked, so that the rest follows whether or not the client stays.
+    /// Whether all records are checked. The rest then follows even if the client leaves.
     is_checked: bool,
-    /// What became of those that are published.
+    /// The outcomes of the published records.
     results: Results,
-    /// What became of the first that was not published.
+    /// The first failure.
     failed: Option<PublishFailed>,
 }
 
 impl Ingest {
-    /// What `request` brings.
+    /// Starts with the body of `request`.
     pub(super) fn new(kind: Kind, request: &Request, context: &Context<'_>) -> Result<Self, Response> {
         let identity = access::identify(request, context).map_err(refuse)?;
         let key = idempotency_key(request)?.map(Box::from);
@@ -97,7 +96,7 @@ impl Ingest {
         Requester { identity: self.identity.as_deref(), ..context.requester() }
     }
 
-    /// Finds the next objects; `true` once all are found. So there are too many is known before anything is made of one.
+    /// Finds the next objects. `true`: all are found. Too many objects are refused before anything is made of the first.
     fn read_some(&mut self, context: &Context<'_>) -> Result<bool, Response> {
         let objects_max = context.hub.extension::<Telemetry>().objects_max;
         let from = self.values.consumed_bytes();
@@ -122,7 +121,7 @@ impl Ingest {
                 let message = format!("more than {objects_max} objects are too many for one request");
                 return Err(describe_invalid(&Invalid { status: 413, ..wrong(&message) }));
             }
-            // The body's size is the HTTP reader's to limit, far below what is too much for these.
+            // The HTTP reader limits the body far below the range of these numbers.
             self.objects.push_back((range, self.values.traits()));
             if STEP_BYTES <= end - from {
                 break;
@@ -131,7 +130,7 @@ impl Ingest {
         Ok(false)
     }
 
-    /// Checks the next objects. Everything that may be wrong with them is found here, before anything is done.
+    /// Checks the next objects. Every error in them is found here, before anything is stored or published.
     fn check_some(&mut self, context: &Context<'_>) -> Result<(), Response> {
         let (mut count, mut bytes) = (0, 0);
         while count < STEP_ENTRIES
@@ -149,7 +148,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Checks an object that is read.
+    /// Checks an object that is read completely.
     fn check(&mut self, range: Range<u32>, traits: Traits, context: &Context<'_>) -> Result<(), Response> {
         let reader = std::mem::take(&mut self.reader);
         let (kind, index, is_single) = (self.kind, self.lines.len(), !self.values.is_ended_array());
@@ -177,12 +176,12 @@ impl Ingest {
         Ok(())
     }
 
-    /// All are good: hands them to the store, if there is one. `None`: they are to be published.
+    /// Hands all records to the store, if there is one. `None`: they are to be published.
     fn store(&mut self, context: &Context<'_>) -> Option<Step> {
         if context.hub.bus.budget().is_spent() {
             return Some(Step::Done(describe_unpublished(PublishFailed::NoRoom)));
         }
-        // What is stored is published by another thread, so the gate of all publications stands here.
+        // Another thread publishes what is stored, so the quotas are checked here.
         match context.hub.quotas.admit(self.requester(context), &self.tally, context.now) {
             Ok(owners) => self.owners = owners,
             Err(refused) => return Some(Step::Done(describe_unpublished(PublishFailed::Quota(refused)))),
@@ -205,7 +204,7 @@ impl Ingest {
         Some(Step::Later)
     }
 
-    /// Publishes the next records; `true`: receipts follow.
+    /// Publishes the next records. `true`: receipts follow.
     fn publish_some(&mut self, context: &Context<'_>) -> bool {
         let first = self.lines.len() - self.records.len();
         let (mut part, mut bytes) = (Vec::new(), 0);

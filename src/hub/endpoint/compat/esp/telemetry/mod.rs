@@ -1,8 +1,8 @@
-//! The ESP platform's way in, `POST /api/v1/telemetry/ingest`, `/api/v1/alerts` and `/api/v1/diagnostics`, and the way
-//! back, `GET /api/v1/telemetry/{well_id}`.
+//! The ESP platform's telemetry: in by `POST /api/v1/telemetry/ingest`, `/api/v1/alerts` and `/api/v1/diagnostics`, and out by
+//! `GET /api/v1/telemetry/{well_id}`.
 //!
-//! What comes in is stored first, if there is a store, and then published to the well's topic. A request is one object or
-//! an array of them; either all of it is taken or nothing.
+//! A record is first stored, if there is a store, and then published to the well's topic. A request is one object or an array of
+//! objects, and is taken as a whole or not at all.
 
 mod ingest;
 mod readback;
@@ -33,10 +33,10 @@ use crate::{
 use ingest::Ingest;
 use validate::Invalid;
 
-/// What the way in and the way back are told by the configuration.
+/// The configuration of the telemetry API.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
-    /// Where records are kept; without it they are published only.
+    /// Where records are stored. `None`: they are only published.
     pub store: Option<Store>,
     /// The most objects in one request.
     pub(crate) objects_max: usize,
@@ -48,7 +48,7 @@ impl Default for Telemetry {
     }
 }
 
-/// In which words this API refuses a request whose body has not come.
+/// How this API refuses a request before its body is read.
 pub(in crate::endpoint) const REFUSALS: &BodyRefusals = &BodyRefusals {
     denied: |_, denied, _| refuse(denied).into(),
     failed: |_, failed, _| describe_unpublished(failed).into(),
@@ -69,7 +69,7 @@ pub(in crate::endpoint) fn ingest_diagnostics(request: &Request, _: &str, contex
     ingest(Kind::Diagnostic, request, context)
 }
 
-/// What is told of each record in the answer.
+/// What the answer says of a record.
 #[derive(Debug)]
 struct Line {
     kind: Kind,
@@ -93,7 +93,7 @@ fn idempotency_key(request: &Request) -> Result<Option<&str>, Response> {
     }
 }
 
-/// What a request that brings such records is counted as.
+/// What a request with records of this kind counts as in the metrics.
 fn label(kind: Kind) -> RouteLabel {
     match kind {
         Kind::Telemetry => RouteLabel::Telemetry,
@@ -107,7 +107,7 @@ impl Line {
         Self { kind: record.kind, well_id: Arc::clone(&record.well_id), time_us: record.time_us }
     }
 
-    /// Appends what is told of it, as members of a JSON object. No byte of a well's or an event's id is escaped in JSON.
+    /// Appends the members of the record's object in the answer. JSON escapes no byte of a well's or an event's id.
     fn describe(&self, record_id: Option<i64>, published: bool, event_id: Option<&str>, out: &mut String) {
         let Self { kind, well_id, time_us } = self;
         let (id_name, time, stored) = (kind.id_name(), write_time(*time_us), record_id.is_some());
@@ -119,16 +119,15 @@ impl Line {
     }
 }
 
-/// The answer to a request that was taken, written record by record: there may be many.
+/// The answer to a request that was taken. Written record by record, because there may be many.
 #[derive(Debug, Default)]
 struct Results {
-    /// Each as [`Line::describe`] writes it; braces and commas between.
+    /// The members of each record's object, with the braces and commas between them.
     text: String,
     count: usize,
 }
 
 impl Results {
-    /// Adds the next record.
     fn add(&mut self, line: &Line, record_id: Option<i64>, published: bool, event_id: Option<&str>) {
         if 0 < self.count {
             self.text.push_str("},{");
@@ -137,7 +136,7 @@ impl Results {
         line.describe(record_id, published, event_id, &mut self.text);
     }
 
-    /// One object for one object, and for an array one with all of them, in order.
+    /// Answers one object with one object, and an array with one that has all of them, in order.
     fn respond(self, status: u16, is_single: bool, (stored, published): (bool, bool)) -> Response {
         let Self { mut text, count } = self;
         let outcome = if status == 201 { "success" } else { "accepted" };
@@ -164,7 +163,7 @@ fn describe_outcome(lines: &[Line], outcome: Result<Vec<Kept>, KeepFailed>, is_s
         results.add(line, Some(kept.record_id), kept.published, kept.event_id.as_deref());
     }
     let published = kept.iter().all(|kept| kept.published);
-    // What is stored and could not be published yet will be: the request is accepted, not done.
+    // A record that is stored and not published yet will be published: the request is accepted, not done.
     results.respond(if published { 201 } else { 202 }, is_single, (true, published))
 }
 
@@ -216,12 +215,12 @@ fn refuse(denied: Denied) -> Response {
     }
 }
 
-/// The form of every error of this API.
+/// The form of all errors of this API.
 fn error(status: u16, name: &str, message: &str) -> Response {
     Response::json(status, &json!({ "error": name, "message": message }))
 }
 
-/// When a client that was refused for want of room, or of the database, may try again, in seconds.
+/// After how many seconds a client may retry that was refused because of memory or the database.
 const RETRY_AFTER_S: &str = "2";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `GET /api/v1/telemetry/{well_id}?from=&to=&limit=&cursor=&order=`: what was stored, page by page.
+//! `GET /api/v1/telemetry/{well_id}?from=&to=&limit=&cursor=&order=`: the stored records, page by page.
 
 use super::{
     Answer, Context, RETRY_AFTER_S, Responder, Telemetry, access, describe_invalid, error, refuse,
@@ -14,8 +14,8 @@ const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
 
 /// Answers with `{"success","well_id","count","data":[…],"next_cursor"}`, the newest first unless `order=asc`. `from` is
-/// inclusive, `to` exclusive; both are times of RFC 3339 or Unix seconds. `cursor` (or `after`) is a `next_cursor`: pages
-/// are stable, whatever comes in meanwhile. A `next_cursor` of null says that there is no more.
+/// inclusive, `to` exclusive; both are times of RFC 3339 or Unix seconds. `cursor` (or `after`) is the `next_cursor` of an
+/// earlier page: pages are stable, whatever is stored meanwhile. `next_cursor` is null on the last page.
 pub(in crate::endpoint) fn read_back(request: &Request, well_id: &str, context: &Context<'_>) -> Answer {
     let query = match check(request, well_id, context) {
         Ok(query) => query,
@@ -54,7 +54,7 @@ fn parse_query(request: &Request, well_id: &str) -> Result<Query, Response> {
     };
     let after = match filled(request, "cursor").or_else(|| filled(request, "after")).map(str::parse::<ReadingCursor>) {
         None => None,
-        // A time beyond all times is none that the database could compare with.
+        // The database cannot compare with a time beyond its range.
         Some(Ok(place)) if place.time_us <= TIME_US_MAX => Some(place),
         Some(_) => return Err(wrong("cursor must be a next_cursor of an earlier answer")),
     };
@@ -66,21 +66,21 @@ fn parse_query(request: &Request, well_id: &str) -> Result<Query, Response> {
     Ok(Query { well_id: well_id.into(), from_us, to_us, after, limit, order })
 }
 
-/// An empty parameter is as good as none, as forms send them.
+/// The parameter `name`. An empty one counts as absent, because forms send those.
 fn filled<'request>(request: &'request Request, name: &str) -> Option<&'request str> {
     request.query(name).filter(|text| !text.is_empty())
 }
 
 fn bound(request: &Request, name: &str) -> Result<Option<u64>, Response> {
     let Some(text) = filled(request, name) else { return Ok(None) };
-    // `+` of an offset arrives as a space where a client did not escape it.
+    // The `+` of an offset arrives as a space if the client did not escape it.
     let time_us = parse_unix(text).or_else(|| parse_time(&text.replace(' ', "+")));
     let message =
         || wrong(&format!("{name} must be a time of RFC 3339, such as 2025-11-20T10:30:00Z, or Unix seconds"));
     time_us.map(Some).ok_or_else(message)
 }
 
-/// Unix seconds, with up to six decimals.
+/// Reads Unix seconds with up to six decimals, in µs.
 pub(super) fn parse_unix(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());

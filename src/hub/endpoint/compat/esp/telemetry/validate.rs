@@ -1,4 +1,4 @@
-//! From an object of a body to a record, or to what is wrong with it.
+//! Makes a record of an object in a body, or says what is wrong with it.
 
 use std::{ops::Range, sync::Arc};
 
@@ -16,41 +16,42 @@ use crate::{
 pub(super) struct Invalid {
     pub(super) status: u16,
     pub(super) message: String,
-    /// Which object of an array.
+    /// The object's index in an array.
     pub(super) index: Option<usize>,
     pub(super) field: Option<String>,
 }
 
-/// An object on its way to a record. What is not documented is copied as it came: no tree of values is built, for a body may be one
-/// object of a megabyte, which is read in steps.
+/// Reads an object step by step, since a body may be one object of a megabyte. Builds no tree of values: members that the
+/// platform does not document are copied verbatim.
 ///
-/// The object is a record's members, or the event that the hub makes of them, as the platform's document prints it:
-/// `{"event":"alert","timestamp":…,"well_id":…,"alert":{…}}`. Such an event is read twice, since its members come in any order: as a
-/// whole, and then the object in it. The number that the event gives the record (`telemetry_id`) is another server's and is dropped.
+/// The object has a record's members, or it is the event that the hub makes of a record, as the platform's document prints it:
+/// `{"event":"alert","timestamp":…,"well_id":…,"alert":{…}}`. An event's members come in any order, so it is read twice: as a
+/// whole, and then the object in it. The number that the event gives the record (`telemetry_id`) is another server's and is
+/// dropped.
 #[derive(Debug, Default)]
 pub(super) struct RecordReader {
-    /// How far the members are read; `None`: not begun.
+    /// The offset up to which members are read; `None`: not begun.
     place: Option<usize>,
     is_object: bool,
-    /// `event`, and what the event of this kind has its record in.
+    /// The value of `event`, and the member that holds the event's record.
     event: Option<Range<usize>>,
     member: Option<Range<usize>>,
-    /// How many other members are not documented.
+    /// How many members are neither documented nor part of an event.
     others: usize,
     /// Set while the object inside of an event is read.
     envelope: Option<Envelope>,
-    /// Each value as it is written; the last of several of one name.
+    /// The value as it is written. If a member comes several times, the last one counts.
     well_id: Option<Range<usize>>,
     timestamp: Option<Range<usize>>,
-    /// Whether it gives itself the number that is the hub's to give.
+    /// Whether the object has the record's number, which only the hub may give.
     has_id: bool,
-    /// What is documented of its kind, in the order of [`documented`].
+    /// The documented members of the kind, in the order of [`documented`].
     fields: [Option<Range<usize>>; FIELDS.len()],
-    /// Whatever else came, as it came: `,"name":value` for each.
+    /// All other members, verbatim: `,"name":value` for each.
     rest: String,
 }
 
-/// What an event says outside of its record, as it is written.
+/// The members of an event outside of its record, as they are written.
 #[derive(Debug)]
 struct Envelope {
     well_id: Option<Range<usize>>,
@@ -58,8 +59,8 @@ struct Envelope {
 }
 
 impl RecordReader {
-    /// Reads the next `bytes` of `text`, and on to the end of a member; true: all is read. It is always the same text, which is
-    /// JSON of these `traits`.
+    /// Reads at least `bytes` more of `text`, to the end of a member. `true`: all is read. `text` is always the same JSON, of
+    /// these `traits`.
     pub(super) fn advance(&mut self, kind: Kind, (text, traits): (&str, Traits), bytes: usize) -> bool {
         let mut members = match self.place {
             Some(place) => Members::behind(text, place),
@@ -96,7 +97,7 @@ impl RecordReader {
         false
     }
 
-    /// The object is read to its end. If it is an event with a record in it, and nothing besides: begins to read that, and returns
+    /// Called at the end of the object. If it is an event with a record and nothing else, starts to read the record and returns
     /// true.
     fn enter_event(&mut self, kind: Kind, text: &str) -> bool {
         let value = |range: &Option<Range<usize>>| range.clone().and_then(|range| text.get(range));
@@ -120,7 +121,7 @@ impl RecordReader {
         }
     }
 
-    /// The record, once all is read.
+    /// The record, once all is read. `received_us`: when the request came, in µs since 1970.
     pub(super) fn finish(
         self,
         kind: Kind,
@@ -143,11 +144,11 @@ impl RecordReader {
                 outer
             }
         };
-        // When it was measured, or else when the event was made, or else when it came.
+        // The time of measurement, or else of the event, or else of the request.
         let measured = take_time(value(&self.timestamp))?;
         let made = take_time(of_event.and_then(|event| value(&event.timestamp)))?;
         let time_us = measured.or(made).unwrap_or_else(|| whole_second(received_us));
-        // The hub's own; a client that sends it would be told another one.
+        // The hub would give the record another number than the client's.
         if self.has_id {
             return Err(wrong_field(kind.id_name(), "is given by the server"));
         }
@@ -173,22 +174,22 @@ impl RecordReader {
         Ok(Record { key: None, kind, well_id, topic, time_us, received_us, body: body.into() })
     }
 
-    /// What it holds, in bytes.
+    /// The memory it holds, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         self.rest.capacity()
     }
 }
 
-/// Where `part`, which was taken from `text`, stands in it.
+/// The range of `part` in `text`, from which it was taken.
 fn range_of(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr().addr().saturating_sub(text.as_ptr().addr());
     start..start + part.len()
 }
 
-/// The values of what is documented of a kind, in the order of [`documented`].
+/// The values of a kind's documented members, in the order of [`documented`].
 type Fields<'a> = [Option<&'a str>; FIELDS.len()];
 
-/// The names that a kind has a meaning for, besides those that all have.
+/// The members that a kind documents, besides those of all kinds.
 fn documented(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Telemetry => &FIELDS,
@@ -205,7 +206,7 @@ fn take_well(value: Option<&str>) -> Result<(Arc<str>, Topic), Invalid> {
     topic_of(&well_id).map(|topic| (well_id.into(), topic))
 }
 
-/// The topic of a well; its id is one segment of the name.
+/// The topic of a well, whose id is one segment of the name.
 pub(super) fn topic_of(well_id: &str) -> Result<Topic, Invalid> {
     well_topic(well_id).map_err(|_| wrong_field("well_id", "must be 1 to 249 of A-Z a-z 0-9 _ - : /"))
 }
@@ -218,7 +219,7 @@ fn take_time(value: Option<&str>) -> Result<Option<u64>, Invalid> {
 
 const BAD_TIMESTAMP: &str = "must be a time of RFC 3339 from 1970 to 9999, such as 2025-11-20T10:30:00Z";
 
-/// A time of RFC 3339, in µs since 1970. One without an offset, as Python's `isoformat` writes it, is taken as UTC.
+/// Reads a time of RFC 3339, in µs since 1970. A time without an offset, as Python's `isoformat` writes it, is in UTC.
 pub(super) fn parse_time(text: &str) -> Option<u64> {
     let parse = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
     let time = parse(text).or_else(|| parse(&format!("{text}Z")))?;
@@ -228,7 +229,7 @@ pub(super) fn parse_time(text: &str) -> Option<u64> {
 /// The last µs of the year 9999.
 pub(super) const TIME_US_MAX: u64 = 253_402_300_799_999_999;
 
-/// The documented measurements first, all of them numbers and at least one of them there.
+/// The documented measurements first. All of them are numbers, and at least one must be there.
 fn write_telemetry(fields: Fields<'_>, body: &mut Body) -> Result<(), Invalid> {
     for (field, value) in FIELDS.iter().zip(fields) {
         write_number(field, value, body)?;
@@ -262,7 +263,7 @@ fn write_alert(fields: Fields<'_>, body: &mut Body) -> Result<(), Invalid> {
 
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 
-/// A measurement; `null` is one that was not taken. What JSON calls a number is finite. It is written as a double or an integer,
+/// Writes a measurement. `null` means that it was not taken. A JSON number is finite, and is written as a double or an integer,
 /// so that the database can read it as either.
 fn write_number(field: &str, value: Option<&str>, body: &mut Body) -> Result<(), Invalid> {
     let Some(value) = value.filter(|value| *value != "null") else { return Ok(()) };
@@ -290,7 +291,7 @@ impl Body {
     }
 
     fn end(mut self, rest: String) -> String {
-        // Both are up to a megabyte.
+        // Both may have a megabyte.
         if self.text.len() < rest.len() {
             let mut whole = rest;
             whole.insert_str(0, &self.text);
