@@ -1,4 +1,4 @@
-//! `fanfare bench` as a process: what it writes, and what it leaves when it is interrupted.
+//! `fanfare bench` as a process: what it writes, and what is left when it is interrupted.
 
 use std::{
     fs,

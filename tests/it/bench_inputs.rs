@@ -1,4 +1,4 @@
-//! What `fanfare bench` can be set upon: servers with protocols of their own, NATS, and many topics.
+//! The targets and inputs of `fanfare bench`: servers with protocols of their own, NATS, and many topics.
 
 use std::{
     fs,

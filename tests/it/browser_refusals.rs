@@ -1,5 +1,5 @@
-//! What a browser's EventSource makes of each way to be refused, through a real nginx with the recommended
-//! configuration. The table of `scripts/deploy/README.md` stands here as a test.
+//! How a browser's EventSource reacts to each refusal, through a real nginx with the recommended configuration. Tests the table
+//! of `scripts/deploy/README.md`.
 
 use std::{
     collections::HashMap,

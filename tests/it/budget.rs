@@ -1,4 +1,4 @@
-//! The memory budget as clients meet it: what there is no room for is refused in clear words, and leaves nothing behind.
+//! The memory budget as clients see it: what has no room is refused with a clear error, and leaves nothing behind.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::json;

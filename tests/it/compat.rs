@@ -1,4 +1,4 @@
-//! Compatibility APIs that are switched off: their paths are unknown, nothing of them runs, and all else is as it was.
+//! Compatibility APIs that are switched off: their paths do not exist, nothing of them runs, and all else works as before.
 
 use std::{fs, process::Command};
 

@@ -1,5 +1,5 @@
-//! The Dockerfile, the compose file and the job of `scripts/deploy`, without containers: what they start is started here, with the
-//! same arguments and environment, but for addresses.
+//! The Dockerfile, the compose file and the job of `scripts/deploy`, without containers: the tests start the same programs with
+//! the same arguments and environment, but for addresses.
 
 use std::{
     collections::HashMap,

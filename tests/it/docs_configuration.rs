@@ -1,6 +1,6 @@
-//! `docs/configuration.md` is made from `fanfare config default`, and says of each key whether it takes effect at a reload.
+//! `docs/configuration.md` is generated from `fanfare config default`, and says of each key whether a reload changes it.
 //!
-//! `FANFARE_BLESS=1 cargo test --test it docs_configuration` writes the part of the page that is made.
+//! `FANFARE_BLESS=1 cargo test --test it docs_configuration` writes the generated part of the page.
 
 use std::{
     env,

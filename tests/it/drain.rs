@@ -1,4 +1,4 @@
-//! How the hub ends: what is under way is finished, nothing new begins, and streams go one by one.
+//! Shutting down: requests under way are finished, nothing new begins, and streams are closed one by one.
 
 use std::{
     io::{ErrorKind, Read, Write},

@@ -1,4 +1,4 @@
-//! The event streaming service: its two mounts, its envelopes, and its place among the other doors.
+//! The event streaming service: its two mounts, the form of its answers, and other routes to the same topics.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The examples in the event streaming service's own documentation, as printed there but for host and port.
+//! The examples of the event streaming service's own documentation, as printed but for host and port.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Broadcasts to all streams: of a fleet of hubs on one broker, and of very many streams at one.
+//! Broadcasts to all streams: by several hubs on one broker, and to very many streams at one hub.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What makes events up for the demonstration: it starts, rests, goes on and ends as it is told.
+//! The demonstration's generators: start, pause, resume and stop.
 
 use serde_json::{Value, json};
 

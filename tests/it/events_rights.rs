@@ -1,4 +1,4 @@
-//! Who may listen to streams and pods, broadcast to them, and command what makes their events up.
+//! The rights to read streams and pods, to broadcast to them, and to control generators.
 
 use std::time::UNIX_EPOCH;
 

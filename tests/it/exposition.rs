@@ -1,4 +1,4 @@
-//! What the hub and its tools export, read by those it is for.
+//! The metrics of the hub and its tools, read by the programs that they are for.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Clients of event streams that are no browser's EventSource, and look like one: what pages do by `fetch`, and Node's.
+//! Clients of event streams that look like a browser's EventSource and are none: `fetch` in pages, and in Node.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! Whoever wants everything gets all that is held, by whatever door; and is told if that is not all there was.
+//! A client that asks for everything gets all that is retained, by every protocol, and a gap if events are missing before it.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Gaps as each transport is told of them, what becomes of readers that fall behind, and publications told twice.
+//! Gaps in each transport, readers that fall behind, and repeated publications.
 
 use std::{collections::HashSet, thread};
 

@@ -1,4 +1,5 @@
-//! What clients begin to send and do not finish: whoever sends it is known from the head, and pays for it.
+//! Requests and messages that clients begin and do not finish. The head says who sends them, and they count against that client's
+//! share.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Peers that mean harm, and peers that are out of luck: what each gets, and that all others are served meanwhile.
+//! Hostile and broken peers: what each gets, and that all other clients are served meanwhile.
 
 use std::{
     io::{Read, Write},

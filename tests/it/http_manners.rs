@@ -1,4 +1,4 @@
-//! HTTP/1.1 as clients use it: connections kept, requests in a row, bodies in pieces, other origins.
+//! HTTP/1.1 as clients use it: kept connections, pipelined requests, bodies in pieces, other origins.
 
 use fanfare_core::protocol::http::Method;
 

@@ -1,4 +1,4 @@
-//! What bad requests get: a clear answer and the end of the connection, never a guess.
+//! Bad requests get a clear answer and the end of the connection. The hub never guesses.
 
 use fanfare_core::protocol::http::Method;
 

@@ -1,4 +1,4 @@
-//! Where the hub listens, how it spreads connections, and what happens when there are too many.
+//! Listeners: addresses, how connections are spread, and what happens when there are too many.
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 

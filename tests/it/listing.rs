@@ -1,4 +1,4 @@
-//! Listings come in pages: what one answer costs is bounded by what it says, not by what the hub holds.
+//! Listings come in pages: the cost of an answer is bounded by its size, not by what the hub holds.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};

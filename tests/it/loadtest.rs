@@ -1,4 +1,4 @@
-//! The scripts of a load test, run as somebody does who has checked them out.
+//! The scripts of a load test, run as after a fresh checkout.
 
 use std::{
     path::Path,

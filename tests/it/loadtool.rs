@@ -1,4 +1,4 @@
-//! `fanfare load`: what it says about a hub is true, of one that tells the truth and of one that does not.
+//! `fanfare load` reports a hub's behaviour correctly: of a correct hub, and of one with known faults.
 
 use std::{
     collections::HashMap,

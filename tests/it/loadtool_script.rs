@@ -1,4 +1,4 @@
-//! `scripts/run-loadtest.sh`: where it finds Redis and the hub, and what it passes on.
+//! `scripts/run-loadtest.sh`: how it finds Redis and the hub, and which arguments it passes on.
 
 use std::{
     os::unix::fs::PermissionsExt,

@@ -1,4 +1,4 @@
-//! Lines about single requests and connections in the hub's log.
+//! Log lines about single requests and connections.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! Messages of a megabyte: they are checked over many turns, and what their client says behind them waits for them.
+//! Messages of a megabyte are checked over many turns, and what their client sends after them waits.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
-//! Integration tests against real servers: the hub as its own process, a real Redis, and clients that are not ours.
+//! Integration tests against real servers: the hub as its own process, a real Redis, and clients of other projects.
 //!
-//! Each test starts what it needs on ports that the system chooses, and ends it by its process handle. Nothing waits
-//! for a time, everything for a condition: see [`support::wait_until`].
+//! Each test starts what it needs on ports that the system chooses, and ends it by its process handle. No test waits for a time;
+//! each waits for a condition: see [`support::wait_until`].
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Publishing over HTTP, and what the hub tells about itself.
+//! The native API: publishing over HTTP, and what the hub reports about itself.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Commands whose standard output or standard error is full, or has lost its reader: none ends by a panic for that.
+//! Commands whose standard output or standard error is full, or has lost its reader. None of them panics.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,4 +1,4 @@
-//! Clients that are not ours: curl, and a WebSocket library of another language.
+//! Clients of other projects: curl, and a WebSocket library of another language.
 
 use crate::support::{
     Folder, conversation::Conversation, hub::Hub, run_program, sse::SseClient, stdout_of, wait_until,

@@ -1,4 +1,4 @@
-//! Which pages may use a hub, by what their browsers say: in plain requests, and in headless Chromium.
+//! Which pages may use a hub, by what their browsers send: as plain requests, and in headless Chromium.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::json;

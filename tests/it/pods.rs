@@ -1,4 +1,4 @@
-//! Pods of sensors: changes in by POST, out as a stream with or without what was before.
+//! Pods of sensors: changes are published by POST and read as a stream, with or without earlier ones.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};

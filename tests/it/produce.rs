@@ -1,4 +1,4 @@
-//! `fanfare produce`: what its sensors tell reaches the pod's readers, and what it says about it is true.
+//! `fanfare produce`: its sensors' events reach the pod's readers, and its report is correct.
 
 use std::{
     io::{BufRead, BufReader},

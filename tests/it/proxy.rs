@@ -1,4 +1,4 @@
-//! Hubs behind nginx, with the very configuration that `scripts/deploy` recommends.
+//! Hubs behind nginx, with the configuration that `scripts/deploy` recommends.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::Value;

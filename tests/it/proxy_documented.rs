@@ -1,5 +1,5 @@
-//! The nginx configuration and the examples that the ESP platform's document prints, as they stand there, in front of
-//! three hubs: those who have them change nothing.
+//! The nginx configuration and the examples that the ESP platform's document prints, unchanged, in front of three hubs: its users
+//! change nothing.
 
 use serde_json::{Value, json};
 

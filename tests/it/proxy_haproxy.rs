@@ -1,4 +1,4 @@
-//! Hubs behind HAProxy, with the very configuration that `scripts/deploy` recommends.
+//! Hubs behind HAProxy, with the configuration that `scripts/deploy` recommends.
 
 use std::{
     io::ErrorKind,

@@ -1,4 +1,4 @@
-//! Clients behind proxies: for whom a connection counts, and whose word is taken on it.
+//! Clients behind proxies: which address counts as the client's, and which proxies are trusted to name it.
 
 use std::io::Write;
 

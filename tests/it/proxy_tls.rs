@@ -1,4 +1,4 @@
-//! Hubs behind nginx with TLS, and HTTP/2 to browsers: `scripts/deploy/nginx-tls.conf`.
+//! Hubs behind nginx with TLS, and with HTTP/2 to browsers: `scripts/deploy/nginx-tls.conf`.
 
 use serde_json::{Value, json};
 

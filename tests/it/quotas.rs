@@ -1,4 +1,4 @@
-//! Quotas: what one tenant may have of the hub, whatever it speaks, and what is left to the others.
+//! Quotas: what one tenant may use of the hub, over all protocols, and that the others keep theirs.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What `/ready` and `/health` say while Redis is stopped, after that, and while the hub ends.
+//! `/ready` and `/health` while Redis is stopped, afterwards, and while the hub shuts down.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Access rules of Redis that forbid something, from the start or later: readers are told, and what is allowed again heals.
+//! Access rules of Redis that forbid something, from the start or later: readers are notified, and what is allowed again
+//! recovers.
 
 use serde_json::{Value, json};
 

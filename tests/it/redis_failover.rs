@@ -1,4 +1,4 @@
-//! The master is killed; the sentinels name another; the hub finds it by itself.
+//! The master is killed, the sentinels promote a replica, and the hub finds the new master by itself.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},

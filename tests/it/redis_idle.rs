@@ -1,4 +1,4 @@
-//! Connections that the server closes because they are idle: no publication is lost to one.
+//! Connections that Redis closes because they are idle: no publication is lost by that.
 
 use crate::support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until};
 

@@ -1,4 +1,4 @@
-//! A password at Redis that is rotated while the hub runs: it heals by the file that holds the password, or by SIGHUP.
+//! A Redis password that is rotated while the hub runs: the hub recovers by the file that holds the password, or by SIGHUP.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! Redis is killed in the middle, and everything comes back by itself.
+//! Redis is killed while events flow, and everything recovers by itself.
 
 use std::{
     collections::HashSet,

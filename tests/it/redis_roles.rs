@@ -1,4 +1,4 @@
-//! Servers that are not the one that was meant: replicas, a master that becomes one, and a version that is too old.
+//! Redis servers of the wrong kind: replicas, a master that becomes one, and a version that is too old.
 
 use serde_json::{Value, json};
 

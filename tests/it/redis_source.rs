@@ -1,4 +1,4 @@
-//! Events through Redis: interest, other hubs, logins, and a server that goes away and comes back.
+//! Events through Redis Pub/Sub: interest, several hubs, logins, and a server that goes away and comes back.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Topics that are kept in Redis Streams: whatever hub a reader comes to, and whatever was restarted, it goes on.
+//! Topics kept in Redis Streams: a reader goes on at any hub, whatever was restarted.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -1,5 +1,4 @@
-//! What stays in Redis of topics that are kept in streams: what their class says, and nothing of other applications is
-//! touched.
+//! What Redis keeps of topics in streams: as much as their class says, and keys of other applications are not touched.
 
 use serde_json::json;
 

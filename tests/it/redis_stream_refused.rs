@@ -1,4 +1,4 @@
-//! Keys that are no streams: what the server says of them is told, they alone are concerned, and they heal.
+//! Keys that hold no stream: the server's error is reported, only their topics are affected, and they recover.
 
 use serde_json::Value;
 

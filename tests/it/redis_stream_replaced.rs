@@ -1,5 +1,5 @@
-//! Streams that are replaced under their readers: deleted, expired, restored or failed over to an older replica, and filled
-//! with ids that are smaller, or that overlap. Every reader is told before it gets anything of the other stream.
+//! Streams that are replaced while they have readers: deleted, expired, restored or failed over to an older replica, and filled
+//! with ids that are smaller or overlap. Every reader gets a gap before anything of the other stream.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! What the hub answers whom it wants to come back later: a browser survives it, all others are told the truth.
+//! Responses that ask a client to retry later: a browser retries, and other clients get the true status.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! Types that are the hub's own words: nobody's event is taken for what the hub says.
+//! Reserved event types: no client's event can be taken for a message of the hub.
 
 use fanfare_core::event::RESERVED_KINDS;
 use serde_json::json;

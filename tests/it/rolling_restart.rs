@@ -1,5 +1,5 @@
-//! What README of `scripts/deploy` says about restarting hubs one by one, as an operator does it: three hubs behind a proxy, topics
-//! kept in Redis Streams, readers and a publisher who notice nothing but that their streams end.
+//! Restarting hubs one by one, as the README of `scripts/deploy` tells an operator: three hubs behind a proxy, topics kept in
+//! Redis Streams, and readers and a publisher that notice nothing but the end of their streams.
 
 use std::{
     io,

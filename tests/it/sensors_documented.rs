@@ -1,5 +1,5 @@
-//! `fanfare produce` and `fanfare subscribe` print what the system before them is documented to print, line by line. Figures and
-//! the hub's port are each run's own.
+//! `fanfare produce` and `fanfare subscribe` print what the former system's document prints, line by line, but for figures and
+//! the hub's port.
 
 use std::{
     io::{BufRead, BufReader},

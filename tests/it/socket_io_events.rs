@@ -1,4 +1,4 @@
-//! Events of topics as clients of Socket.IO get them: every payload, from every door, and what is told when some are lost.
+//! Events of topics over Socket.IO: every payload, published by every API, and what clients get when events are lost.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Socket.IO sessions that requests carry, whichever reactor each request comes to.
+//! Socket.IO sessions carried by requests, whichever reactor each request comes to.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Clients that lose their connection and come back for what they missed.
+//! Connection state recovery: clients that lose their connection and come back for what they missed.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Namespaces, acknowledgements, and what clients of Socket.IO may not do.
+//! Socket.IO: namespaces, acknowledgements, and what clients may not do.
 
 use fanfare_core::protocol::websocket::client::write_masked_text;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Socket.IO where clients have to say who they are, and where the hub ends.
+//! Socket.IO at a hub that asks for tokens, and at one that shuts down.
 
 use std::{
     thread,

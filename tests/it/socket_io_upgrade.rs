@@ -1,4 +1,4 @@
-//! A WebSocket takes over from polling, while events come and when things go wrong.
+//! The upgrade of a Socket.IO session from polling to WebSocket, while events flow and when it fails.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},

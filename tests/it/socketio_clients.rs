@@ -1,5 +1,5 @@
-//! Socket.IO as its own clients speak it: the libraries of Node, Python and browsers, with each of their transports,
-//! directly and through nginx.
+//! Socket.IO with its own client libraries for Node, Python and browsers, over each of their transports, directly and through
+//! nginx.
 
 use serde_json::{Value, json};
 

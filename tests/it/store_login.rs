@@ -1,4 +1,4 @@
-//! A password at PostgreSQL that is rotated while the hub runs: it heals by the file that holds the password, or by SIGHUP.
+//! A PostgreSQL password that is rotated while the hub runs: the hub recovers by the file that holds the password, or by SIGHUP.
 
 use std::{fs, process::Command};
 

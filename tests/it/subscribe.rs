@@ -1,4 +1,4 @@
-//! `fanfare subscribe` as an instrument: what it measures, logs, and says at the end.
+//! `fanfare subscribe`: what it measures, what it logs, and its report.
 
 use std::{
     io::{BufRead, BufReader},

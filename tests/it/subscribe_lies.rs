@@ -1,4 +1,4 @@
-//! `fanfare subscribe` and `fanfare report` against a server whose faults are known: they must tell exactly those.
+//! `fanfare subscribe` and `fanfare report` against a server with known faults: they report exactly those.
 
 use std::{
     fmt::Write as _,

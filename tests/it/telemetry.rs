@@ -1,4 +1,4 @@
-//! Telemetry, alerts and diagnostics without a database: what comes in goes out, and what is wrong is told.
+//! Telemetry, alerts and diagnostics without a database: valid records are published, invalid ones get errors.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The store's other sides: TLS to the database, publishing through Redis, and who may do what.
+//! The store besides storing: TLS to the database, publishing through Redis, and rights.
 
 use std::{
     os::unix::fs::chown,

@@ -1,4 +1,4 @@
-//! Telemetry with a real PostgreSQL: stored, published, read back, and what happens when the database is away.
+//! Telemetry with a real PostgreSQL: stored, published, read back, and what happens while the database is away.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};

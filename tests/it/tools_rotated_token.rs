@@ -1,4 +1,4 @@
-//! A token's file that gets another token while a tool runs: connections made from then on show that one.
+//! A token file whose content changes while a tool runs: new connections use the new token.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The tools at a hub that asks who comes: directly, and through the recommended nginx with TLS.
+//! The tools at a hub that asks for tokens: directly, and through the recommended nginx with TLS.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! WebSocket: raw streams, and what frames that break the rules get.
+//! WebSocket: raw streams, and the answers to frames that break the rules.
 
 use fanfare_core::protocol::http::Method;
 

@@ -1,4 +1,4 @@
-//! Who may listen to a well, and how long: what clients of every kind see of a refusal, and of a token that runs out.
+//! The right to read a well: what clients of every kind see of a refusal, and of a token that expires.
 
 use std::process::Command;
 

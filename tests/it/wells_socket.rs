@@ -1,4 +1,4 @@
-//! The ESP IoT platform's events by Socket.IO, packet by packet.
+//! The ESP IoT platform's events over Socket.IO, packet by packet.
 
 use serde_json::{Value, json};
 

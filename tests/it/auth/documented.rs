@@ -1,5 +1,5 @@
-//! Each sample that the ESP platform's document prints, sent as it stands there but for host and port: signing in, refreshing,
-//! and the events of wells, which the hub takes in the form in which it sends them.
+//! Each example of the ESP platform's document, sent as printed but for host and port: signing in, refreshing, and events of
+//! wells, which the hub takes in the form in which it sends them.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Every kind of token at every door. A new door is a row in [`DOORS`].
+//! Every kind of token at every route. A new route is a row in [`DOORS`].
 
 use data_encoding::BASE64URL_NOPAD;
 use fanfare_core::protocol::http::Method;

@@ -1,4 +1,4 @@
-//! What the hub refuses at the paths of an API, whatever part of the hub refuses it, has the form of that API's errors.
+//! Every error on a path of an API has the form of that API, whatever part of the hub refuses the request.
 
 use std::io::Write;
 

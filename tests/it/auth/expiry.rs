@@ -1,4 +1,4 @@
-//! Streams end with what their client has shown, and say so; with something fresh they go on.
+//! A stream ends when its client's token expires, and says so. A renewed token keeps it open.
 
 use std::fs;
 

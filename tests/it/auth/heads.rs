@@ -1,4 +1,4 @@
-//! HEAD: what the same GET is answered, and nothing comes of it.
+//! HEAD has the answer of the same GET, and has no effect.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::json;

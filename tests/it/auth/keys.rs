@@ -1,4 +1,4 @@
-//! Pairs of keys, sets of them, and API keys.
+//! Key pairs, key sets (JWKS), and API keys.
 
 use std::fs;
 

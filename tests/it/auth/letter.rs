@@ -1,4 +1,4 @@
-//! Credentials to the letter of their standards, from the start of the hub on.
+//! Credentials as their standards define them, to the letter, and from the hub's start on.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 

@@ -1,4 +1,4 @@
-//! Who may do what: tokens, users, cookies, and streams that end with what their client has shown.
+//! Authentication and rights: tokens, users, cookies, and streams that end with their client's token.
 
 mod cookies;
 mod documented;

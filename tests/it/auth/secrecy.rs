@@ -1,4 +1,4 @@
-//! What the hub writes down of credentials: nothing.
+//! The hub logs no credential.
 
 use std::{fs, process::Command};
 

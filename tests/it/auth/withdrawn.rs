@@ -1,4 +1,4 @@
-//! Rights that are withdrawn while their streams are open: at SIGHUP, and not when a stream happens to be looked at.
+//! Rights that are withdrawn while streams use them. The streams end at the SIGHUP, not when something else happens to them.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A server that speaks JSON over WebSocket in both directions as Centrifugo does: commands with ids, replies and pushes joined
+//! A server that speaks JSON over WebSocket in both directions, as Centrifugo does: commands with ids, replies and pushes joined
 //! by newlines, and pings that must be answered (<https://centrifugal.dev/docs/transports/client_protocol>).
 
 use std::{

@@ -1,4 +1,4 @@
-//! A program under way that is talked with, line by line.
+//! A running program whose input and output are lines.
 
 use std::{
     cell::RefCell,

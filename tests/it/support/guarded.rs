@@ -1,4 +1,4 @@
-//! A hub that asks who comes.
+//! A hub that asks for tokens.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! HTTP requests as a client makes them, proper and improper.
+//! HTTP requests as clients send them, valid and invalid.
 
 use std::{
     io::{self, ErrorKind, Read, Write},

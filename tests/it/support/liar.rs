@@ -1,5 +1,4 @@
-//! A hub that does not tell the truth: it takes publications and answers that all is well, but what its streams say is up
-//! to the test.
+//! A hub with faults of the test's choice: it acknowledges all publications, and its streams send what the test says.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! What the tests are made of: servers to start, clients to talk with, and one way to wait.
+//! What the tests are built from: servers to start, clients to connect, and one way to wait.
 
 pub(crate) mod bidirectional;
 pub(crate) mod browser;

@@ -1,4 +1,4 @@
-//! A NATS server of the test's own, and a subscriber that speaks to it by the product's own codec.
+//! A NATS server of the test's own, and a subscriber that uses the product's codec.
 
 use std::{
     fs,

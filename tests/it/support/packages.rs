@@ -1,5 +1,5 @@
-//! What the examples and outside clients need from the package registries of their languages: installed once under
-//! `target/`, in the versions that `scripts/examples` and `tests/it/packages` name.
+//! Packages that examples and clients of other projects need from their languages' registries: installed once under `target/`, in
+//! the versions that `scripts/examples` and `tests/it/packages` name.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! Where pages come from: a server of files, which passes on to a hub what is no file.
+//! A server of pages: it serves files, and passes all other requests on to a hub.
 
 use std::{
     fs, io,

@@ -1,4 +1,4 @@
-//! Who reads metrics: a Prometheus server, its `promtool`, and the parsers of the Python client library. All are others' work.
+//! Readers of metrics, all of other projects: a Prometheus server, its `promtool`, and the parsers of the Python client library.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! A network between client and hub that can be cut.
+//! A relay between client and hub that can be cut.
 
 use std::{
     io,

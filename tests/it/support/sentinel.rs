@@ -1,4 +1,4 @@
-//! A master, a replica, and three sentinels that watch them.
+//! A Redis master, a replica, and three sentinels that watch them.
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
-//! Socket.IO as a client speaks it, packet by packet: over a WebSocket, and by polling.
+//! A Socket.IO client that works packet by packet, over WebSocket and by polling.
 //!
-//! A packet is Engine.IO's, as text: `42["name",{}]`, and `b` with base64 for a binary one, over whatever it came.
+//! A packet is Engine.IO's, as text: `42["name",{}]`, and `b` with base64 for a binary one, whatever the transport.
 
 use std::{
     collections::{BTreeSet, VecDeque},

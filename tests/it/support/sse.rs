@@ -1,4 +1,4 @@
-//! An event stream as a client reads it.
+//! A client of an event stream.
 
 use std::{collections::VecDeque, time::Instant};
 

@@ -1,4 +1,4 @@
-//! A WebSocket as a client holds it.
+//! A WebSocket client.
 
 use std::{
     collections::VecDeque,
