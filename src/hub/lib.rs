@@ -6,7 +6,7 @@ pub(crate) use fanfare_core::{
 };
 pub(crate) use fanfare_platform::{exposition, os, stdio};
 
-// In the order in which an event travels.
+// The modules, in the order in which an event passes through them.
 
 mod source;
 

@@ -1,4 +1,4 @@
-//! The limit of the process on open files, and what that leaves for connections.
+//! The process's limit on open files, and how many descriptors it leaves for connections.
 
 use tracing::{info, warn};
 
@@ -8,7 +8,7 @@ use crate::{
     reactor::{DescriptorShares, share_descriptors},
 };
 
-/// What the process has descriptors for, given its limit and what it has open by now.
+/// How the descriptors that the process may still open are divided, given its limit and what is open now.
 pub(super) fn divide_descriptors(config: &Config) -> Result<DescriptorShares, String> {
     let admin = if config.admin.listen.is_empty() { 0 } else { config.admin.max_connections };
     let server = &config.server;
@@ -39,8 +39,8 @@ pub(super) fn divide_descriptors(config: &Config) -> Result<DescriptorShares, St
     Ok(shares)
 }
 
-/// The descriptors the process has open; zero where the system does not say.
+/// The number of open descriptors; 0 if the system does not say.
 fn open_descriptors() -> usize {
-    // One of them is the folder's own.
+    // One of them is that of the folder itself.
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
 }

@@ -1,4 +1,4 @@
-//! Where the hub listens: every address of the configuration, bound for each reactor.
+//! The listeners: every address of the configuration, bound for each reactor.
 
 use std::{io, path::PathBuf};
 
@@ -8,22 +8,22 @@ use crate::{
     reactor::{Listener, SocketFile, bind_tcp, bind_unix},
 };
 
-/// The listeners of each reactor: those for the public first, those for administration from `admin_from` on.
+/// The listeners of one reactor: the public ones first, the admin ones from `admin_from` on.
 pub(super) struct ReactorListeners {
     pub(super) listeners: Vec<Listener>,
     pub(super) admin_from: usize,
 }
 
-/// All that the hub listens at.
+/// Everything that the hub listens at.
 pub(super) struct Bound {
     pub(super) listeners: Vec<ReactorListeners>,
-    /// In the order of the configuration, those for administration last.
+    /// In the order of the configuration, the admin ones last.
     pub(super) urls: Vec<String>,
-    /// To be removed at the end.
+    /// Socket files to remove at the end.
     pub(super) socket_files: Vec<PathBuf>,
 }
 
-/// Binds every address of the configuration; the error says which one cannot be bound, and why.
+/// Binds every address of the configuration. The error says which address cannot be bound, and why.
 pub(super) fn bind_all(config: &Config) -> Result<Bound, String> {
     let reactors = config.server.reactors;
     let mut bound = Bound { listeners: Vec::new(), urls: Vec::new(), socket_files: Vec::new() };
@@ -42,7 +42,7 @@ pub(super) fn bind_all(config: &Config) -> Result<Bound, String> {
     Ok(bound)
 }
 
-/// Looks up whose the unix sockets of a section are to be.
+/// Looks up the owner that the configuration gives to the unix sockets of a section.
 fn socket_file(section: &str, access: &SocketAccess) -> Result<SocketFile, String> {
     type LookUp = fn(&str) -> io::Result<Option<u32>>;
     let number = |name: &str, kind: &str, look_up: LookUp| {
@@ -89,7 +89,7 @@ fn bind_one(address: &Address, file: SocketFile, bound: &mut Bound) -> Result<()
             let listener = bind_unix(path, file).map_err(explain)?;
             bound.urls.push(format!("unix:{}", path.display()));
             bound.socket_files.push(path.clone());
-            // One reactor accepts for all; what it accepts goes to the emptiest.
+            // One reactor accepts for all, and passes each connection to the reactor with the fewest.
             bound.listeners[0].listeners.push(listener);
         }
     }

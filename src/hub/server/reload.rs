@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read anew, and what of it can change while the hub runs takes effect.
+//! SIGHUP: reads the configuration again, and applies what can change while the hub runs.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -18,25 +18,25 @@ use crate::{
 
 type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
-/// Reads the configuration, and all files it names, on a thread of its own: a file system may hang, and the thread that waits for
-/// signals must not. There is one such thread at most.
+/// Reads the configuration, and all files that it names, on a thread of its own: a file system may hang, and the thread that
+/// waits for signals must not. At most one such thread runs.
 pub(super) struct ConfigReader {
     read: ReadConfig,
-    /// Woken when something has been read.
+    /// Woken when a read is complete.
     waker: Arc<mio::Waker>,
-    /// What a thread that reads will have read.
+    /// The result of the thread that reads.
     reading: Option<Receiver<Result<Config, String>>>,
-    /// A SIGHUP came while it reads. What it finds may be out of date by then.
+    /// Whether a SIGHUP came during the read, whose result may be out of date by then.
     again: bool,
 }
 
 impl ConfigReader {
-    /// One that reads nothing yet.
+    /// A reader that reads nothing yet.
     pub(super) fn new(read: ReadConfig, waker: Arc<mio::Waker>) -> Self {
         Self { read, waker, reading: None, again: false }
     }
 
-    /// Begins to read, or remembers to do so once more if that is under way.
+    /// Starts a read. If one is under way, another follows it.
     pub(super) fn begin(&mut self) {
         if self.reading.is_some() {
             info!("the configuration is still being read since an earlier SIGHUP; it is read once more afterwards");
@@ -46,7 +46,7 @@ impl ConfigReader {
         let (sender, receiver) = bounded(1);
         let (read, waker) = (Arc::clone(&self.read), Arc::clone(&self.waker));
         let thread = thread::Builder::new().name("config-reader".to_owned()).spawn(move || {
-            // Nobody takes it once the hub ends.
+            // Fails only when the hub ends, and nobody needs the result any more.
             let _ = sender.send(read());
             let _ = waker.wake();
         });
@@ -56,7 +56,7 @@ impl ConfigReader {
         }
     }
 
-    /// What has been read, if anything has since the last time.
+    /// The result of a read, once it is complete.
     pub(super) fn take(&mut self) -> Option<Result<Config, String>> {
         let read = match self.reading.as_ref()?.try_recv() {
             Ok(read) => read,
@@ -72,8 +72,8 @@ impl ConfigReader {
 }
 
 impl Server {
-    /// Puts what can change of `reloaded` into force, key by key, and logs each change and each one that waits for a restart. If
-    /// anything is wrong with `reloaded`, all stays as it is. `config` is what was in force, and what is afterwards.
+    /// Applies `reloaded` key by key, and logs each change and each key that needs a restart. If anything in `reloaded` is wrong,
+    /// nothing changes. `config` is the configuration in force, before and after.
     pub(super) fn reload(&self, reloaded: Result<Config, String>, config: &mut Config, log: &LogGuard, now: Moment) {
         let reload = reloaded.and_then(|reloaded| config.reload(&reloaded).map_err(str::to_owned));
         let ConfigReload { config: next, changes } = match reload {
@@ -82,7 +82,7 @@ impl Server {
         };
         self.take_over(config, &next, now);
         next.warnings.iter().for_each(|warning| warn!("{warning}"));
-        // Where only one of the two levels lets the report through, it is made at that one.
+        // If only one of the two levels lets the log line through, it is written at that level.
         let reports_first = tracing::enabled!(Level::INFO);
         if reports_first {
             report(&changes);
@@ -103,7 +103,7 @@ impl Server {
         if let (Some(store), Some(former)) = (&config.store, &former.store) {
             store.replace_login(former);
         }
-        // Open streams are looked at, and counted by the quotas of now, once the reactors are woken.
+        // The reactors check open streams, and count them by the new quotas, once they are woken.
         self.hub.auth.replace(&config.auth);
         self.hub.quotas.replace(&config.quotas, now);
         let mut classes = config.topics.classes.iter().map(|(_, class)| class).chain([&config.topics.default]);
@@ -118,7 +118,7 @@ impl Server {
     }
 }
 
-/// Keys, users and API keys are read from files, so that the report names the file's key when its content is another.
+/// Keys, users and API keys are read from files. The log names the file's key if only the file has changed.
 fn report(changes: &[KeyChange]) {
     for KeyChange { key, shown, takes_effect } in changes {
         let change = (!shown.is_empty()).then_some(shown.as_str());

@@ -1,4 +1,4 @@
-//! The signals that the hub listens to.
+//! The signals that the hub handles.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -8,12 +8,12 @@ use signal_hook_mio::v1_0::Signals;
 const SIGNALS: mio::Token = mio::Token(0);
 const WAKER: mio::Token = mio::Token(1);
 
-/// The signals that concern the hub, with a time limit on each wait.
+/// Waits for the hub's signals, with a time limit.
 pub(super) struct SignalPoll {
     poll: mio::Poll,
     signals: Signals,
     waker: Arc<mio::Waker>,
-    /// A SIGHUP has come.
+    /// Whether a SIGHUP has come.
     pub(super) reload: bool,
 }
 
@@ -26,12 +26,12 @@ impl SignalPoll {
         Ok(Self { poll, signals, waker, reload: false })
     }
 
-    /// What ends a wait from another thread.
+    /// A waker that ends a wait from another thread.
     pub(super) fn waker(&self) -> Arc<mio::Waker> {
         Arc::clone(&self.waker)
     }
 
-    /// Waits for a signal to end the hub, for `timeout` at most; another signal, or the waker, ends the wait as well.
+    /// Waits for a signal that ends the hub, for `timeout` at most. Any other signal, and the waker, end the wait, too.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<Option<i32>, String> {
         let mut events = mio::Events::with_capacity(2);
         match self.poll.poll(&mut events, Some(timeout)) {

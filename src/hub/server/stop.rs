@@ -1,4 +1,4 @@
-//! How the running parts come to their end, in order.
+//! Stops the running parts in order.
 
 use std::{
     thread::{self, JoinHandle},
@@ -10,14 +10,14 @@ use tracing::warn;
 use super::{Server, signals::SignalPoll};
 use crate::{endpoint::Phase, source::Sources, store::StoreHandle};
 
-/// How often the reactors are looked at while they end.
+/// How often the reactors are checked while they stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
-/// How many such intervals the sources have to end, after a signal that they are to end at once.
+/// How many such intervals the sources get to stop after a signal to stop at once.
 const HASTY_STOPS: u32 = 3;
 
 impl Server {
-    /// Lets the connections go, over the drain window or at once if another signal comes, then the sources, and administration
-    /// last. The connections end first: what clients wait for at the source is then answered or refused.
+    /// Closes connections over the drain window, or at once if another signal comes; then stops the sources; then closes the
+    /// admin connections. Connections are closed first, so that requests waiting for a source are still answered or refused.
     pub(super) fn stop(mut self, signals: &mut SignalPoll) -> Result<(), String> {
         self.enter(Phase::Draining);
         let mut is_hasty = false;
@@ -38,11 +38,12 @@ impl Server {
         Ok(())
     }
 
-    /// Stops all that brings events in and out, for as long as that takes, or until another signal comes. `is_hasty`: one has come.
+    /// Stops all sources and the store. Waits until they have stopped or another signal comes. `is_hasty`: that signal has come
+    /// already.
     fn stop_sources(&mut self, signals: &mut SignalPoll, mut is_hasty: bool) -> Result<(), String> {
         let (store, sources) = (self.store.take(), self.sources.take());
         let stop = move || {
-            // Before the ways out: what it still stores is also to be published.
+            // Before the event sinks: records that the store still writes must also be published.
             store.into_iter().for_each(StoreHandle::stop);
             sources.into_iter().for_each(Sources::stop);
         };
