@@ -2,6 +2,8 @@
 
 #[path = "../../src/hub/bus/archive.rs"]
 mod archive;
+#[path = "../../src/hub/bus/attach.rs"]
+mod attach;
 #[path = "../../src/hub/bus/hub_commands.rs"]
 mod hub_commands;
 #[path = "../../src/hub/bus/idempotency.rs"]
@@ -26,10 +28,13 @@ mod sweep;
 pub(crate) mod sync;
 #[path = "../../src/hub/bus/table.rs"]
 mod table;
+#[path = "../../src/hub/bus/topic.rs"]
+mod topic;
 #[path = "../../src/hub/bus/topics.rs"]
 mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
+pub use attach::Attachment;
 pub use fanfare::bus::{Class, Config, LogKind, SourceName};
 pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
 pub(crate) use inbox::ControlMessage;
@@ -39,4 +44,5 @@ pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use sink::{EventSink, Publication, PublishFailed, Receipt, Reply};
 pub use sources::{BrokerLog, Interest, SourcePort};
-pub use topics::{Attachment, Bus, TopicKey, TopicState};
+pub use topic::{TopicKey, TopicState};
+pub use topics::Bus;

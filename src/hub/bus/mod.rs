@@ -6,6 +6,7 @@
 //! the history, as it does for a first subscriber. So a source never waits for a reactor.
 
 mod archive;
+mod attach;
 mod generators;
 mod hub_commands;
 mod idempotency;
@@ -19,6 +20,7 @@ mod sources;
 mod sweep;
 mod sync;
 mod table;
+mod topic;
 mod topics;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -26,6 +28,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
+pub use attach::Attachment;
 pub(crate) use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
 pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
 pub(crate) use inbox::ControlMessage;
@@ -35,7 +38,8 @@ pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
 pub use sink::{EventSink, Publication, PublishFailed, Receipt, Refusal, Reply};
 pub use sources::{BrokerLog, Interest, SourcePort};
-pub use topics::{Attachment, Bus, TopicKey, TopicState};
+pub use topic::{TopicKey, TopicState};
+pub use topics::Bus;
 
 /// What the bus is built from.
 #[derive(Clone, Debug)]

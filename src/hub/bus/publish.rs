@@ -4,10 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 
-use super::{
-    Bus, EventMessage, LogKind, ReactorSet, TopicState, is_hub_command,
-    topics::{Core, lock},
-};
+use super::{Bus, EventMessage, LogKind, ReactorSet, TopicState, is_hub_command, topic::Core, topics::lock};
 use crate::{
     budget::{Charge, ChargeRefused},
     clock::Moment,

@@ -5,11 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{
-    Bus, TopicState,
-    listing::SLICE,
-    topics::{Core, lock},
-};
+use super::{Bus, TopicState, listing::SLICE, topic::Core, topics::lock};
 use crate::{clock::Moment, topic::Topic};
 
 impl Bus {

@@ -1,4 +1,4 @@
-//! Topics: their histories, who is interested, and publishing.
+//! The bus itself: all topics, all inboxes, and the checks that every publication passes.
 
 use std::{
     convert::Infallible,
@@ -11,93 +11,26 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Class, Config, Feed, HubCommands, Inbox, Interest, LogKind, PublishRefused, ReactorSet, SourcePort,
+    Class, Config, Feed, HubCommands, Inbox, LogKind, PublishRefused, ReactorSet, SourcePort,
     idempotency::IdempotencyKeys,
     retired::RetiredPositions,
     sources::AttachedSource,
     sync::{Mutex, MutexGuard},
     table::TopicTable,
+    topic::{Core, TopicKey, TopicState},
 };
 use crate::{
     budget::{Budget, Charge, ChargeRefused},
     clock::Moment,
-    event::{Event, EventId, Payload, Position},
-    json,
-    json::Syntax,
-    log::{Policy, Ring},
+    event::{EventId, Position},
+    log::Ring,
     share::{Hold, Owner},
     topic::{Pattern, Topic},
 };
 
-/// The number reactors know a topic by. Never used twice in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TopicKey(pub u64);
-
-/// A topic, as all reactors share it.
-#[derive(Debug)]
-pub struct TopicState {
-    /// Its name.
-    pub topic: Topic,
-    /// Its number.
-    pub key: TopicKey,
-    /// What it retains, and its policy.
-    pub class: Class,
-    /// How many subscriptions it has, over all reactors.
-    pub subscriber_count: AtomicUsize,
-    /// The source's broker refuses to deliver it, until somebody changes something there.
-    pub(super) refused: AtomicBool,
-    pub(super) core: Mutex<Core>,
-    /// What the topic itself holds of the memory budget, without its events.
-    _charge: Charge,
-    /// Whose topic it is, if it is a tenant's.
-    _hold: Option<Hold>,
-}
-
-impl TopicState {
-    /// Whether the source's broker refuses to deliver it.
-    pub fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire)
-    }
-}
 /// What a topic without events is taken to weigh besides its name, in bytes: its state, its places in both tables, and the
 /// allocator's part. 469 were counted, with a name of 13 (`tests/allocations`).
 const TOPIC_BYTES: usize = 512;
-
-/// What the topic's lock guards.
-#[derive(Debug)]
-pub(super) struct Core {
-    pub(super) history: Ring,
-    pub(super) interest: ReactorSet,
-    /// Reactors whose inbox was full: they get no events of this topic until they have copied the history.
-    pub(super) resync: ReactorSet,
-    /// Whether events published at the source arrive here.
-    pub(super) live: bool,
-    /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
-    pub(super) has_pending_loss: bool,
-    /// Readers were admitted before the source confirmed the topic: they miss what is published until it does.
-    pub(super) has_unconfirmed: bool,
-    /// Taken out of the table: whoever still holds it must look the topic up anew.
-    pub(super) retired: bool,
-    /// What the log weighed when [`Bus::log_bytes`] was last brought up to date.
-    pub(super) counted_bytes: usize,
-}
-
-/// What a reactor gets when it begins to listen to a topic, or to catch up with it.
-#[derive(Debug)]
-pub struct Attachment {
-    /// The topic.
-    pub state: Arc<TopicState>,
-    /// All that is retained and the reactor lacks, oldest first.
-    pub events: Vec<Arc<Event>>,
-    /// The position of the next event: the inbox goes on from there.
-    pub next: Position,
-    /// The id before the oldest event retained: whoever has everything up to it lacks nothing.
-    pub floor: EventId,
-    /// The position of the log's newest change of epoch, and when it was: it need not be among the events.
-    pub epoch: (Position, Moment),
-    /// Whether the source already delivers it; if not, [`ControlMessage::Live`] follows.
-    pub live: bool,
-}
 
 /// The default class, and the others with the topics that they are for.
 type Classes = (Class, Vec<(Pattern, Class)>);
@@ -261,66 +194,6 @@ impl Bus {
         simdutf8::basic::from_utf8(data).map(drop).map_err(|_| PublishRefused::NotUtf8)
     }
 
-    /// `reactor` begins to listen to `topic`: registers its interest and copies the history in one step, so that there
-    /// is neither gap nor duplicate between the two. The topic is made if need be, whatever is left of the memory budget.
-    pub fn attach(&self, topic: &Topic, reactor: usize) -> Attachment {
-        loop {
-            if let Some(attachment) = self.attach_to(&self.state(topic), reactor) {
-                return attachment;
-            }
-        }
-    }
-
-    /// The same, unless the topic does not exist and there is no room for it, in the memory budget or among what `owner` may hold.
-    pub fn try_attach(
-        &self,
-        topic: &Topic,
-        reactor: usize,
-        owner: Option<&Arc<Owner>>,
-    ) -> Result<Attachment, ChargeRefused> {
-        loop {
-            if let Some(attachment) = self.attach_to(&self.try_state(topic, owner)?, reactor) {
-                return Ok(attachment);
-            }
-        }
-    }
-
-    /// `None`: the topic has been taken out of the table meanwhile.
-    fn attach_to(&self, state: &Arc<TopicState>, reactor: usize) -> Option<Attachment> {
-        let mut core = lock(&state.core);
-        if core.retired {
-            return None;
-        }
-        if core.interest.is_empty() {
-            self.notify_source(&state.class, Interest::Wanted(state.topic.clone()));
-        }
-        core.interest.insert(reactor);
-        core.resync.remove(reactor);
-        Some(Attachment::of(state, &core, 0))
-    }
-
-    /// A copy of the log of `state` as it is now, for a reactor that is attached and has no readers of it yet.
-    pub fn copy(&self, state: &Arc<TopicState>) -> Attachment {
-        Attachment::of(state, &lock(&state.core), 0)
-    }
-
-    /// `reactor` stops listening to `state`.
-    pub fn detach(&self, state: &TopicState, reactor: usize) {
-        let mut core = lock(&state.core);
-        core.resync.remove(reactor);
-        if core.interest.remove(reactor) && core.interest.is_empty() {
-            self.notify_source(&state.class, Interest::Unwanted(state.topic.clone()));
-        }
-    }
-
-    /// What `reactor`, which has all events before `next`, lacks of `state`, after its inbox was full. If even that was
-    /// too much for the history, the position to go on from is beyond the events.
-    pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> Attachment {
-        let mut core = lock(&state.core);
-        core.resync.remove(reactor);
-        Attachment::of(state, &core, next)
-    }
-
     /// The id of the event that this hub puts at `position`, in whatever topic.
     pub fn id_at(&self, position: Position) -> EventId {
         EventId { major: self.config.epoch, minor: position }
@@ -399,56 +272,6 @@ impl Bus {
     }
 }
 
-impl Core {
-    /// A broker's log that is fed without having been loaded begins after `floor`: the topic was given up meanwhile, and
-    /// what came before is the broker's to know.
-    pub(super) fn begin_at(&mut self, floor: EventId, state: &TopicState) {
-        if state.class.log != LogKind::Memory && self.history.newest_id() == EventId::default() {
-            self.history.restart(floor);
-        }
-    }
-}
-
-impl Attachment {
-    fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
-        Self {
-            events: core.history.events_from(from).cloned().collect(),
-            next: core.history.next(),
-            floor: core.history.floor(),
-            epoch: (core.history.epoch(), core.history.epoch_at()),
-            live: core.live,
-            state: Arc::clone(state),
-        }
-    }
-}
-
-impl TopicState {
-    /// What an event stands for, where slow readers get the newest of each key only. Reads the payload once: not under the topic's
-    /// lock.
-    pub(super) fn key_of(&self, kind: Option<&str>, payload: &Payload, tail: Option<&str>) -> Option<Box<str>> {
-        if self.class.policy != Policy::Latest {
-            return None;
-        }
-        let value = self.class.key.as_deref().and_then(|pointer| match tail {
-            None => value_at(pointer, &payload.data, payload.syntax),
-            Some(tail) => value_at(pointer, &[&payload.data, tail.as_bytes()].concat(), payload.syntax),
-        });
-        Some(value.unwrap_or_else(|| kind.unwrap_or_default().into()))
-    }
-
-    /// The event as it is to stand in the log. `key` is what [`TopicState::key_of`] says.
-    pub(super) fn event(
-        &self,
-        id: EventId,
-        position: Position,
-        (kind, key): (Option<&str>, Option<Box<str>>),
-        payload: Payload,
-        now: Moment,
-    ) -> Event {
-        Event { key, ..Event::new(self.topic.clone(), id, position, kind, payload, now) }
-    }
-}
-
 /// The owner of a payload that events share.
 struct SharedPayload {
     data: Bytes,
@@ -458,55 +281,5 @@ struct SharedPayload {
 impl AsRef<[u8]> for SharedPayload {
     fn as_ref(&self) -> &[u8] {
         &self.data
-    }
-}
-
-/// The value at `pointer` in `payload`, if it is JSON and has one. A short one is written as serde writes it, so that spaces,
-/// escapes and the order of members make no other key; a long one is its own text: none is built for it.
-fn value_at(pointer: &str, payload: &[u8], syntax: Syntax) -> Option<Box<str>> {
-    let text = std::str::from_utf8(payload).ok()?;
-    if !syntax.is_json(text) {
-        return None;
-    }
-    let value = json::find(text, pointer)?;
-    if KEY_BYTES_NORMALIZED_MAX < value.len() {
-        return Some(value.into());
-    }
-    let value: serde_json::Value = serde_json::from_str(value).ok()?;
-    Some(value.to_string().into())
-}
-
-/// Longer keys are compared as they are written.
-const KEY_BYTES_NORMALIZED_MAX: usize = 1024;
-
-#[cfg(test)]
-mod key_tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_values_however_they_are_written() {
-        let check = |payload: &str, expected: Option<&str>| {
-            assert_eq!(value_at("/a/0", payload.as_bytes(), Syntax::Unchecked).as_deref(), expected, "{payload}");
-        };
-        check(r#"{"a":["x"]}"#, Some("\"x\""));
-        check(r#"{ "a" : [ "\u0078" , 2 ] }"#, Some("\"x\""));
-        check(r#"{"a":[1.50]}"#, Some("1.5"));
-        check(r#"{"a":[{"c":1, "b":2}]}"#, Some(r#"{"b":2,"c":1}"#));
-        check(r#"{"a":[null]}"#, Some("null"));
-        for none in ["", "{", r#"{"a":[]}"#, r#"{"a":1}"#, "[]", r#"{"a":[1]} x"#] {
-            check(none, None);
-        }
-        let long = format!("[ {}1]", "1,".repeat(KEY_BYTES_NORMALIZED_MAX));
-        check(&format!(r#"{{"a":[{long}]}}"#), Some(&long));
-    }
-
-    /// A tree of values takes tens of bytes for each byte of such a payload.
-    #[test]
-    fn no_values_are_built_of_a_payload() {
-        let payload = format!(r#"{{"many":[{}{{}}],"a":["x"]}}"#, "{},".repeat(10_000));
-        let counted = allocation_counter::measure(|| {
-            assert_eq!(value_at("/a/0", payload.as_bytes(), Syntax::Unchecked).as_deref(), Some("\"x\""));
-        });
-        assert!(counted.bytes_total < 1024, "{counted:?}");
     }
 }
