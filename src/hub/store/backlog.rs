@@ -40,7 +40,7 @@ pub(super) struct Load {
 
 /// What the records of one request weigh, taken of the memory budget and of their owners' shares until it is dropped.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     /// For whom each record is held, in order; `None`: for nobody.
     owners: Option<Owners>,
     _charges: Vec<Charge>,

@@ -36,7 +36,7 @@ use crate::{budget::ChargeRefused, bus::Bus, clock::Clock, share::Owners};
 
 /// The way to the store's threads. Cheap to clone; never blocks.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     backlog: Backlog,
     readers: Readers,
 }
@@ -66,13 +66,13 @@ pub(crate) fn start_store(
 impl Store {
     /// Takes what `records` weigh of the memory budget, and of the shares of their `owners`; `None`: they
     /// are held for nobody. It is given back when they are stored or refused. Then their events are held for the owners.
-    pub fn hold(&self, records: &[Record], owners: Option<Owners>) -> Result<Held, ChargeRefused> {
+    pub(crate) fn hold(&self, records: &[Record], owners: Option<Owners>) -> Result<Held, ChargeRefused> {
         self.backlog.hold(records, owners)
     }
 
     /// Stores `records`, all of them or none, then publishes them, and calls `reply` with what became of each, in order. `held`
     /// is what [`Self::hold`] took for them.
-    pub fn keep(&self, mut records: Vec<Record>, held: Held, reply: KeepReply) {
+    pub(crate) fn keep(&self, mut records: Vec<Record>, held: Held, reply: KeepReply) {
         // By it the database recognizes what it has already, if the answer to a commit was lost.
         for record in &mut records {
             record.key.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Reads readings back, and calls `reply` with them.
-    pub fn read(&self, query: Query, reply: ReadReply) {
+    pub(crate) fn read(&self, query: Query, reply: ReadReply) {
         self.readers.ask(query, reply);
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
+pub(crate) struct Query {
     /// Whose readings.
     pub well_id: Arc<str>,
     /// From here on, in µs since 1970.
@@ -21,7 +21,7 @@ pub struct Query {
 
 /// Which readings come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// The newest.
     #[default]
     NewestFirst,
@@ -32,7 +32,7 @@ pub enum Order {
 /// The place of a reading among those of its well: by its time, then by its number. Readings that come later, even with an earlier
 /// time, do not move the others. The API shows it as `TIME-NUMBER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadingCursor {
+pub(crate) struct ReadingCursor {
     /// In µs since 1970.
     pub time_us: u64,
     /// The reading's number.
@@ -41,7 +41,7 @@ pub struct ReadingCursor {
 
 /// Some readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// Each a JSON object.
     pub readings: Vec<String>,
     /// Where the next page begins, if there is one.
@@ -53,7 +53,7 @@ pub(crate) type ReadReply = Box<dyn FnOnce(Result<Page, ReadFailed>) + Send>;
 
 /// Why there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReadFailed {
+pub(crate) enum ReadFailed {
     /// Too many questions wait already.
     QueueFull,
     /// The database cannot be reached.

@@ -9,7 +9,7 @@ use crate::{event::EventId, topic::Topic};
 
 /// What kind of record it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Measurements.
     Telemetry,
     /// Something is out of bounds.
@@ -24,7 +24,7 @@ pub(crate) const FIELDS: [&str; 9] =
 
 /// One row on its way into the database, and out as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// Under the same key a repeat is neither stored nor published again. `None`: this is no repeat.
     pub key: Option<Box<str>>,
     /// What it is.
@@ -43,7 +43,7 @@ pub struct Record {
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// The number that the database gave it; unique over all kinds and all hubs.
     pub record_id: i64,
     /// Whether it has been published; if not, it will be.
@@ -57,7 +57,7 @@ pub(crate) type KeepReply = Box<dyn FnOnce(Result<Vec<Kept>, KeepFailed>) + Send
 
 /// Why records were not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeepFailed {
+pub(crate) enum KeepFailed {
     /// Too much waits already: nothing was stored.
     QueueFull,
     /// The memory budget is spent: nothing was stored.
@@ -72,10 +72,10 @@ pub enum KeepFailed {
 
 impl Kind {
     /// All of them, by their codes.
-    pub const ALL: [Self; 3] = [Self::Telemetry, Self::Alert, Self::Diagnostic];
+    pub(crate) const ALL: [Self; 3] = [Self::Telemetry, Self::Alert, Self::Diagnostic];
 
     /// The event's type.
-    pub fn event(self) -> &'static str {
+    pub(crate) fn event(self) -> &'static str {
         match self {
             Self::Telemetry => "telemetry_update",
             Self::Alert => "alert",
@@ -84,7 +84,7 @@ impl Kind {
     }
 
     /// Under which name the event carries the body.
-    pub fn member(self) -> &'static str {
+    pub(crate) fn member(self) -> &'static str {
         match self {
             Self::Telemetry => "data",
             Self::Alert => "alert",
@@ -93,7 +93,7 @@ impl Kind {
     }
 
     /// The name of a record's number in answers.
-    pub fn id_name(self) -> &'static str {
+    pub(crate) fn id_name(self) -> &'static str {
         match self {
             Self::Telemetry => "telemetry_id",
             Self::Alert => "alert_id",
@@ -113,7 +113,7 @@ impl Kind {
 
 impl Record {
     /// Its event's payload. `record_id` is `None` where nothing is stored.
-    pub fn payload(&self, record_id: Option<i64>) -> Bytes {
+    pub(crate) fn payload(&self, record_id: Option<i64>) -> Bytes {
         let Self { kind, well_id, body, .. } = self;
         let (event, member, received) = (kind.event(), kind.member(), write_time(whole_second(self.received_us)));
         let head = format!(r#"{{"event":"{event}","timestamp":"{received}","well_id":"{well_id}","{member}":"#);
@@ -125,7 +125,7 @@ impl Record {
     }
 
     /// What it is taken to weigh, in bytes.
-    pub fn weight_bytes(&self) -> usize {
+    pub(crate) fn weight_bytes(&self) -> usize {
         size_of::<Self>() + self.body.len() + self.well_id.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 }
