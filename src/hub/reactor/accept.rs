@@ -1,15 +1,16 @@
 //! Accepting: with a budget, to the emptiest reactor, and so that the listener never dies.
 
-use std::{io, ops::Range, time::Duration};
+use std::{collections::VecDeque, io, ops::Range, time::Duration};
 
 use super::{
     Reactor,
     connection::{Connection, Via},
-    net::{Net, Ready, Token},
+    net::{Net, Token},
     placement::{Accepted, Arrival, Share},
     state::Life,
 };
 use crate::{
+    clock::Moment,
     close::Close,
     endpoint::{Overload, Phase},
     index::Slot,
@@ -28,9 +29,37 @@ const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
 /// Connections beyond the limit of one address that are still answered with a refusal; those beyond are closed without a word.
 const REFUSALS_PER_ADDRESS: usize = 16;
 
+/// Where accepting goes on.
+#[derive(Debug, Default)]
+pub(super) struct Acceptor {
+    /// Listeners that may have more.
+    again: Vec<usize>,
+    /// When to try all of them again: one had no descriptors left.
+    retry: Option<Moment>,
+    /// Set while the hub shuts down and the listeners are not closed yet.
+    last: Option<LastAccepts>,
+    /// Connections beyond the limit, in the order in which they came. Some may be gone already.
+    refused: VecDeque<Token>,
+}
+
+impl Acceptor {
+    /// How long until it goes on.
+    pub(super) fn next_wait(&self, now: Moment) -> Option<Duration> {
+        if !self.again.is_empty() || self.last.is_some() {
+            return Some(Duration::ZERO);
+        }
+        self.retry.map(|retry| retry.since(now))
+    }
+
+    /// Whether listeners are accepted from for the last time.
+    pub(super) fn is_closing(&self) -> bool {
+        self.last.is_some()
+    }
+}
+
 /// The listeners are about to be closed: where accepting for the last time goes on.
 #[derive(Debug)]
-pub(super) struct LastAccepts {
+struct LastAccepts {
     listener: usize,
     /// Those from here on go on.
     until: usize,
@@ -41,18 +70,16 @@ pub(super) struct LastAccepts {
 impl<N: Net> Reactor<N> {
     /// Accepts from the listeners that the poll named and from those that have stopped early.
     pub(super) fn accept_waiting(&mut self) {
-        if self.last_accepts.is_some() {
+        if self.acceptor.last.is_some() {
             return self.accept_last();
         }
-        let mut listeners = std::mem::take(&mut self.accept_again);
-        if self.accept_retry.is_some_and(|retry| retry <= self.now) {
-            self.accept_retry = None;
+        let mut listeners = std::mem::take(&mut self.acceptor.again);
+        if self.acceptor.retry.is_some_and(|retry| retry <= self.now) {
+            self.acceptor.retry = None;
             listeners.extend(0..self.net.listener_count());
         }
-        for event in &self.ready {
-            if let Ready::Listener(listener) = *event
-                && !listeners.contains(&listener)
-            {
+        for listener in self.turn.ready_listeners() {
+            if !listeners.contains(&listener) {
                 listeners.push(listener);
             }
         }
@@ -62,10 +89,10 @@ impl<N: Net> Reactor<N> {
     /// The hub shuts down: whoever waits in a listener's queue is accepted, a turn's worth in each turn, and then these listeners
     /// are closed. A connection that still waited would be reset with its listener, and a request on it lost.
     pub(super) fn begin_last_accepts(&mut self, listeners: Range<usize>) {
-        self.accept_again.clear();
-        self.accept_retry = None;
+        self.acceptor.again.clear();
+        self.acceptor.retry = None;
         let Range { start: listener, end: until } = listeners;
-        self.last_accepts = Some(LastAccepts { listener, until, left: LAST_ACCEPTS });
+        self.acceptor.last = Some(LastAccepts { listener, until, left: LAST_ACCEPTS });
     }
 
     /// How many listeners are for the public; the others are for administration.
@@ -75,16 +102,16 @@ impl<N: Net> Reactor<N> {
 
     fn accept_last(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(LastAccepts { listener, until, left }) = self.last_accepts else { return };
+            let Some(LastAccepts { listener, until, left }) = self.acceptor.last else { return };
             if until <= listener {
-                self.last_accepts = None;
+                self.acceptor.last = None;
                 // An edge may have told of somebody at one that goes on.
-                self.accept_again.extend(until..self.net.listener_count());
+                self.acceptor.again.extend(until..self.net.listener_count());
                 self.net.stop_listening(until);
                 return self.accept_waiting();
             }
             let goes_on = 0 < left && self.accept_one_last(listener);
-            self.last_accepts = Some(if goes_on {
+            self.acceptor.last = Some(if goes_on {
                 LastAccepts { listener, until, left: left - 1 }
             } else {
                 LastAccepts { listener: listener + 1, until, left: LAST_ACCEPTS }
@@ -101,7 +128,7 @@ impl<N: Net> Reactor<N> {
                 self.placement.keep(self.index, Share::of_listener(admin));
                 // The end has come for all that there were when it was told; this one is told with them.
                 let slot = self.take_in(Accepted { stream, peer, admin });
-                self.to_drain.extend(slot);
+                self.shutdown.include(slot);
                 self.free_closed();
                 true
             }
@@ -109,7 +136,7 @@ impl<N: Net> Reactor<N> {
             Err(error) if is_of_one_connection(&error) => true,
             Err(error) => {
                 let goes_on = self.find_descriptor(listener, &error);
-                self.accept_retry = None;
+                self.acceptor.retry = None;
                 goes_on
             }
         }
@@ -128,7 +155,7 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(listener) {
                 Ok((stream, peer)) => {
                     let most = self.share_max(Share::of_listener(admin));
-                    if self.phase != Phase::Serving {
+                    if self.shutdown.is_under_way() {
                         // Not handed on: another reactor may have ended.
                         self.placement.keep(self.index, Share::of_listener(admin));
                         self.take_in(Accepted { stream, peer, admin });
@@ -147,7 +174,7 @@ impl<N: Net> Reactor<N> {
                 Err(_) => {}
             }
         }
-        self.accept_again.push(listener);
+        self.acceptor.again.push(listener);
     }
 
     /// No descriptor, or no memory, for one more: takes one from a connection that is refused anyway, or turns away whoever
@@ -170,7 +197,7 @@ impl<N: Net> Reactor<N> {
             // Nobody waits: the next one will be told of.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
-                self.accept_retry = Some(self.now + EXHAUSTED_RETRY);
+                self.acceptor.retry = Some(self.now + EXHAUSTED_RETRY);
                 false
             }
         }
@@ -186,7 +213,7 @@ impl<N: Net> Reactor<N> {
 
     /// Takes a connection in, unless the hub is about to end and the connection is not for administration.
     pub(super) fn admit(&mut self, accepted: Accepted<N::Stream>) {
-        if Phase::Ending <= self.phase && !accepted.admin {
+        if Phase::Ending <= self.shutdown.phase() && !accepted.admin {
             return self.placement.on_gone(self.index, Share::of_listener(accepted.admin));
         }
         self.take_in(accepted);
@@ -222,7 +249,7 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.insert(|_| connection);
         self.admins += usize::from(admin);
         if is_surplus {
-            self.refused.push_back(token);
+            self.acceptor.refused.push_back(token);
         }
         self.metrics.on_open(Transport::default());
         self.note_opened(token.slot);
@@ -266,8 +293,8 @@ impl<N: Net> Reactor<N> {
         }
         let most = (self.share_max(Share::Refused) / self.placement.reactors()).max(1);
         let connections = &mut self.connections;
-        self.refused.retain(|token| connections.named(*token).is_some());
-        while most <= self.refused.len() && self.evict_refused(true) {}
+        self.acceptor.refused.retain(|token| connections.named(*token).is_some());
+        while most <= self.acceptor.refused.len() && self.evict_refused(true) {}
     }
 
     /// Closes one of the refused connections, the oldest of the first kind there is: one that has all of its refusal, one that
@@ -280,14 +307,15 @@ impl<N: Net> Reactor<N> {
             Some(_) => 1,
             None => 0,
         };
-        let Some((kind, index)) = self.refused.iter().enumerate().map(|(index, token)| (kind(*token), index)).min()
+        let Some((kind, index)) =
+            self.acceptor.refused.iter().enumerate().map(|(index, token)| (kind(*token), index)).min()
         else {
             return false;
         };
         if kind == 2 && !may_cut_off {
             return false;
         }
-        let Some(token) = self.refused.remove(index) else { return false };
+        let Some(token) = self.acceptor.refused.remove(index) else { return false };
         if self.connections.named(token).is_none() {
             return true;
         }

@@ -12,7 +12,7 @@ use super::{
     Reactor,
     engine::post_response,
     net::{Net, Token},
-    state::{CHECKING, DETACHED},
+    state::CHECKING,
 };
 use crate::{
     close::Close,
@@ -156,7 +156,7 @@ impl<N: Net> Reactor<N> {
         let is_gone = matches!(found, Found::Gone);
         if let Some(connection) = self.connections.named(token) {
             connection.state.clear(CHECKING);
-            let has_socket = !connection.state.has(DETACHED);
+            let has_socket = connection.state.has_socket();
             let first = match (found, message) {
                 (Found::Checked(checked), Some(message)) => Some(Ask::Checked(message, checked)),
                 _ => None,

@@ -9,13 +9,12 @@ use super::{
     group::APART,
     net::Net,
     slab::Slab,
-    state::{BEHIND, BLOCKED, DETACHED, FROM_HISTORY, REPLAYING, State},
+    state::{BEHIND, FROM_HISTORY, REPLAYING, State},
     table::{LocalTopic, TopicTable},
-    visit::{Visit, Visitor, may_visit, record_outcome, visit, visit_newest},
+    visit::{Visit, Visitor, may_visit, visit, visit_newest},
 };
 use crate::{
     clock::Moment,
-    close::Close,
     index::{GroupIndex, Slot, TopicIndex},
     log::Subscriber,
     metrics::ReactorMetrics,
@@ -35,10 +34,10 @@ impl<N: Net> Reactor<N> {
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
-            let Some(topic_index) = self.fresh.pop() else { break };
+            let Some(topic_index) = self.rounds.next_fresh() else { break };
             budget -= self.run_slice(topic_index, budget, deadline).min(budget);
         }
-        if let Some(topic_index) = self.ongoing.pop() {
+        if let Some(topic_index) = self.rounds.next_ongoing() {
             self.run_slice(topic_index, VISITS_PER_SLICE, self.now + SLICE_TIME);
         }
     }
@@ -63,10 +62,9 @@ impl<N: Net> Reactor<N> {
             let mut visitor = Visitor {
                 net: &mut self.net,
                 connections: &mut self.connections,
-                engines: &mut self.engines,
                 frame_batches: &mut self.frame_batches,
                 metrics: &self.metrics,
-                aside: (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded),
+                outcomes: &mut self.outcomes,
                 several: &mut self.several,
                 topic_index,
                 now: self.now,
@@ -90,15 +88,14 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.several.len() {
             let (slot, group) = self.several[index];
             let Some(connection) = self.connections.at(slot) else { continue };
-            if !may_visit(connection, slot, &mut self.engines) {
+            if !may_visit(connection, slot, &mut self.outcomes) {
                 continue;
             }
             let batches = &mut self.frame_batches.batches;
             let outcome = batches.visit(&mut self.net, connection, group, false, &self.topics, &self.metrics, self.now);
             visits += usize::from(!outcome.is_level);
             if outcome.visit != Visit::AtHead {
-                let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                record_outcome(outcome.visit, slot, outcome.topic, connection, &mut aside);
+                self.outcomes.record(outcome.visit, slot, outcome.topic, &mut connection.state);
                 self.settle_flushed(slot);
             }
             if group == APART && !outcome.is_level {
@@ -115,7 +112,7 @@ impl<N: Net> Reactor<N> {
         if !connection.state.may_flush() {
             return;
         }
-        if connection.state.has(DETACHED) {
+        if !connection.state.has_socket() {
             self.serve_poll(slot);
             return self.finish_closing(slot);
         }
@@ -128,10 +125,9 @@ impl<N: Net> Reactor<N> {
                 self.catch_up(slot);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.state.set(BLOCKED | BEHIND);
-                self.blocked += 1;
+                self.outcomes.block(&mut connection.state);
             }
-            Err(_) => self.to_end.push((slot, Close::PeerGone)),
+            Err(_) => self.outcomes.break_off(slot),
         }
         self.finish_closing(slot);
         self.settle_flushed(slot);
@@ -167,8 +163,7 @@ impl<N: Net> Reactor<N> {
             settle(&mut self.frame_batches, connection.state, &self.metrics, self.now);
             if outcome != Visit::AtHead {
                 at_head = false;
-                let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-                record_outcome(outcome, slot, topic_index, connection, &mut aside);
+                self.outcomes.record(outcome, slot, topic_index, &mut connection.state);
             }
         }
         if at_head {
@@ -190,8 +185,7 @@ impl<N: Net> Reactor<N> {
         if outcome.visit == Visit::AtHead {
             connection.state.clear(BEHIND | FROM_HISTORY);
         } else {
-            let mut aside = (&mut self.blocked, &mut self.write_again, &mut self.to_end, &mut self.stranded);
-            record_outcome(outcome.visit, slot, outcome.topic, connection, &mut aside);
+            self.outcomes.record(outcome.visit, slot, outcome.topic, &mut connection.state);
         }
         if group == APART && !outcome.is_level {
             self.reunite(slot);

@@ -1,14 +1,12 @@
 //! How connections end: the last words, the wait for the peer to take them, and the memory back.
 
-use std::time::Duration;
-
-use rand::RngExt;
+use std::collections::HashMap;
 
 use super::{
     Reactor,
     connection::{Admission, Connection, Via},
     net::Net,
-    state::{BLOCKED, DETACHED, HELD, Life, PEER_ENDED, UNCOUNTED},
+    state::{HELD, Life, PEER_ENDED, UNCOUNTED},
 };
 use crate::{
     close::Close,
@@ -18,21 +16,41 @@ use crate::{
     protocol::{Ending, Session, close_reason, http::Response},
 };
 
+/// The connections that have ended and are not freed.
+#[derive(Debug, Default)]
+pub(super) struct Endings {
+    /// Those to be freed at the end of the turn.
+    to_free: Vec<Slot>,
+    /// Those that take long to take their last bytes.
+    lingers: HashMap<Slot, Linger, foldhash::fast::RandomState>,
+}
+
+impl Endings {
+    /// Whether none waits to be freed.
+    pub(super) fn is_freed(&self) -> bool {
+        self.to_free.is_empty()
+    }
+}
+
 /// How far a connection has come whose time for its last bytes ran out before.
-#[derive(Debug)]
-pub(super) struct Linger {
-    /// What it had not taken when it was looked at last.
-    owed_bytes: usize,
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Linger {
+    /// What it had not taken when its time ran out last.
+    owed_bytes: Option<usize>,
     extensions: u32,
 }
 
-/// Connections told per turn that the hub shuts down: each is read once more, a system call.
-const DRAINED_PER_TURN: usize = 256;
-/// How long connections may take for their last bytes once all of them have been told that they end at once.
-const END_TIME: Duration = Duration::from_millis(50);
-/// How long the process waits at its end for the request of whoever has just connected to a listener for administration, and for
-/// that one to take the answer.
-const LEAVE_TIME: Duration = Duration::from_millis(100);
+impl Linger {
+    /// The time of a connection has run out with `owed_bytes` that its peer has not taken. Whether it gets as much time again: only
+    /// a peer that has taken some since, and only so often.
+    fn extend(&mut self, owed_bytes: usize) -> bool {
+        let has_taken = self.owed_bytes.is_none_or(|before| owed_bytes < before);
+        let goes_on = 0 < owed_bytes && has_taken && self.extensions < EXTENSIONS_MAX;
+        *self = Self { owed_bytes: Some(owed_bytes), extensions: self.extensions + 1 };
+        goes_on
+    }
+}
+
 /// How often a peer may get more time for its last bytes: ten times what is configured, with the first.
 const EXTENSIONS_MAX: u32 = 9;
 
@@ -80,7 +98,7 @@ impl<N: Net> Reactor<N> {
         let retry_ms = self.retry_ms();
         let refusal = self.refuse_request(slot, close);
         let Some(connection) = self.connections.at(slot) else { return };
-        let (transport, has_socket) = (connection.transport, !connection.state.has(DETACHED));
+        let (transport, has_socket) = (connection.transport, connection.state.has_socket());
         let is_request = connection.session.as_ref().map_or(!transport.is_stream(), |session| !session.is_stream());
         let ending = Ending { close, reason, retry_ms, refusal, date: self.net.date(), has_socket };
         ending.write(&mut connection.session, transport, &mut connection.outbox);
@@ -103,8 +121,8 @@ impl<N: Net> Reactor<N> {
     fn leave(&mut self, slot: Slot, close: Close) {
         self.note_ended(slot, close);
         self.unlisten_all(slot);
-        self.holds.remove(&slot);
-        self.senders.remove(&slot);
+        self.stream_holds.release(slot);
+        self.senders.release(slot);
         self.leave_engine(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         tracing::debug!(
@@ -115,7 +133,7 @@ impl<N: Net> Reactor<N> {
         self.metrics.on_close(connection.transport, close);
         connection.state.clear(HELD);
         connection.state.enter(Life::Closing);
-        self.wheel.arm(slot, self.now + self.config.linger);
+        self.timers.arm(slot, self.now + self.config.linger);
         if close == Close::PeerGone {
             self.schedule_free(slot);
         } else {
@@ -137,7 +155,8 @@ impl<N: Net> Reactor<N> {
         self.net.end(&mut connection.stream);
         connection.state.enter(Life::Lingering);
         // Once the process ends the kernel delivers what was written.
-        if connection.state.has(PEER_ENDED | DETACHED) || self.phase == Phase::Leaving {
+        if connection.state.has(PEER_ENDED) || !connection.state.has_socket() || self.shutdown.phase() == Phase::Leaving
+        {
             self.schedule_free(slot);
         }
     }
@@ -146,13 +165,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn on_closing_due(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
-        let farewell = self.farewells.entry(slot).or_insert(Linger { owed_bytes: usize::MAX, extensions: 0 });
-        let goes_on = 0 < owed_bytes
-            && owed_bytes < farewell.owed_bytes
-            && farewell.extensions < EXTENSIONS_MAX
-            && self.phase < Phase::Ending;
-        *farewell = Linger { owed_bytes, extensions: farewell.extensions + 1 };
-        if goes_on { self.wheel.arm(slot, self.now + self.config.linger) } else { self.schedule_free(slot) }
+        let may_extend = self.shutdown.phase() < Phase::Ending;
+        let goes_on = self.endings.lingers.entry(slot).or_default().extend(owed_bytes) && may_extend;
+        if goes_on { self.timers.arm(slot, self.now + self.config.linger) } else { self.schedule_free(slot) }
     }
 
     /// The connection is to be freed at the end of the turn.
@@ -160,17 +175,17 @@ impl<N: Net> Reactor<N> {
         if let Some(connection) = self.connections.at(slot)
             && connection.state.enter(Life::ToFree)
         {
-            self.to_free.push(slot);
+            self.endings.to_free.push(slot);
         }
     }
 
     /// Ends what was found broken or fallen while something else was under way.
     pub(super) fn end_broken(&mut self) {
-        while !self.to_end.is_empty() || !self.stranded.is_empty() {
-            while let Some(stranded) = self.stranded.pop() {
-                self.on_stranded(stranded);
+        while !self.outcomes.is_settled() {
+            while let Some(lagged) = self.outcomes.next_lagged() {
+                self.on_lagged(lagged);
             }
-            while let Some((slot, close)) = self.to_end.pop() {
+            while let Some((slot, close)) = self.outcomes.next_broken() {
                 self.end(slot, close);
             }
             // Which may find more that are broken.
@@ -180,20 +195,18 @@ impl<N: Net> Reactor<N> {
 
     /// Frees what was closed. Nothing refers to these slots any more: subscriptions ended with the session.
     pub(super) fn free_closed(&mut self) {
-        while let Some(slot) = self.to_free.pop() {
+        while let Some(slot) = self.endings.to_free.pop() {
             self.forget_session(slot);
-            self.wheel.disarm(slot);
-            self.farewells.remove(&slot);
+            self.timers.disarm(slot);
+            self.endings.lingers.remove(&slot);
             // Its client may have signed in by a command behind the one that ended it.
-            self.holds.remove(&slot);
-            self.senders.remove(&slot);
+            self.stream_holds.release(slot);
+            self.senders.release(slot);
             self.log_ended(slot);
-            if let Some(connection) = self.connections.remove(slot) {
+            if let Some(mut connection) = self.connections.remove(slot) {
                 self.admins -= usize::from(connection.admin);
                 self.hub.bus.budget().adjust(connection.charged_bytes as usize, 0);
-                if connection.state.has(BLOCKED) {
-                    self.blocked -= 1;
-                }
+                self.outcomes.unblock(&mut connection.state);
                 if let Ok(session) = &connection.session {
                     debug_assert!(false, "freed without an end: {session:?}");
                 }
@@ -205,133 +218,27 @@ impl<N: Net> Reactor<N> {
             }
         }
     }
+}
 
-    /// The hub shuts down: the public's listeners take in who waits already, and close. Everybody's end comes in its time while the
-    /// hub drains, and at once while it ends. The listeners for administration go on until all reactors end.
-    pub(super) fn enter_phase(&mut self, phase: Phase) {
-        if self.phase == Phase::Serving {
-            self.begin_last_accepts(0..self.public_listeners());
-        }
-        (self.phase, self.drain_ends) = (phase, self.now + self.config.drain_window);
-        self.cut_off_at = (phase == Phase::Leaving).then(|| self.now + LEAVE_TIME);
-        self.has_cut_off = false;
-        self.to_drain = self.connections.used();
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Tells some of the connections that were open when the phase began.
-    pub(super) fn drain_some(&mut self) {
-        for _ in 0..DRAINED_PER_TURN {
-            let Some(slot) = self.to_drain.pop() else { break };
-            let is_admin = self.connections.at(slot).is_some_and(|connection| connection.admin);
-            match self.phase {
-                Phase::Serving => {}
-                Phase::Draining | Phase::Ending if is_admin => {}
-                Phase::Draining => self.drain(slot),
-                Phase::Ending => self.end_for_restart(slot),
-                Phase::Leaving => self.take_leave(slot),
-            }
-        }
-        if self.phase == Phase::Ending && self.to_drain.is_empty() && self.cut_off_at.is_none() {
-            self.cut_off_at = Some(self.now + END_TIME.min(self.config.linger));
-        }
-    }
-
-    /// The process is about to end: administration that asks is answered, and who only stays connected is not waited for.
-    fn take_leave(&mut self, slot: Slot) {
-        // A request may have arrived by now.
-        self.read(slot, true);
-        let Some(connection) = self.connections.at(slot) else { return };
-        match &connection.session {
-            // Whoever has just connected is about to ask.
-            Ok(session) if session.is_fresh() => {}
-            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
-            Ok(_) => {}
-            Err(_) if connection.state.life() == Life::Lingering => self.schedule_free(slot),
-            Err(_) => {}
-        }
-    }
-
-    /// In the last phases, once their time is over: frees the connections that are still there, whatever their peers have taken
-    /// of the last bytes.
-    pub(super) fn cut_off(&mut self) {
-        if self.cut_off_at.is_none_or(|at| self.now < at) {
-            return;
-        }
-        let (phase, is_last, now) = (self.phase, std::mem::replace(&mut self.has_cut_off, true), self.now);
-        for slot in self.connections.used() {
-            let Some(connection) = self.connections.at(slot) else { continue };
-            let stays = match phase {
-                Phase::Ending => connection.admin,
-                // Who has come since is about to ask, or to be answered.
-                _ => !is_last && now < connection.written + LEAVE_TIME,
-            };
-            if !stays {
-                self.end_for_restart(slot);
-                self.flush(slot);
-                self.schedule_free(slot);
-            }
-        }
-        self.flush_dirty();
-        self.end_broken();
-        self.free_closed();
-        self.cut_off_at = match phase {
-            // Those that other reactors still pass on have as much time.
-            Phase::Ending => Some(now + END_TIME),
-            _ => (!is_last).then(|| now + LEAVE_TIME),
+    /// What a connection owes each time its time runs out, and whether it gets more.
+    #[test]
+    fn a_peer_that_takes_its_last_bytes_gets_time() {
+        let check = |owed: &[usize], expected: &[bool]| {
+            let mut linger = Linger::default();
+            let found: Vec<bool> = owed.iter().map(|owed_bytes| linger.extend(*owed_bytes)).collect();
+            assert_eq!(found, expected, "{owed:?}");
         };
-    }
-
-    /// Whether this reactor is at its end. One with listeners for administration is when all are: until then it answers whoever
-    /// comes, and its listeners close at once when it ends, so that nobody is let in to whom nobody speaks.
-    pub(super) fn has_finished(&mut self) -> bool {
-        if self.phase == Phase::Serving {
-            return false;
-        }
-        let is_cut_off = self.phase == Phase::Leaving && self.cut_off_at.is_none();
-        let works = self.phase < Phase::Ending && !self.works.is_empty();
-        let is_settled = self.last_accepts.is_none() && self.placement.is_empty(self.index) && !works;
-        self.placement.set_drained(self.index, is_settled && self.connections.len() == self.admins);
-        let has_admin = self.public_listeners() < self.net.listener_count();
-        let is_empty = is_settled && self.connections.len() == 0;
-        let has_left = is_empty && (!has_admin || self.phase == Phase::Leaving && !self.accept_late());
-        let have_all_left = self.placement.set_left(self.index, has_left);
-        let ends = is_cut_off || has_left && (!has_admin || have_all_left);
-        if ends {
-            self.net.stop_listening(self.net.listener_count());
-        }
-        ends
-    }
-
-    /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,
-    /// so that their clients do not all come back in the same moment.
-    fn drain(&mut self, slot: Slot) {
-        // A request may have arrived with the signal.
-        self.read(slot, true);
-        let Some(connection) = self.connections.at(slot) else { return };
-        match &connection.session {
-            // Whoever has just connected is about to ask.
-            Ok(session) if session.is_fresh() => {
-                let patience = self.config.linger.min(self.config.drain_window);
-                self.wheel.arm(slot, self.now + patience);
-            }
-            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
-            Ok(session) if !session.is_stream() => self.rearm(slot),
-            Ok(_) => {
-                let share = self.random.random_range(0.0..1.0);
-                self.wheel.arm(slot, self.now + self.config.drain_window.mul_f64(share));
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// A connection's time has come while the hub shuts down.
-    pub(super) fn end_for_restart(&mut self, slot: Slot) {
-        let Some(connection) = self.connections.at(slot) else { return };
-        match &connection.session {
-            // To a peer that has asked for nothing there is nothing to say.
-            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
-            Ok(_) => self.end(slot, Close::Restart),
-            Err(_) => {}
-        }
+        check(&[0], &[false]);
+        check(&[9, 8, 7, 7], &[true, true, true, false]);
+        check(&[9, 9], &[true, false]);
+        check(&[9, 0], &[true, false]);
+        check(&[5, 6], &[true, false]);
+        let steady: Vec<usize> = (1..=11).rev().collect();
+        let expected: Vec<bool> = (0..11).map(|looks| looks < EXTENSIONS_MAX).collect();
+        check(&steady, &expected);
     }
 }

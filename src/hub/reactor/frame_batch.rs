@@ -231,6 +231,17 @@ impl FrameBatch {
         self.positions[index]
     }
 
+    /// Frames of so many bytes each, of the events at these positions.
+    #[cfg(test)]
+    pub(super) fn of(frames: &[(Position, usize)]) -> Self {
+        let mut batch = Self::default();
+        for (position, bytes) in frames {
+            batch.frames.push(Moment(0), |out| out.resize(out.len() + bytes, 0));
+            batch.positions.push(*position);
+        }
+        batch
+    }
+
     fn fill(&mut self, ring: &Ring, format: Format, from: Position, is_superseded: impl Fn(Position) -> bool) {
         self.frames.begin(format);
         self.positions.clear();

@@ -20,8 +20,8 @@ pub(super) struct Lagged {
 
 impl<N: Net> Reactor<N> {
     /// Tells a stranded connection why, as its topic's class has it: it ends, or goes on behind the gap.
-    pub(super) fn on_stranded(&mut self, stranded: Lagged) {
-        let Lagged { slot, topic: topic_index } = stranded;
+    pub(super) fn on_lagged(&mut self, lagged: Lagged) {
+        let Lagged { slot, topic: topic_index } = lagged;
         let Some(subscription) = self.subscription(slot, topic_index) else { return };
         let says_from_where = self.session_is(slot, Session::says_from_where);
         let Some(topic) = self.topics.at(topic_index) else { return };

@@ -3,14 +3,14 @@
 use std::{io, sync::Arc};
 
 use super::{
-    READ_BUFFER_BYTES, Reactor,
+    Reactor,
     connection::Connection,
     net::Net,
     state::{CHECKING, Life, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
 };
 use crate::{
     close::Close,
-    endpoint::{self, Answer, CommandOutcome, Context, Phase},
+    endpoint::{self, Answer, CommandOutcome, Context},
     index::Slot,
     label::RouteLabel,
     outbox::Outbox,
@@ -21,12 +21,35 @@ use crate::{
     },
 };
 
+/// Bytes taken per read.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Reads per connection and turn; what is left comes next turn, so that one peer cannot hold up the rest.
 const READS_PER_TURN: usize = 4;
 /// Requests answered per connection and turn, of those that a peer sends without waiting for the answers.
 const REQUESTS_PER_TURN: usize = 16;
 /// Unfinished requests no larger than this are read on whatever the memory budget says: to find out what is asked for.
 pub(super) const HELD_BYTES_SPARED: usize = 16 * 1024;
+
+/// Where what peers send is read to, and what comes of it until that is carried out.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// One for all connections: an idle connection owns none.
+    buffer: Vec<u8>,
+    asks: Vec<Ask>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { buffer: vec![0; READ_BUFFER_BYTES], asks: Vec::new() }
+    }
+}
+
+impl Intake {
+    /// Whether all that was asked for is carried out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asks.is_empty()
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// Reads what has arrived. `ending`: the end of the stream waits behind it.
@@ -37,7 +60,7 @@ impl<N: Net> Reactor<N> {
                 return;
             }
             let Some(connection) = self.connections.at(slot) else { return };
-            match self.net.read(&mut connection.stream, &mut self.read_buffer) {
+            match self.net.read(&mut connection.stream, &mut self.intake.buffer) {
                 Ok(0) => return self.on_peer_end(slot),
                 Ok(count) => {
                     if connection.state.is_open() {
@@ -107,27 +130,27 @@ impl<N: Net> Reactor<N> {
 
     /// Hands `count` bytes of the read buffer to the session.
     fn receive(&mut self, slot: Slot, count: usize) {
-        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut buffer = std::mem::take(&mut self.intake.buffer);
         self.advance_session(slot, &mut buffer[..count]);
-        self.read_buffer = buffer;
+        self.intake.buffer = buffer;
         self.continue_session(slot);
     }
 
     /// Takes the session through what it has kept: requests that came while another was being answered.
     pub(super) fn continue_session(&mut self, mut slot: Slot) {
         let mut requests = 0;
-        while !self.asks.is_empty() {
+        while !self.intake.asks.is_empty() {
             if self.owes_too_much(slot) {
-                self.asks.clear();
+                self.intake.asks.clear();
                 self.end(slot, Close::Slow);
                 break;
             }
-            let mut asks = std::mem::take(&mut self.asks);
+            let mut asks = std::mem::take(&mut self.intake.asks);
             let was_request = asks.iter().any(|ask| matches!(ask, Ask::Request(_)));
             slot = self.take_asks(slot, asks.drain(..));
             // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
-            if self.asks.is_empty() {
-                self.asks = asks;
+            if self.intake.asks.is_empty() {
+                self.intake.asks = asks;
                 requests += usize::from(was_request);
                 if was_request && (requests == REQUESTS_PER_TURN || self.is_over_quota(slot)) {
                     self.read_later(slot);
@@ -144,7 +167,7 @@ impl<N: Net> Reactor<N> {
         self.rearm_request(slot);
     }
 
-    /// One transition of the session; what it asks for is in `self.asks`. None while a long message of its is being checked: a
+    /// One transition of the session; what it asks for is in `self.intake.asks`. None while a long message of its is being checked: a
     /// session that has read the peer's close frame would end, before what was said ahead of that is taken.
     pub(super) fn advance_session(&mut self, slot: Slot, bytes: &mut [u8]) {
         if self.awaits_reader(slot) {
@@ -154,8 +177,9 @@ impl<N: Net> Reactor<N> {
         if !connection.state.may_receive() {
             return;
         }
-        connection
-            .advance(|session, outbox| session.receive(bytes, &self.config.limits, outbox, &mut self.asks, self.now));
+        connection.advance(|session, outbox| {
+            session.receive(bytes, &self.config.limits, outbox, &mut self.intake.asks, self.now)
+        });
         let ended = connection.session.as_ref().map_or_else(|close| Some(*close), Session::refused);
         self.mark_dirty(slot);
         if let Some(close) = ended {
@@ -172,7 +196,7 @@ impl<N: Net> Reactor<N> {
             self.note_request(slot, request);
             self.take_client(slot, request);
             // From here on what is made of the body is charged.
-            self.senders.remove(&slot);
+            self.senders.release(slot);
         }
         if !self.may_ask(slot, &ask) {
             return slot;
@@ -264,7 +288,7 @@ impl<N: Net> Reactor<N> {
 
     /// Answers the request that the connection waits for.
     pub(super) fn respond(&mut self, slot: Slot, route: RouteLabel, response: &Response) {
-        if self.phase != Phase::Serving {
+        if self.shutdown.is_under_way() {
             return self.respond_owned(slot, route, response.clone());
         }
         let answered = (response.status, response.body.len());
@@ -274,7 +298,7 @@ impl<N: Net> Reactor<N> {
     /// The same, without copying a body that is large.
     pub(super) fn respond_owned(&mut self, slot: Slot, route: RouteLabel, response: Response) {
         let answered = (response.status, response.body.len());
-        let response = if self.phase == Phase::Serving { response } else { response.with("Connection", "close") };
+        let response = if !self.shutdown.is_under_way() { response } else { response.with("Connection", "close") };
         self.respond_by(slot, route, answered, |requests, date, outbox| requests.respond_owned(response, date, outbox));
     }
 

@@ -4,7 +4,7 @@ use super::{
     Reactor,
     group::APART,
     net::Net,
-    state::{BEHIND, BLOCKED, CHECKING, DETACHED, DIRTY, FROM_HISTORY, HELD, Life, REPLAYING},
+    state::{BEHIND, BLOCKED, CHECKING, DIRTY, FROM_HISTORY, HELD, Life, REPLAYING},
     table::LocalTopic,
 };
 use crate::index::Slot;
@@ -12,13 +12,12 @@ use crate::index::Slot;
 impl<N: Net> Reactor<N> {
     /// Panics if the reactor contradicts itself. For tests, between turns.
     pub fn check_invariants(&mut self) {
-        let left_over =
-            self.dirty.len() + self.to_end.len() + self.stranded.len() + self.to_free.len() + self.asks.len();
-        assert_eq!(left_over, 0, "left over from the turn");
+        let is_settled = self.turn.is_flushed() && self.outcomes.is_settled() && self.endings.is_freed();
+        assert!(is_settled && self.intake.is_empty(), "left over from the turn");
         let used = self.connections.used();
         used.iter().for_each(|slot| self.check_connection(*slot));
         let blocked = used.iter().filter(|slot| self.is_blocked(**slot)).count();
-        assert_eq!(self.blocked, blocked, "connections counted as blocked");
+        assert_eq!(self.outcomes.blocked(), blocked, "connections counted as blocked");
         self.check_topics();
         self.check_groups(&used);
     }
@@ -56,10 +55,8 @@ impl<N: Net> Reactor<N> {
         assert!(connection.subscriptions.is_empty() || state.is_open(), "{slot}: closing, and listens");
         for (index, subscription) in connection.subscriptions.iter().enumerate() {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
-            let has_round = topic.news
-                || topic.lap.is_pending()
-                || self.cooling_down.iter().any(|(_, cooling)| *cooling == subscription.topic);
-            let is_visited = topic.queued && has_round || self.write_again.contains(&slot);
+            let has_round = topic.news || topic.lap.is_pending() || self.rounds.is_cooling_down(subscription.topic);
+            let is_visited = topic.queued && has_round || self.outcomes.goes_on(slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
             let cursor = topic.cursor(subscription);
             let subscriber = topic.lap.subscriber(subscription.subscriber);
@@ -85,19 +82,17 @@ impl<N: Net> Reactor<N> {
             assert_eq!(usize::from(connection.pending), waiting, "{slot}: topics it waits for");
         }
         assert!(0 < waiting || !state.has(HELD), "{slot}: held back, and waits for nothing");
-        let goes_on = state.has(BLOCKED | HELD) || self.write_again.contains(&slot);
+        let goes_on = state.has(BLOCKED | HELD) || self.outcomes.goes_on(slot);
         assert!(goes_on || !state.has(BEHIND), "{slot}: behind, and nothing brings it on");
-        let is_new = state.has(FROM_HISTORY) && !state.has(DETACHED);
-        assert!(goes_on || !is_new, "{slot}: on its way from an old topic_index, and nothing brings it on");
+        let is_new = state.has(FROM_HISTORY) && state.has_socket();
+        assert!(goes_on || !is_new, "{slot}: on its way from an old id, and nothing brings it on");
         assert_eq!(0 < self.replay_count(slot), state.has(REPLAYING), "{slot}: replays");
     }
 
     fn check_topics(&self) {
         let mut subscribers = 0;
         for (topic_index, topic) in self.topics.all() {
-            let cooling_down = self.cooling_down.iter().map(|(_, cooling)| cooling);
-            let cooling_down = cooling_down.filter(|queued| **queued == topic_index).count();
-            let waits = self.fresh.count(topic_index) + self.ongoing.count(topic_index) + cooling_down;
+            let waits = self.rounds.count(topic_index);
             assert_eq!(waits, usize::from(topic.queued), "topic {topic_index} in the run queues");
             assert!(topic.queued || !topic.lap.is_pending(), "topic {topic_index} owes visits and is not queued");
             subscribers += topic.lap.len();

@@ -11,7 +11,7 @@ use super::{
     table::Waiter,
 };
 use crate::{
-    bus::{ControlMessage, LogKind, Receipt},
+    bus::{ControlMessage, LogKind, Receipt, TopicState},
     close::Close,
     endpoint::{self, Answer, AnswerForm, Completion, ReceiptWaiter},
     event::{Event, EventId},
@@ -29,6 +29,25 @@ const CONTROLS_PER_TURN: usize = 256;
 const RESYNCS_PER_TURN: usize = 16;
 /// Connections taken from other reactors per turn.
 const ARRIVALS_PER_TURN: usize = 64;
+
+/// Topics of which events did not fit into the inbox, and that are yet to be copied.
+#[derive(Debug, Default)]
+pub(super) struct Resyncs {
+    topics: Vec<Arc<TopicState>>,
+}
+
+impl Resyncs {
+    /// Whether there are some.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    /// The topics to be copied in this turn.
+    fn take(&mut self, arrived: &mut Vec<Arc<TopicState>>) -> Vec<Arc<TopicState>> {
+        self.topics.append(arrived);
+        self.topics.split_off(self.topics.len().saturating_sub(RESYNCS_PER_TURN))
+    }
+}
 
 impl<N: Net> Reactor<N> {
     pub(super) fn take_inbox(&mut self) {
@@ -55,9 +74,7 @@ impl<N: Net> Reactor<N> {
                 ControlMessage::Completion { token, content } => self.take_completion(Token::unpack(token), content),
             }
         }
-        self.to_resync.append(&mut inbox.take_resync());
-        let first = self.to_resync.len().saturating_sub(RESYNCS_PER_TURN);
-        for state in self.to_resync.split_off(first) {
+        for state in self.resyncs.take(&mut inbox.take_resync()) {
             if let Some(topic_index) = self.topics.find_key(state.key) {
                 self.resync(topic_index);
             }

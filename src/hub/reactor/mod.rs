@@ -12,6 +12,7 @@
 //! 8. counters.
 
 mod accept;
+mod beginning;
 mod checks;
 mod connection;
 mod deliver;
@@ -33,11 +34,13 @@ mod opening;
 mod origin;
 mod pass;
 mod placement;
+mod readiness;
 mod replay;
 mod rights;
 mod rounds;
 mod run_queue;
 mod senders;
+mod shutdown;
 mod signing;
 mod slab;
 mod state;
@@ -48,12 +51,7 @@ mod visit;
 mod wheel;
 mod works;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -65,32 +63,36 @@ pub use placement::{Accepted, Arrival, Passed, Placement};
 
 use crate::{
     auth::{ConnectionId, Identity},
-    bus::{Notifier, TopicState},
+    bus::Notifier,
     clock::Moment,
-    close::Close,
-    endpoint::{self, Context, Hub, Phase},
-    gap::Gap,
-    index::{GroupIndex, Slot, TopicIndex},
+    endpoint::{self, Context, Hub},
+    index::{GroupIndex, Slot},
     metrics::ReactorMetrics,
-    protocol::{Ask, SessionLimits, proxy::Trusted},
+    protocol::{SessionLimits, proxy::Trusted},
     reload::{LocalCopy, Reloadable},
-    share::{ByteHold, Hold},
 };
-use accept::LastAccepts;
+use accept::Acceptor;
 use checks::Checks;
 use connection::{Admission, Connection};
-use ending::Linger;
+use ending::Endings;
 use engine::Engines;
 use frame_batch::FrameBatchCache;
-use gaps::Lagged;
 use group::Groups;
+use inbound::Intake;
 use journal::Journal;
+use messages::Resyncs;
+use readiness::TurnLists;
 use replay::Replays;
 use rights::RightsReview;
-use run_queue::RunQueue;
+use rounds::Rounds;
+use senders::Senders;
+use shutdown::Shutdown;
+use signing::StreamHolds;
 use slab::Slab;
+use subscribe::GapsOwed;
 use table::TopicTable;
-use wheel::Wheel;
+use timers::Timers;
+use visit::VisitOutcomes;
 use works::Works;
 
 /// What a reactor is told by the configuration.
@@ -183,13 +185,6 @@ pub enum Flow {
 
 /// The longest sleep: `/health` takes a reactor that has not turned for much longer as stuck.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// For how long, in each turn, connections are read that the poll has just told of. The rest goes on in the next.
-const FRESH_TIME: Duration = Duration::from_millis(1);
-/// For how long, in each turn, those go on that stopped early.
-const AGAIN_TIME: Duration = Duration::from_micros(500);
-/// Bytes taken per read. One buffer per reactor: an idle connection owns none.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
-
 /// A thread's worth of connections.
 #[derive(Debug)]
 pub struct Reactor<N: Net> {
@@ -207,74 +202,31 @@ pub struct Reactor<N: Net> {
     random: SmallRng,
     now: Moment,
     connections: Slab<Connection<N::Stream>>,
+    /// How many connections came by the listeners for administration.
+    admins: usize,
+    turn: TurnLists,
+    acceptor: Acceptor,
+    intake: Intake,
+    timers: Timers,
+    endings: Endings,
+    shutdown: Shutdown,
     topics: TopicTable,
-    wheel: Wheel,
-    /// Topics whose lap has just become due, and those whose lap is under way.
-    fresh: RunQueue,
-    /// Topics with news whose last round was long, and until when they rest. Few at a time: such rounds take a part of the longest
-    /// rest, and each carries a bounded number of topics.
-    cooling_down: Vec<(Moment, TopicIndex)>,
-    ongoing: RunQueue,
+    resyncs: Resyncs,
+    rounds: Rounds,
     frame_batches: FrameBatchCache,
     groups: Groups,
-    /// Listeners that may have more to accept, and when to try one again that had no descriptors left.
-    accept_again: Vec<usize>,
-    accept_retry: Option<Moment>,
-    /// Set while the hub shuts down and the listeners are not closed yet.
-    last_accepts: Option<LastAccepts>,
-    /// Connections beyond the limit, in the order in which they came. Some may be gone already.
-    refused: VecDeque<Token>,
-    /// Connections that stopped early, in the order in which they go on.
-    read_again: VecDeque<Token>,
-    write_again: Vec<Slot>,
-    dirty: Vec<Slot>,
-    /// Connections found broken or fallen while something else was borrowed: to be ended in the same turn.
-    to_end: Vec<(Slot, Close)>,
-    stranded: Vec<Lagged>,
-    /// Gaps that connections are told of once they are open.
-    gaps_owed: Vec<(Slot, TopicIndex, Gap)>,
+    outcomes: VisitOutcomes,
+    /// Connections that a lap has come to and that are written to from all their topics. Kept to spare the allocation.
+    several: Vec<(Slot, GroupIndex)>,
+    gaps_owed: GapsOwed,
     replays: Replays,
-    review: RightsReview,
     engines: Engines,
     works: Works,
     checks: Checks,
+    review: RightsReview,
+    stream_holds: StreamHolds,
+    senders: Senders,
     journal: Journal,
-    /// What streams hold of their tenants' `connections`, where a quota bounds them.
-    holds: HashMap<Slot, Hold, foldhash::fast::RandomState>,
-    /// The request that brings what a session is about to take, while it does.
-    post: Option<Slot>,
-    /// What peers hold of their shares with what they have not finished, by slot. Few connections have any.
-    senders: HashMap<Slot, ByteHold, foldhash::fast::RandomState>,
-    to_free: Vec<Slot>,
-    /// Connections that take long to take their last bytes.
-    farewells: HashMap<Slot, Linger, foldhash::fast::RandomState>,
-    /// How many connections wait for their peer to read.
-    blocked: usize,
-    /// When the last sweep over the topics began, and where the one under way goes on.
-    swept: Moment,
-    sweep_from: Option<usize>,
-    /// Topics of which events did not fit, and that are yet to be copied.
-    to_resync: Vec<Arc<TopicState>>,
-    phase: Phase,
-    /// Connections that are yet to be told of the phase.
-    to_drain: Vec<Slot>,
-    /// Which rules of quotas streams were claimed by last, and the connections yet to be looked at since.
-    quota_generation: u64,
-    to_claim: Vec<Slot>,
-    /// How many connections came by the listeners for administration.
-    admins: usize,
-    /// When the last stream is to have ended, once the hub drains.
-    drain_ends: Moment,
-    /// When those who are still there in the last phases are cut off.
-    cut_off_at: Option<Moment>,
-    /// Whether some were, in this phase.
-    has_cut_off: bool,
-    // Used within one call each, kept to spare the allocation.
-    ready: Vec<Ready>,
-    several: Vec<(Slot, GroupIndex)>,
-    asks: Vec<Ask>,
-    due: Vec<Slot>,
-    read_buffer: Vec<u8>,
 }
 
 impl<N: Net> Reactor<N> {
@@ -291,51 +243,29 @@ impl<N: Net> Reactor<N> {
             random: SmallRng::seed_from_u64(config.seed.wrapping_add(index as u64)),
             now,
             connections: Slab::with_capacity(config.connections_max.min(65_536) / hub.metrics.reactors.len() + 64),
+            admins: 0,
+            turn: TurnLists::default(),
+            acceptor: Acceptor::default(),
+            intake: Intake::default(),
+            timers: Timers::new(now),
+            endings: Endings::default(),
+            shutdown: Shutdown::new(now),
             topics: TopicTable::default(),
-            wheel: Wheel::new(now),
-            fresh: RunQueue::default(),
-            cooling_down: Vec::new(),
-            ongoing: RunQueue::default(),
+            resyncs: Resyncs::default(),
+            rounds: Rounds::default(),
             frame_batches: FrameBatchCache::default(),
             groups: Groups::default(),
-            accept_again: Vec::new(),
-            accept_retry: None,
-            last_accepts: None,
-            refused: VecDeque::new(),
-            read_again: VecDeque::new(),
-            write_again: Vec::new(),
-            dirty: Vec::new(),
-            to_end: Vec::new(),
-            stranded: Vec::new(),
-            gaps_owed: Vec::new(),
+            outcomes: VisitOutcomes::default(),
+            several: Vec::new(),
+            gaps_owed: GapsOwed::default(),
             replays: Replays::default(),
-            review: RightsReview::default(),
             engines: Engines::default(),
             works: Works::default(),
             checks: Checks::default(),
+            review: RightsReview::default(),
+            stream_holds: StreamHolds::new(hub.quotas.generation()),
+            senders: Senders::default(),
             journal: Journal::default(),
-            holds: HashMap::default(),
-            post: None,
-            senders: HashMap::default(),
-            to_free: Vec::new(),
-            farewells: HashMap::default(),
-            blocked: 0,
-            swept: now,
-            sweep_from: None,
-            to_resync: Vec::new(),
-            phase: Phase::Serving,
-            to_drain: Vec::new(),
-            quota_generation: hub.quotas.generation(),
-            to_claim: Vec::new(),
-            admins: 0,
-            drain_ends: now,
-            cut_off_at: None,
-            has_cut_off: false,
-            ready: Vec::new(),
-            several: Vec::new(),
-            asks: Vec::new(),
-            due: Vec::new(),
-            read_buffer: vec![0; READ_BUFFER_BYTES],
             net,
             hub,
             config,
@@ -384,7 +314,7 @@ impl<N: Net> Reactor<N> {
         self.flush_dirty();
         self.end_broken();
         self.free_closed();
-        self.metrics.set_lagging(self.blocked);
+        self.metrics.set_lagging(self.outcomes.blocked());
         self.now = self.net.now();
         self.metrics.on_turn(began, self.now);
         self.cut_off();
@@ -394,8 +324,6 @@ impl<N: Net> Reactor<N> {
     /// Sleeps until there is something to do. Between the announcement of sleep and the sleep every queue is looked at
     /// once more, so no ring of the notifier is missed.
     fn poll(&mut self) -> io::Result<()> {
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
         let mut timeout = self.sleep_time();
         if timeout != Duration::ZERO {
             self.notifier.prepare_park();
@@ -404,131 +332,36 @@ impl<N: Net> Reactor<N> {
                 timeout = Duration::ZERO;
             }
         }
-        let outcome = self.net.poll(Some(timeout), &mut ready);
+        let outcome = self.net.poll(Some(timeout), self.turn.begin());
         self.notifier.unpark();
         self.now = self.net.now();
-        self.ready = ready;
         outcome
     }
 
+    /// How long until some part of the reactor goes on by itself.
     fn sleep_time(&self) -> Duration {
-        let busy = !self.fresh.is_empty()
-            || !self.ongoing.is_empty()
-            || !self.accept_again.is_empty()
-            || self.last_accepts.is_some()
-            || !self.read_again.is_empty()
-            || !self.write_again.is_empty()
+        let is_busy = self.turn.has_more()
+            || self.outcomes.has_more()
             || self.works.has_ready()
             || self.checks.has_ready()
-            || !self.to_drain.is_empty()
-            || !self.to_claim.is_empty()
+            || self.stream_holds.is_under_way()
             || self.review.is_under_way()
-            || !self.to_resync.is_empty()
-            || self.sweep_from.is_some();
-        if busy {
+            || self.resyncs.is_under_way();
+        if is_busy {
             return Duration::ZERO;
         }
-        let timer = self.wheel.next_wait(self.now).unwrap_or(SLEEP_MAX);
-        let accept = self.accept_retry.map_or(SLEEP_MAX, |retry| retry.since(self.now));
-        let cut_off = self.cut_off_at.map_or(SLEEP_MAX, |at| at.since(self.now));
-        let cooldown = self.next_cooldown().unwrap_or(SLEEP_MAX);
-        let session = self.engines.next_wait(self.now).unwrap_or(SLEEP_MAX);
-        timer.min(accept).min(cut_off).min(cooldown).min(session).min(SLEEP_MAX)
-    }
-
-    /// Connections become ready for more: first those the poll tells of, so that whoever asks little is served at once, then
-    /// those that stopped early, in turn and for [`AGAIN_TIME`] together. Who has more than a turn's worth, or is over its quota,
-    /// thus has a part of each turn and never the whole of it, through however many connections it comes.
-    fn take_readiness(&mut self) {
-        for slot in std::mem::take(&mut self.write_again) {
-            self.flush(slot);
-        }
-        // Who stops early from here on has had its part of this turn.
-        let waiting = self.read_again.len();
-        let ready = std::mem::take(&mut self.ready);
-        let deadline = self.net.now() + FRESH_TIME;
-        for event in &ready {
-            if let Ready::Connection { token, readable, writable, ending } = *event
-                && self.connections.named(token).is_some()
-            {
-                if writable {
-                    self.unblock(token.slot);
-                }
-                if readable || ending {
-                    self.read_fresh(token, ending, deadline);
-                }
-            }
-        }
-        self.ready = ready;
-        let deadline = self.net.now() + AGAIN_TIME;
-        for _ in 0..waiting {
-            let Some(token) = self.read_again.pop_front() else { return };
-            if let Some(connection) = self.connections.named(token) {
-                connection.state.clear(state::READ_AGAIN);
-                self.continue_reading(token.slot);
-            }
-            if deadline <= self.net.now() {
-                return;
-            }
-        }
-    }
-
-    /// The poll has told of something to read.
-    fn read_fresh(&mut self, token: Token, ending: bool, deadline: Moment) {
-        let Some(connection) = self.connections.named(token) else { return };
-        let state = connection.state;
-        if state.has(state::READ_AGAIN) {
-            // It is on its way, and the end, if it waits, is found there.
-        } else if state.has(state::OVER_QUOTA) || deadline <= self.net.now() {
-            self.read_later(token.slot);
-        } else {
-            self.read(token.slot, ending);
-        }
-    }
-
-    /// The connection goes on in its turn: no edge will tell of what it has left.
-    fn read_later(&mut self, slot: Slot) {
-        let token = self.connections.token(slot);
-        if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(state::READ_AGAIN)
-        {
-            connection.state.set(state::READ_AGAIN);
-            self.read_again.push_back(token);
-        }
-    }
-
-    /// The peer has made room.
-    fn unblock(&mut self, slot: Slot) {
-        if let Some(connection) = self.connections.at(slot)
-            && connection.state.has(state::BLOCKED)
-        {
-            connection.state.clear(state::BLOCKED);
-            self.blocked -= 1;
-            self.flush(slot);
-        }
-    }
-
-    fn flush_dirty(&mut self) {
-        while let Some(slot) = self.dirty.pop() {
-            if let Some(connection) = self.connections.at(slot) {
-                connection.state.clear(state::DIRTY);
-                self.flush(slot);
-            }
-        }
-    }
-
-    /// Puts the connection on the list of those to be flushed before the reactor sleeps.
-    fn mark_dirty(&mut self, slot: Slot) {
-        if let Some(connection) = self.connections.at(slot)
-            && !connection.state.has(state::DIRTY)
-        {
-            connection.state.set(state::DIRTY);
-            self.dirty.push(slot);
-        }
+        let waits = [
+            self.timers.next_wait(self.now),
+            self.acceptor.next_wait(self.now),
+            self.shutdown.next_wait(self.now),
+            self.rounds.next_wait(self.now),
+            self.engines.next_wait(self.now),
+        ];
+        waits.into_iter().flatten().fold(SLEEP_MAX, Duration::min)
     }
 
     fn must_stop(&self) -> bool {
-        self.phase < self.hub.phase()
+        self.shutdown.phase() < self.hub.phase()
     }
 
     /// What the connection at `slot` is called among all that the hub has had.

@@ -15,7 +15,6 @@ use crate::{
     index::Slot,
     metrics::Transport,
     protocol::{Opening, http::Version},
-    share::Hold,
     topic::Topic,
 };
 
@@ -23,7 +22,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn open_sse(&mut self, slot: Slot, version: Version, open: OpenSse) {
         let OpenSse { topics, named, wants_initial_id: tells_place, greeting, mut profile, headers, identity, hold } =
             open;
-        self.keep_hold(slot, hold);
+        self.stream_holds.keep(slot, hold);
         let retry_ms = self.retry_ms();
         if let Some(profile) = &mut profile {
             profile.begin(self.now, |interval| jittered(interval, &mut self.random));
@@ -43,17 +42,11 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn open_websocket(&mut self, slot: Slot, open: OpenWebSocket) {
         let OpenWebSocket { accepted, dialect, topics, identity, hold } = open;
-        self.keep_hold(slot, hold);
+        self.stream_holds.keep(slot, hold);
         let Some(connection) = self.connections.at(slot) else { return };
         connection.identity = identity;
         let mut leftover = self.open(slot, Opening::WebSocket { accepted: &accepted, dialect }, &topics);
         self.advance_session(slot, &mut leftover);
-    }
-
-    pub(super) fn keep_hold(&mut self, slot: Slot, hold: Option<Hold>) {
-        if let Some(hold) = hold {
-            self.holds.insert(slot, hold);
-        }
     }
 
     /// The connection becomes a stream. Returns what its client has sent behind the request, for [`Reactor::advance_session`].

@@ -1,12 +1,6 @@
 //! Connections that go to another reactor: the one that has the session which their request is for.
 
-use super::{
-    Reactor,
-    connection::Connection,
-    net::Net,
-    placement::Passed,
-    state::{BLOCKED, State},
-};
+use super::{Reactor, connection::Connection, net::Net, placement::Passed, state::State};
 use crate::{
     close::Close,
     index::Slot,
@@ -29,12 +23,10 @@ impl<N: Net> Reactor<N> {
         if self.net.release(&mut connection.stream).is_err() {
             return self.end(slot, Close::Internal("the connection cannot be passed on"));
         }
-        if connection.state.has(BLOCKED) {
-            self.blocked -= 1;
-        }
+        self.outcomes.unblock(&mut connection.state);
         connection.state = State::default();
         let from = self.connection_id(slot);
-        self.wheel.disarm(slot);
+        self.timers.disarm(slot);
         let opened = self.take_opened(slot);
         let Some(connection) = self.connections.remove(slot) else { return };
         self.admins -= usize::from(connection.admin);

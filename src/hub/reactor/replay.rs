@@ -26,7 +26,7 @@ const PAGE_BYTES: usize = 128 * 1024;
 
 /// A subscription that is not in the lap yet.
 #[derive(Debug)]
-pub(super) struct Replay {
+struct Replay {
     topic: TopicIndex,
     /// The client has, or is owed by its outbox, everything up to here.
     after: EventId,
@@ -43,8 +43,11 @@ pub(super) struct Replay {
     foreign_since: Option<Position>,
 }
 
-/// The replays of each connection, by slot.
-pub(super) type Replays = HashMap<Slot, SmallVec<[Replay; 1]>, foldhash::fast::RandomState>;
+/// The replays of each connection.
+#[derive(Debug, Default)]
+pub(super) struct Replays {
+    by_slot: HashMap<Slot, SmallVec<[Replay; 1]>, foldhash::fast::RandomState>,
+}
 
 /// What the archive has of a topic for a connection that goes on after an old id.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl<N: Net> Reactor<N> {
         let (Some(connection), Some(topic)) = (self.connections.at(slot), self.topics.at(topic_index)) else { return };
         connection.state.set(REPLAYING);
         topic.replaying += 1;
-        self.replays.entry(slot).or_default().push(Replay {
+        self.replays.by_slot.entry(slot).or_default().push(Replay {
             topic: topic_index,
             after: seen,
             content: None,
@@ -79,7 +82,9 @@ impl<N: Net> Reactor<N> {
     /// The outbox of a replaying connection is empty: its next pages are asked for.
     pub(super) fn continue_replays(&mut self, slot: Slot) {
         let token = self.connections.token(slot).pack();
-        for replay in self.replays.get_mut(&slot).into_iter().flatten().filter(|replay| replay.awaited.is_none()) {
+        for replay in
+            self.replays.by_slot.get_mut(&slot).into_iter().flatten().filter(|replay| replay.awaited.is_none())
+        {
             let Some(topic) = self.topics.at(replay.topic) else { continue };
             let Some(archive) = self.hub.bus.archive(&topic.state.topic) else { continue };
             // With what the log here has, too, where that has yet to show itself to be the broker's.
@@ -135,7 +140,8 @@ impl<N: Net> Reactor<N> {
         }
         // Being told of the gap may have been its end.
         let Some(connection) = self.connections.at(slot) else { return };
-        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index)) else {
+        let Some(replay) = self.replays.by_slot.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index))
+        else {
             return;
         };
         page.events.iter().for_each(|event| write_logged(connection, topic_index, event, &self.metrics));
@@ -160,7 +166,8 @@ impl<N: Net> Reactor<N> {
     /// still joins on.
     fn join_log(&mut self, slot: Slot, topic_index: TopicIndex, upto: EventId) {
         let Some(topic) = self.topics.at(topic_index) else { return };
-        let Some(replay) = self.replays.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index)) else {
+        let Some(replay) = self.replays.by_slot.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index))
+        else {
             return;
         };
         let is_same = replay.epoch == topic.ring.epoch();
@@ -196,13 +203,13 @@ impl<N: Net> Reactor<N> {
     }
 
     fn replay(&mut self, slot: Slot, topic_index: TopicIndex) -> Option<&mut Replay> {
-        of_topic(self.replays.get_mut(&slot)?, topic_index)
+        of_topic(self.replays.by_slot.get_mut(&slot)?, topic_index)
     }
 
     /// Gives up all that a connection replays.
     pub(super) fn end_replays(&mut self, slot: Slot) {
         while let Some(topic_index) =
-            self.replays.get(&slot).and_then(|replays| replays.first()).map(|replay| replay.topic)
+            self.replays.by_slot.get(&slot).and_then(|replays| replays.first()).map(|replay| replay.topic)
         {
             self.end_replay(slot, topic_index);
         }
@@ -218,14 +225,14 @@ impl<N: Net> Reactor<N> {
     }
 
     fn remove_replay(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
-        let Some(replays) = self.replays.get_mut(&slot) else { return false };
+        let Some(replays) = self.replays.by_slot.get_mut(&slot) else { return false };
         let Some(index) = replays.iter().position(|replay| replay.topic == topic_index) else { return false };
         replays.remove(index);
         if let Some(topic) = self.topics.at(topic_index) {
             topic.replaying -= 1;
         }
-        if self.replays.get(&slot).is_some_and(SmallVec::is_empty) {
-            self.replays.remove(&slot);
+        if self.replays.by_slot.get(&slot).is_some_and(SmallVec::is_empty) {
+            self.replays.by_slot.remove(&slot);
             if let Some(connection) = self.connections.at(slot) {
                 connection.state.clear(REPLAYING);
             }
@@ -240,17 +247,17 @@ impl<N: Net> Reactor<N> {
 
     /// How far a connection that replays one topic has come.
     pub(super) fn replayed_id(&self, slot: Slot) -> Option<EventId> {
-        self.replays.get(&slot)?.first().map(|replay| replay.after)
+        self.replays.by_slot.get(&slot)?.first().map(|replay| replay.after)
     }
 
     /// The topics that a connection replays.
     pub(super) fn replayed_topics(&self, slot: Slot) -> impl Iterator<Item = TopicIndex> {
-        self.replays.get(&slot).into_iter().flatten().map(|replay| replay.topic)
+        self.replays.by_slot.get(&slot).into_iter().flatten().map(|replay| replay.topic)
     }
 
     /// How many topics a connection replays.
     pub(super) fn replay_count(&self, slot: Slot) -> usize {
-        self.replays.get(&slot).map_or(0, SmallVec::len)
+        self.replays.by_slot.get(&slot).map_or(0, SmallVec::len)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{
     Reactor,
     net::Net,
+    run_queue::RunQueue,
     table::{CARRIED_MAX, LocalTopic},
 };
 use crate::{clock::Moment, index::TopicIndex};
@@ -18,6 +19,55 @@ use crate::{clock::Moment, index::TopicIndex};
 const ROUND_TIME_MIN: Duration = Duration::from_micros(200);
 /// The longest cooldown: after the round of a huge topic, news is not held back for as long again.
 const COOLDOWN_MAX: Duration = Duration::from_millis(2);
+
+/// The topics with news, by whether their rounds may begin.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// Topics whose lap has just become due.
+    fresh: RunQueue,
+    /// Topics whose lap is under way.
+    ongoing: RunQueue,
+    /// Topics whose last round was long, and until when they cool down. Few at a time: such rounds take a part of the longest
+    /// cooldown, and each carries a bounded number of topics.
+    cooling_down: Vec<(Moment, TopicIndex)>,
+}
+
+impl Rounds {
+    /// How long until a lap goes on.
+    pub(super) fn next_wait(&self, now: Moment) -> Option<Duration> {
+        if !self.fresh.is_empty() || !self.ongoing.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.cooling_down.iter().map(|(until, _)| until.since(now)).min()
+    }
+
+    /// The next topic whose lap has just become due.
+    pub(super) fn next_fresh(&mut self) -> Option<TopicIndex> {
+        self.fresh.pop()
+    }
+
+    /// The next topic whose lap is under way.
+    pub(super) fn next_ongoing(&mut self) -> Option<TopicIndex> {
+        self.ongoing.pop()
+    }
+
+    /// The topic is no more.
+    pub(super) fn remove(&mut self, topic_index: TopicIndex) {
+        self.fresh.remove(topic_index);
+        self.cooling_down.retain(|(_, cooling)| *cooling != topic_index);
+        self.ongoing.remove(topic_index);
+    }
+
+    pub(super) fn is_cooling_down(&self, topic_index: TopicIndex) -> bool {
+        self.cooling_down.iter().any(|(_, cooling)| *cooling == topic_index)
+    }
+
+    /// In how many of its lists the topic stands. Goes through all of them: for tests.
+    pub(super) fn count(&self, topic_index: TopicIndex) -> usize {
+        let cooling_down = self.cooling_down.iter().filter(|(_, cooling)| *cooling == topic_index).count();
+        self.fresh.count(topic_index) + self.ongoing.count(topic_index) + cooling_down
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// The topic has news.
@@ -30,7 +80,7 @@ impl<N: Net> Reactor<N> {
         }
         topic.queued = true;
         if self.now < topic.cooldown_until {
-            self.cooling_down.push((topic.cooldown_until, topic_index));
+            self.rounds.cooling_down.push((topic.cooldown_until, topic_index));
         } else {
             self.begin_round(topic_index);
         }
@@ -39,19 +89,14 @@ impl<N: Net> Reactor<N> {
     /// Lets go on the topics whose cooldown is over.
     pub(super) fn end_cooldowns(&mut self) {
         let mut index = 0;
-        while index < self.cooling_down.len() {
-            if self.cooling_down[index].0 <= self.now {
-                let (_, topic_index) = self.cooling_down.swap_remove(index);
+        while index < self.rounds.cooling_down.len() {
+            if self.rounds.cooling_down[index].0 <= self.now {
+                let (_, topic_index) = self.rounds.cooling_down.swap_remove(index);
                 self.begin_round(topic_index);
             } else {
                 index += 1;
             }
         }
-    }
-
-    /// How long until the next cooldown ends.
-    pub(super) fn next_cooldown(&self) -> Option<Duration> {
-        self.cooling_down.iter().map(|(until, _)| until.since(self.now)).min()
     }
 
     /// After a slice of the topic that began at `began`: its round goes on, or ends.
@@ -61,7 +106,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(topic_index) else { return };
         topic.spent += took;
         if topic.lap.is_pending() {
-            return self.ongoing.push(topic.state.class.priority, topic_index);
+            return self.rounds.ongoing.push(topic.state.class.priority, topic_index);
         }
         for event in topic.ring.events_from(topic.completed).take_while(|event| event.position < topic.round_head) {
             self.metrics.on_last_subscriber(self.now.since(event.accepted));
@@ -119,6 +164,6 @@ impl<N: Net> Reactor<N> {
         topic.round_head = topic.ring.next();
         topic.spent = Duration::ZERO;
         topic.carried.clear();
-        self.fresh.push(topic.state.class.priority, topic_index);
+        self.rounds.fresh.push(topic.state.class.priority, topic_index);
     }
 }

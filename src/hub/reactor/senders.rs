@@ -4,7 +4,7 @@
 //! unanswered one) counts for the client's address. Clients on this machine and proxies that do not name their clients are
 //! nobody, as everywhere: for them the budget alone holds.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Reactor,
@@ -25,6 +25,28 @@ use crate::{
     },
     share::{ByteHold, Owner, QuotaRefused},
 };
+
+/// What peers hold of their shares with what they have not finished. Few connections have any.
+#[derive(Debug, Default)]
+pub(super) struct Senders {
+    holds: HashMap<Slot, ByteHold, foldhash::fast::RandomState>,
+}
+
+impl Senders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    /// What the peer holds is another's from now on, if it holds something.
+    pub(super) fn take(&mut self, slot: Slot) -> Option<ByteHold> {
+        self.holds.remove(&slot)
+    }
+
+    /// The peer holds nothing any more.
+    pub(super) fn release(&mut self, slot: Slot) {
+        self.holds.remove(&slot);
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// The head of a request has come, and not all of its body. Refuses the request if its head is reason enough; else finds
@@ -57,7 +79,7 @@ impl<N: Net> Reactor<N> {
             // Whose session it is is known there.
             return self.pass_on(slot, route, sid.reactor(), None);
         }
-        let Some(session) = self.engines.slots.get(&sid).copied() else {
+        let Some(session) = self.engines.find(sid) else {
             self.keep_fields(slot, headers);
             return self.answer_head(slot, route, EngineRefusal::UnknownSession.response().into());
         };
@@ -96,7 +118,7 @@ impl<N: Net> Reactor<N> {
         let mut hold = ByteHold::new(owner);
         hold.try_resize(announced_bytes.max(arrived_bytes))?;
         hold.try_resize(arrived_bytes)?;
-        self.senders.insert(slot, hold);
+        self.senders.holds.insert(slot, hold);
         Ok(())
     }
 
@@ -104,14 +126,14 @@ impl<N: Net> Reactor<N> {
     pub(super) fn settle_sender(&mut self, slot: Slot, held_bytes: usize) {
         let is_body = self.begun(slot).is_some();
         if held_bytes == 0 && !is_body {
-            self.senders.remove(&slot);
+            self.senders.release(slot);
             return;
         }
-        if !is_body && HELD_BYTES_SPARED < held_bytes && !self.senders.contains_key(&slot) {
+        if !is_body && HELD_BYTES_SPARED < held_bytes && !self.senders.holds.contains_key(&slot) {
             let Some(owner) = self.owner_of_stream(slot) else { return };
-            self.senders.insert(slot, ByteHold::new(owner));
+            self.senders.holds.insert(slot, ByteHold::new(owner));
         }
-        if let Some(hold) = self.senders.get_mut(&slot)
+        if let Some(hold) = self.senders.holds.get_mut(&slot)
             && let Err(refused) = hold.try_resize(held_bytes)
         {
             self.refuse_sender(slot, refused);
@@ -142,7 +164,7 @@ impl<N: Net> Reactor<N> {
 
     /// Answers the request at `slot` although its body has not come, and ends the connection.
     fn answer_head(&mut self, slot: Slot, route: RouteLabel, answer: Answer) {
-        self.senders.remove(&slot);
+        self.senders.release(slot);
         let Some(requests) = self.connections.at(slot).and_then(Connection::requests_mut) else { return };
         if let Some(request) = requests.give_up_body() {
             self.take_answer(slot, route, &request, answer);

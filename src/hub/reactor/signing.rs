@@ -1,12 +1,54 @@
 //! Whose stream it is, and until when.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Reactor, connection::Admission, net::Net, rights::LOST_RIGHT};
-use crate::{auth::Identity, close::Close, endpoint::STREAMS_USED_UP, index::Slot, share::QuotaRefused};
+use crate::{
+    auth::Identity,
+    close::Close,
+    endpoint::STREAMS_USED_UP,
+    index::Slot,
+    share::{Hold, QuotaRefused},
+};
 
 /// Connections looked at per turn after the rules of quotas were replaced.
 const CLAIMED_PER_TURN: usize = 256;
+
+/// What streams hold of their tenants' `connections`, where a quota bounds them.
+#[derive(Debug)]
+pub(super) struct StreamHolds {
+    holds: HashMap<Slot, Hold, foldhash::fast::RandomState>,
+    /// The rules by which streams were claimed last, and the connections yet to be looked at since.
+    generation: u64,
+    to_claim: Vec<Slot>,
+}
+
+impl StreamHolds {
+    /// Nothing is held; the rules in force are of this generation.
+    pub(super) fn new(generation: u64) -> Self {
+        Self { holds: HashMap::default(), generation, to_claim: Vec::new() }
+    }
+
+    pub(super) fn keep(&mut self, slot: Slot, hold: Option<Hold>) {
+        if let Some(hold) = hold {
+            self.holds.insert(slot, hold);
+        }
+    }
+
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.holds.contains_key(&slot)
+    }
+
+    /// The stream holds nothing any more.
+    pub(super) fn release(&mut self, slot: Slot) {
+        self.holds.remove(&slot);
+    }
+
+    /// Whether connections are yet to be looked at.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.to_claim.is_empty()
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// Why a stream may not go on, if it may not: the time of what its client has shown is over, or it never showed anything.
@@ -42,28 +84,28 @@ impl<N: Net> Reactor<N> {
         let hub = Arc::clone(&self.hub);
         let config = self.endpoints.clone();
         let requester = self.context((&hub, &config.value), slot, Admission::ORDINARY, identity).requester();
-        let mut hold = self.holds.remove(&slot);
+        let mut hold = self.stream_holds.holds.remove(&slot);
         let claimed = hub.quotas.reopen(requester, &mut hold, self.now);
-        self.keep_hold(slot, hold);
+        self.stream_holds.keep(slot, hold);
         claimed
     }
 
     /// After the rules of quotas were replaced: counts some of the streams that are open and that nothing has bounded so far.
     pub(super) fn claim_some(&mut self) {
         let generation = self.hub.quotas.generation();
-        if self.quota_generation != generation {
-            (self.quota_generation, self.to_claim) = (generation, self.connections.used());
+        if self.stream_holds.generation != generation {
+            (self.stream_holds.generation, self.stream_holds.to_claim) = (generation, self.connections.used());
         }
-        let first = self.to_claim.len().saturating_sub(CLAIMED_PER_TURN);
-        for slot in self.to_claim.split_off(first) {
-            if self.is_stream(slot) && !self.holds.contains_key(&slot) {
+        let first = self.stream_holds.to_claim.len().saturating_sub(CLAIMED_PER_TURN);
+        for slot in self.stream_holds.to_claim.split_off(first) {
+            if self.is_stream(slot) && !self.stream_holds.holds.contains_key(&slot) {
                 let hub = Arc::clone(&self.hub);
                 let config = self.endpoints.clone();
                 let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
                 let requester =
                     self.context((&hub, &config.value), slot, Admission::ORDINARY, identity.as_deref()).requester();
                 let hold = hub.quotas.claim(requester, self.now);
-                self.keep_hold(slot, hold);
+                self.stream_holds.keep(slot, hold);
             }
         }
     }

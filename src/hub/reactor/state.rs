@@ -70,6 +70,11 @@ impl State {
         self.bits &= !flags;
     }
 
+    /// Whether its carrier is a socket of its own. Otherwise what it is owed waits for polls, whose answers carry it.
+    pub(super) fn has_socket(self) -> bool {
+        !self.has(DETACHED)
+    }
+
     pub(super) fn life(self) -> Life {
         match self.bits & LIFE {
             0 => Life::Open,

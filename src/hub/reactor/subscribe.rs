@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Reactor,
+    beginning::{Beginning, BeginningFacts, BeginningSource, beginning},
     connection::{Admission, Connection, Subscription},
     net::Net,
     state::{FROM_HISTORY, HELD},
@@ -20,7 +21,7 @@ use crate::{
     close::Close,
     endpoint::Overload,
     event::{EventId, Position, Start},
-    gap::{Gap, GapReason},
+    gap::Gap,
     index::{Slot, SubscriptionIndex, TopicIndex},
     log::{MovedSubscriber, Subscriber},
     topic::Topic,
@@ -47,6 +48,26 @@ pub(super) fn close_of(refused: ChargeRefused) -> Close {
 const SUBSCRIPTION_BYTES: usize = 64;
 /// Why a subscription that was given up never began.
 const CANCELLED: &str = "unsubscribed before the topic was confirmed";
+
+/// Gaps that connections are told of once they are open.
+#[derive(Debug, Default)]
+pub(super) struct GapsOwed {
+    gaps: Vec<(Slot, TopicIndex, Gap)>,
+}
+
+impl GapsOwed {
+    fn add(&mut self, slot: Slot, topic_index: TopicIndex, gap: Gap) {
+        self.gaps.push((slot, topic_index, gap));
+    }
+
+    fn first(&self, slot: Slot) -> Option<Gap> {
+        self.gaps.iter().find(|(owed, ..)| *owed == slot).map(|(.., gap)| *gap)
+    }
+
+    fn take(&mut self, slot: Slot) -> Vec<(TopicIndex, Gap)> {
+        self.gaps.extract_if(.., |(owed, ..)| *owed == slot).map(|(_, topic_index, gap)| (topic_index, gap)).collect()
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// Subscribes a stream that is being opened. Its first bytes are held back until every topic is live: a client that
@@ -118,70 +139,42 @@ impl<N: Net> Reactor<N> {
             self.catch_up_with(topic_index, seen);
         }
         let purpose = match purpose {
-            SubscribeReason::PendingSubscribe(errand) if !self.is_inside(slot, &errand.0) => return,
-            SubscribeReason::PendingSubscribe(errand) if self.is_reading(slot, topic_index) => {
-                let (errand, done) = *errand;
-                return self.join_reader(slot, topic_index, &errand, done);
-            }
+            SubscribeReason::Client(pending) => match self.resume_pending(slot, topic_index, pending) {
+                Some(pending) => SubscribeReason::Client(pending),
+                None => return,
+            },
             purpose => purpose,
         };
         let Some(topic) = self.topics.at(topic_index) else { return };
-        let is_archived = self.hub.bus.archive(&topic.state.topic).is_some();
-        let former = match start {
-            Start::After(seen) if is_archived => topic.ring.former_gap(seen),
-            _ => None,
+        let (bus, name) = (&self.hub.bus, &topic.state.topic);
+        let facts = BeginningFacts {
+            history: &topic.state.class.retention.history,
+            is_archived: bus.archive(name).is_some(),
+            ids_differ_per_hub: bus.ids_differ_per_hub(name),
+            is_refused: topic.state.is_refused(),
+            now: self.now,
         };
-        let (cursor, gap) = match topic.ring.start_position(start, &topic.state.class.retention.history, self.now) {
-            _ if former.is_some() => (topic.ring.epoch() + 1, former),
-            Ok(cursor) => (cursor, None),
-            // What is retained here may have been seen there, under other ids.
-            Err(gap) if gap.reason == GapReason::Epoch && self.hub.bus.ids_differ_per_hub(&topic.state.topic) => {
-                (topic.ring.next(), Some(Gap { to: topic.ring.newest_id(), ..gap }))
-            }
-            Err(gap) => (topic.ring.oldest(), Some(gap)),
-        };
-        let is_refused = topic.state.is_refused();
-        // What the client has if it gets what follows: known even if no event ever came, so that it can resume.
-        let before = gap.map_or_else(|| topic.ring.id_before(cursor), |gap| gap.from);
+        let Beginning { before, source } = beginning(&topic.ring, start, &facts);
         if let Some((session, _)) = self.connections.at(slot).and_then(Connection::speaks) {
             session.start_after(topic_index, before);
         }
-        match &purpose {
+        // The id of a stream that opens is not known before all its topics have begun.
+        let is_opening = matches!(purpose, SubscribeReason::Opening);
+        match purpose {
             SubscribeReason::Opening => {}
             SubscribeReason::Command(reference) => self.acknowledge(slot, topic_index, before, reference.as_deref()),
-            SubscribeReason::PendingSubscribe(errand) => {
-                self.note_listening(slot, topic_index, before, &errand.0.namespace)
-            }
+            SubscribeReason::Client(pending) => self.begin_pending(slot, topic_index, before, *pending),
         }
-        let purpose = self.tell_begun(slot, purpose);
-        // Nothing may ever follow, so it is told at once. How much it misses shows when the source delivers again.
-        let refused = Gap { from: before, to: before, reason: GapReason::SourceLost };
-        let gap = gap.or_else(|| (is_refused && !is_archived).then_some(refused));
-        match gap {
-            Some(gap) if is_archived && former.is_none() => self.begin_replay(slot, topic_index, gap.from),
-            gap => {
+        match source {
+            BeginningSource::Archive(after) => self.begin_replay(slot, topic_index, after),
+            BeginningSource::Log(cursor, gap) => {
                 self.listen_at(slot, topic_index, cursor);
-                match (gap, purpose) {
-                    (None, _) => {}
-                    // The stream's id is not known before all its topics have begun.
-                    (Some(gap), SubscribeReason::Opening) => self.gaps_owed.push((slot, topic_index, gap)),
-                    (Some(gap), SubscribeReason::Command(_) | SubscribeReason::PendingSubscribe(_)) => {
-                        self.tell_gap(slot, topic_index, gap)
-                    }
+                match gap {
+                    Some(gap) if is_opening => self.gaps_owed.add(slot, topic_index, gap),
+                    Some(gap) => self.tell_gap(slot, topic_index, gap),
+                    None => {}
                 }
             }
-        }
-    }
-
-    /// Does what was to be done once the subscription has begun.
-    fn tell_begun(&mut self, slot: Slot, purpose: SubscribeReason) -> SubscribeReason {
-        match purpose {
-            SubscribeReason::PendingSubscribe(mut errand) => {
-                let done = std::mem::take(&mut errand.1);
-                self.take_socket_replies(slot, &errand.0, done);
-                SubscribeReason::PendingSubscribe(errand)
-            }
-            purpose => purpose,
         }
     }
 
@@ -194,7 +187,7 @@ impl<N: Net> Reactor<N> {
         }
         connection.state.clear(HELD);
         self.greet(slot);
-        for (_, topic_index, gap) in self.gaps_owed.extract_if(.., |(owed, ..)| *owed == slot).collect::<Vec<_>>() {
+        for (topic_index, gap) in self.gaps_owed.take(slot) {
             self.tell_gap(slot, topic_index, gap);
         }
         if let Some((session, _)) = self.connections.at(slot).and_then(Connection::speaks)
@@ -220,7 +213,7 @@ impl<N: Net> Reactor<N> {
     /// Where a stream over one topic stands, once its outbox is written: the client has everything up to here, or was told
     /// of what it has not.
     pub(super) fn stream_resume_id(&mut self, slot: Slot) -> Option<EventId> {
-        if let Some((.., gap)) = self.gaps_owed.iter().find(|(owed, ..)| *owed == slot) {
+        if let Some(gap) = self.gaps_owed.first(slot) {
             return Some(gap.from);
         }
         match self.connections.at(slot)?.subscriptions.first() {
@@ -285,9 +278,10 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The same for a subscription of the client in `namespace`.
-    pub(super) fn cancel_errand(&mut self, slot: Slot, topic_index: TopicIndex, namespace: &str) -> bool {
+    pub(super) fn cancel_client(&mut self, slot: Slot, topic_index: TopicIndex, namespace: &str) -> bool {
         let token = self.connections.token(slot);
-        let is_its = |purpose: &SubscribeReason| matches!(purpose, SubscribeReason::PendingSubscribe(errand) if *errand.0.namespace == *namespace);
+        let is_its =
+            |purpose: &SubscribeReason| matches!(purpose, SubscribeReason::Client(pending) if pending.is_in(namespace));
         let Some(topic) = self.topics.at(topic_index) else { return false };
         match topic.waiting.iter().position(|waiter| waiter.token == token && is_its(&waiter.purpose)) {
             Some(index) => self.cancel_at(slot, topic_index, index),
@@ -304,11 +298,7 @@ impl<N: Net> Reactor<N> {
             Some(SubscribeReason::Command(reference)) => {
                 self.refuse_command(slot, "Cancelled", CANCELLED, reference.as_deref());
             }
-            // Of a client that has come back: it waits for no word.
-            Some(SubscribeReason::PendingSubscribe(errand)) if errand.1.is_empty() => {}
-            Some(SubscribeReason::PendingSubscribe(errand)) => {
-                self.refuse_errand(slot, &errand.0, "Cancelled", CANCELLED)
-            }
+            Some(SubscribeReason::Client(pending)) => self.refuse_pending(slot, &pending, "Cancelled", CANCELLED),
             Some(SubscribeReason::Opening) | None => {}
         }
         self.drop_unused(topic_index);
@@ -325,7 +315,7 @@ impl<N: Net> Reactor<N> {
             self.remove_listener(slot, count - 1);
         }
         self.end_replays(slot);
-        self.gaps_owed.retain(|(owed, ..)| *owed != slot);
+        self.gaps_owed.take(slot);
     }
 
     /// Ends the subscription of a connection to the topic, if it listens to it or replays it.
@@ -436,9 +426,7 @@ impl<N: Net> Reactor<N> {
         }
         if let Some(topic) = self.topics.remove(topic_index) {
             self.hub.bus.detach(&topic.state, self.index);
-            self.fresh.remove(topic_index);
-            self.cooling_down.retain(|(_, queued)| *queued != topic_index);
-            self.ongoing.remove(topic_index);
+            self.rounds.remove(topic_index);
             self.frame_batches.forget();
         }
     }

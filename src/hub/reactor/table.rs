@@ -13,7 +13,6 @@ use crate::{
     budget::{Budget, Charge},
     bus::{Attachment, LogKind, TopicKey, TopicState},
     clock::Moment,
-    endpoint::SocketAction,
     event::{Event, EventId, Position},
     index::TopicIndex,
     log::{Policy, Ring, Start, SubscriberRing},
@@ -81,8 +80,8 @@ pub(super) enum SubscribeReason {
     Opening,
     /// A `subscribe` command, to be acknowledged with this reference.
     Command(Option<Box<RawValue>>),
-    /// A Socket.IO client's wish, and what is done once it has begun.
-    PendingSubscribe(Box<(PendingSubscribe, Vec<SocketAction>)>),
+    /// A client of the session has asked for it.
+    Client(Box<PendingSubscribe>),
 }
 
 impl LocalTopic {

@@ -9,8 +9,9 @@ use super::{
     connection::Connection,
     net::Net,
     state::{BLOCKED, HELD, Life},
+    wheel::Wheel,
 };
-use crate::{clock::Moment, close::Close, endpoint::Phase, index::Slot, metrics::Transport, protocol::Session};
+use crate::{clock::Moment, close::Close, index::Slot, metrics::Transport, protocol::Session};
 
 /// Connections looked at per turn because their time has come; a thousand heartbeats at once are a fan-out too.
 const TIMERS_PER_TURN: usize = 256;
@@ -21,21 +22,65 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while the memory budget is tight.
 const TIGHT_SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-impl<N: Net> Reactor<N> {
-    pub(super) fn run_timers(&mut self) {
+/// What is due when: a deadline for each connection, and the sweeps over the topics.
+#[derive(Debug)]
+pub(super) struct Timers {
+    wheel: Wheel,
+    /// Kept to spare the allocation.
+    due: Vec<Slot>,
+    /// When the last sweep began.
+    swept: Moment,
+    /// Where the sweep that is under way goes on.
+    sweep_from: Option<usize>,
+}
+
+impl Timers {
+    pub(super) fn new(now: Moment) -> Self {
+        Self { wheel: Wheel::new(now), due: Vec::new(), swept: now, sweep_from: None }
+    }
+
+    /// Sets the deadline of the connection, instead of the one it has.
+    pub(super) fn arm(&mut self, slot: Slot, deadline: Moment) {
+        self.wheel.arm(slot, deadline);
+    }
+
+    /// Takes the deadline of the connection away.
+    pub(super) fn disarm(&mut self, slot: Slot) {
+        self.wheel.disarm(slot);
+    }
+
+    /// How long until something is due.
+    pub(super) fn next_wait(&self, now: Moment) -> Option<Duration> {
+        if self.sweep_from.is_some() { Some(Duration::ZERO) } else { self.wheel.next_wait(now) }
+    }
+
+    /// The connections whose time has come, [`TIMERS_PER_TURN`] at most. The list is to be given back.
+    fn take_due(&mut self, now: Moment) -> Vec<Slot> {
         let mut due = std::mem::take(&mut self.due);
         due.clear();
-        self.wheel.expire(self.now, TIMERS_PER_TURN, &mut due);
-        due.iter().for_each(|slot| self.on_due(*slot));
-        self.due = due;
-        let interval = if self.hub.bus.budget().is_tight() { TIGHT_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
-        if self.sweep_from.is_none() && interval <= self.now.since(self.swept) {
-            self.swept = self.now;
+        self.wheel.expire(now, TIMERS_PER_TURN, &mut due);
+        due
+    }
+
+    /// Where the sweep goes on, if one is under way or due.
+    fn next_sweep(&mut self, interval: Duration, now: Moment) -> Option<usize> {
+        if self.sweep_from.is_none() && interval <= now.since(self.swept) {
+            self.swept = now;
             self.sweep_from = Some(0);
         }
-        if let Some(from) = self.sweep_from {
+        self.sweep_from
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn run_timers(&mut self) {
+        let due = self.timers.take_due(self.now);
+        due.iter().for_each(|slot| self.on_due(*slot));
+        self.timers.due = due;
+        let interval = if self.hub.bus.budget().is_tight() { TIGHT_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        if let Some(from) = self.timers.next_sweep(interval, self.now) {
             let (notable, next) = self.topics.sweep(from, self.hub.bus.budget(), self.now, self.config.live_timeout);
-            self.sweep_from = next;
+            self.timers.sweep_from = next;
             notable.into_iter().for_each(|topic_index| self.on_overdue(topic_index));
         }
     }
@@ -51,9 +96,9 @@ impl<N: Net> Reactor<N> {
         match &connection.session {
             Ok(session)
                 if !session.is_stream()
-                    && self.phase != Phase::Serving
+                    && self.shutdown.is_under_way()
                     && !connection.admin
-                    && (session.is_idle() || self.drain_ends <= self.now) =>
+                    && (session.is_idle() || self.shutdown.drain_ends() <= self.now) =>
             {
                 self.end_for_restart(slot);
             }
@@ -65,7 +110,7 @@ impl<N: Net> Reactor<N> {
                 _ => self.rearm(slot),
             },
             // Streams have no other timer once the hub drains.
-            Ok(_) if self.phase != Phase::Serving => self.end_for_restart(slot),
+            Ok(_) if self.shutdown.is_under_way() => self.end_for_restart(slot),
             Ok(session) => {
                 let keeps_time = session.keeps_time();
                 match self.denial(slot) {
@@ -86,8 +131,8 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(slot) else { return };
         if connection.state.has(BLOCKED) {
-            if let Some(stranded) = self.is_given_up(slot) {
-                return self.on_stranded(stranded);
+            if let Some(lagged) = self.is_given_up(slot) {
+                return self.on_lagged(lagged);
             }
         } else if !connection.state.has(HELD) {
             self.keep_alive(slot);
@@ -142,8 +187,8 @@ impl<N: Net> Reactor<N> {
         }
         let deadline = match &connection.session {
             Ok(session) if !session.is_stream() => {
-                let ends = self.phase != Phase::Serving && !connection.admin;
-                let latest = ends.then_some(self.drain_ends);
+                let ends = self.shutdown.is_under_way() && !connection.admin;
+                let latest = ends.then_some(self.shutdown.drain_ends());
                 let deadline = request_deadline(connection, &self.config);
                 deadline.map(|deadline| latest.map_or(deadline, |latest| latest.min(deadline)))
             }
@@ -163,8 +208,8 @@ impl<N: Net> Reactor<N> {
             Err(_) => None,
         };
         match deadline {
-            Some(deadline) => self.wheel.arm(slot, deadline),
-            None => self.wheel.disarm(slot),
+            Some(deadline) => self.timers.arm(slot, deadline),
+            None => self.timers.disarm(slot),
         }
     }
 }

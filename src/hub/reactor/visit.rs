@@ -10,17 +10,17 @@ use std::{io, sync::Arc};
 
 use super::{
     connection::{Connection, Unfinished},
-    engine::Engines,
     frame_batch::{FrameBatch, FrameBatchCache},
     gaps::Lagged,
     net::Net,
     slab::Slab,
-    state::{BEHIND, BLOCKED, POLL_PENDING},
+    state::{BEHIND, BLOCKED, POLL_PENDING, State},
     table::LocalTopic,
 };
 use crate::{
     clock::Moment,
     close::Close,
+    event::Position,
     index::{GroupIndex, Slot, SubscriberIndex, TopicIndex},
     log::{Ring, Subscriber},
     metrics::ReactorMetrics,
@@ -45,10 +45,9 @@ pub(super) enum Visit {
 pub(super) struct Visitor<'r, N: Net> {
     pub(super) net: &'r mut N,
     pub(super) connections: &'r mut Slab<Connection<N::Stream>>,
-    pub(super) engines: &'r mut Engines,
     pub(super) frame_batches: &'r mut FrameBatchCache,
     pub(super) metrics: &'r ReactorMetrics,
-    pub(super) aside: VisitOutcomes<'r>,
+    pub(super) outcomes: &'r mut VisitOutcomes,
     /// Connections that are written to from all their topics, and the group of each: they are left to the caller.
     pub(super) several: &'r mut Vec<(Slot, GroupIndex)>,
     pub(super) topic_index: TopicIndex,
@@ -79,7 +78,7 @@ impl<N: Net> Visitor<'_, N> {
     fn visit_cohort(&mut self, ring: &Ring, cohort: &mut [Subscriber]) -> usize {
         // Blocked readers have old cursors, each its own: what they are owed is not put together in vain.
         let is_first = |subscriber: &Subscriber| {
-            self.connections.at(subscriber.slot).is_some_and(|it| may_visit(it, subscriber.slot, self.engines))
+            self.connections.at(subscriber.slot).is_some_and(|it| may_visit(it, subscriber.slot, self.outcomes))
         };
         let Some(first) = cohort.iter().position(is_first) else { return 0 };
         let mut batch = shared_batch(self.frame_batches, self.topic_index, ring, &cohort[first], self.metrics);
@@ -87,7 +86,7 @@ impl<N: Net> Visitor<'_, N> {
         for subscriber in &mut cohort[first..] {
             let slot = subscriber.slot;
             let Some(connection) = self.connections.at(slot) else { continue };
-            if !may_visit(connection, slot, self.engines) {
+            if !may_visit(connection, slot, self.outcomes) {
                 continue;
             }
             visits += 1;
@@ -97,7 +96,7 @@ impl<N: Net> Visitor<'_, N> {
                 None => Visit::Lagged,
             };
             if outcome != Visit::AtHead {
-                record_outcome(outcome, slot, self.topic_index, connection, &mut self.aside);
+                self.outcomes.record(outcome, slot, self.topic_index, &mut connection.state);
             }
         }
         visits
@@ -106,10 +105,10 @@ impl<N: Net> Visitor<'_, N> {
 
 /// Whether a lap may write to the connection at `slot`. If it cannot because requests carry it, the one that waits is noted.
 #[inline]
-pub(super) fn may_visit<S>(connection: &Connection<S>, slot: Slot, engines: &mut Engines) -> bool {
+pub(super) fn may_visit<S>(connection: &Connection<S>, slot: Slot, outcomes: &mut VisitOutcomes) -> bool {
     let is_clear = connection.state.is_clear();
     if !is_clear && connection.state.has(POLL_PENDING) {
-        engines.note_polled(slot);
+        outcomes.polled.push(slot);
     }
     is_clear
 }
@@ -208,48 +207,156 @@ fn cut_short<S>(
     metrics: &ReactorMetrics,
     written: usize,
 ) {
-    let (whole, part) = batch.frames.split(written);
+    let ShortWrite { cursor, frames, bytes, unfinished, conflated } = short_write(batch, subscriber.cursor, written);
     // The latency of these few is left out: the peer, not the hub, decides when they count as written.
-    metrics.on_delivered(connection.transport, whole as u64, (written - part) as u64);
-    let (from, mut passed) = (subscriber.cursor, whole as u64);
-    if 0 < whole {
-        subscriber.cursor = batch.position(whole - 1) + 1;
-    }
-    if 0 < part
-        && let Some(event) = ring.event(batch.position(whole))
+    metrics.on_delivered(connection.transport, frames, bytes);
+    metrics.on_conflated(conflated);
+    subscriber.cursor = cursor;
+    if let Some((position, written)) = unfinished
+        && let Some(event) = ring.event(position)
     {
-        let event = Arc::clone(event);
-        let format = subscriber.format.format();
-        connection.unfinished = Some(Unfinished { event, format, written: part as u32 });
-        subscriber.cursor = batch.position(whole) + 1;
-        passed += 1;
+        let (event, format) = (Arc::clone(event), subscriber.format.format());
+        connection.unfinished = Some(Unfinished { event, format, written });
     }
-    metrics.on_conflated(subscriber.cursor - from - passed);
 }
 
-/// Where connections go that a visit did not bring to the head: how many are blocked, who writes again next turn, who is
-/// to be ended, and who is stranded.
-pub(super) type VisitOutcomes<'r> = (&'r mut usize, &'r mut Vec<Slot>, &'r mut Vec<(Slot, Close)>, &'r mut Vec<Lagged>);
+/// What a short write leaves.
+#[derive(Debug, PartialEq, Eq)]
+struct ShortWrite {
+    /// Where the subscriber stands.
+    cursor: Position,
+    /// Frames that went out whole, and their bytes.
+    frames: u64,
+    bytes: u64,
+    /// The event whose frame went out in part, and how many bytes of it.
+    unfinished: Option<(Position, u32)>,
+    /// Events that the cursor has passed without a frame: a newer one of the same key followed.
+    conflated: u64,
+}
 
-/// After a visit that left the cursor behind the head: puts the connection where it goes on, or ends.
-#[inline(always)]
-pub(super) fn record_outcome<S>(
-    outcome: Visit,
-    slot: Slot,
-    topic: TopicIndex,
-    connection: &mut Connection<S>,
-    (blocked, write_again, to_end, stranded): &mut VisitOutcomes<'_>,
-) {
-    match outcome {
-        Visit::AtHead => {}
-        // Several topics with a backlog are one reason to go on, not several.
-        Visit::More if write_again.last() == Some(&slot) => {}
-        Visit::More => write_again.push(slot),
-        Visit::Blocked => {
-            connection.state.set(BLOCKED | BEHIND);
-            **blocked += 1;
+/// After a write of `written` bytes of `batch`, of which some were left, to a subscriber that stood at `from`.
+fn short_write(batch: &FrameBatch, from: Position, written: usize) -> ShortWrite {
+    let (whole, part) = batch.frames.split(written);
+    let unfinished = (0 < part).then(|| (batch.position(whole), part as u32));
+    let cursor = match unfinished {
+        Some((position, _)) => position + 1,
+        None if 0 < whole => batch.position(whole - 1) + 1,
+        None => from,
+    };
+    let frames = whole as u64;
+    let conflated = cursor - from - frames - u64::from(unfinished.is_some());
+    ShortWrite { cursor, frames, bytes: (written - part) as u64, unfinished, conflated }
+}
+
+/// What becomes of connections that a visit did not bring to the head.
+#[derive(Debug, Default)]
+pub(super) struct VisitOutcomes {
+    /// How many wait for their peers to read.
+    blocked: usize,
+    /// Those that go on next turn: there was more than one visit may write.
+    write_again: Vec<Slot>,
+    /// Those found broken while something else was borrowed: they end in the same turn.
+    broken: Vec<(Slot, Close)>,
+    lagged: Vec<Lagged>,
+    /// Sessions without a socket that a lap has come to, and for which a poll waits.
+    polled: Vec<Slot>,
+}
+
+impl VisitOutcomes {
+    /// After a visit that left the cursor behind the head.
+    #[inline(always)]
+    pub(super) fn record(&mut self, outcome: Visit, slot: Slot, topic: TopicIndex, state: &mut State) {
+        match outcome {
+            Visit::AtHead => {}
+            // Several topics with a backlog are one reason to go on, not several.
+            Visit::More if self.write_again.last() == Some(&slot) => {}
+            Visit::More => self.write_again.push(slot),
+            Visit::Blocked => self.block(state),
+            Visit::Lagged => self.lagged.push(Lagged { slot, topic }),
+            Visit::Broken => self.broken.push((slot, Close::PeerGone)),
         }
-        Visit::Lagged => stranded.push(Lagged { slot, topic }),
-        Visit::Broken => to_end.push((slot, Close::PeerGone)),
+    }
+
+    /// The connection's peer has to read before more can be written.
+    #[inline]
+    pub(super) fn block(&mut self, state: &mut State) {
+        state.set(BLOCKED | BEHIND);
+        self.blocked += 1;
+    }
+
+    /// The connection's peer has read, or there is nothing more to write to it. False if it was not blocked.
+    pub(super) fn unblock(&mut self, state: &mut State) -> bool {
+        let was_blocked = state.has(BLOCKED);
+        if was_blocked {
+            state.clear(BLOCKED);
+            self.blocked -= 1;
+        }
+        was_blocked
+    }
+
+    /// How many connections wait for their peers to read.
+    pub(super) fn blocked(&self) -> usize {
+        self.blocked
+    }
+
+    /// The connection cannot be brought on in the topic.
+    pub(super) fn lag(&mut self, lagged: Lagged) {
+        self.lagged.push(lagged);
+    }
+
+    /// The connection's peer is gone.
+    pub(super) fn break_off(&mut self, slot: Slot) {
+        self.broken.push((slot, Close::PeerGone));
+    }
+
+    pub(super) fn goes_on(&self, slot: Slot) -> bool {
+        self.write_again.contains(&slot)
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        !self.write_again.is_empty()
+    }
+
+    pub(super) fn take_write_again(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.write_again)
+    }
+
+    pub(super) fn take_polled(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.polled)
+    }
+
+    pub(super) fn next_lagged(&mut self) -> Option<Lagged> {
+        self.lagged.pop()
+    }
+
+    pub(super) fn next_broken(&mut self) -> Option<(Slot, Close)> {
+        self.broken.pop()
+    }
+
+    /// Whether nothing is broken or lags.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lagged.is_empty() && self.broken.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_short_write_leaves() {
+        // Frames of 10, 20 and 5 bytes, of events at 4, 5 and 9: those at 6 to 8 were left out.
+        let batch = FrameBatch::of(&[(4, 10), (5, 20), (9, 5)]);
+        let check = |written: usize, cursor: Position, frames: u64, bytes: u64, unfinished, conflated: u64| {
+            let expected = ShortWrite { cursor, frames, bytes, unfinished, conflated };
+            assert_eq!(short_write(&batch, 4, written), expected, "{written}");
+        };
+        check(0, 4, 0, 0, None, 0);
+        check(1, 5, 0, 0, Some((4, 1)), 0);
+        check(10, 5, 1, 10, None, 0);
+        check(29, 6, 1, 10, Some((5, 19)), 0);
+        check(30, 6, 2, 30, None, 0);
+        check(31, 10, 2, 30, Some((9, 1)), 3);
+        check(34, 10, 2, 30, Some((9, 4)), 3);
     }
 }

@@ -75,7 +75,7 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let (admission, identity) = (connection.admission(), connection.identity.clone());
-        let hold = self.senders.remove(&slot);
+        let hold = self.senders.take(slot);
         let mut job = Job { work, token, route, admission, identity, charged_bytes: 0, hold };
         self.charge_job(&mut job);
         self.put_job(job, is_waiting);

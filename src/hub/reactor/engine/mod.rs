@@ -51,35 +51,35 @@ pub(in crate::reactor) use socket::PendingSubscribe;
 /// The sessions of a reactor.
 #[derive(Debug, Default)]
 pub(in crate::reactor) struct Engines {
-    pub(in crate::reactor) slots: HashMap<SessionId, Slot, foldhash::fast::RandomState>,
-    pub(in crate::reactor) sessions: HashMap<Slot, Entry, foldhash::fast::RandomState>,
+    slots: HashMap<SessionId, Slot, foldhash::fast::RandomState>,
+    sessions: HashMap<Slot, Entry, foldhash::fast::RandomState>,
     /// Requests that wait for news of a session: the slot of each, and the session's.
-    pub(in crate::reactor) polls: HashMap<Slot, Slot, foldhash::fast::RandomState>,
+    polls: HashMap<Slot, Slot, foldhash::fast::RandomState>,
     /// WebSockets that are about to carry a session over, and the session: by its token, for its slot may be another's by
     /// then.
-    pub(in crate::reactor) probes: HashMap<Slot, Token, foldhash::fast::RandomState>,
+    probes: HashMap<Slot, Token, foldhash::fast::RandomState>,
     /// When sessions and probes are due. One that was armed anew since is passed over.
-    pub(in crate::reactor) due: BinaryHeap<Reverse<(Moment, u64)>>,
-    /// Sessions with a poll that waits, and news.
-    pub(in crate::reactor) polled: Vec<Slot>,
+    due: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Sessions whose clients have entered no namespace yet.
-    pub(in crate::reactor) pending: Pending,
+    pending: Pending,
+    /// The request that brings what a session is about to take, while it does.
+    post: Option<Slot>,
 }
 
 #[derive(Debug)]
-pub(in crate::reactor) struct Entry {
-    pub(in crate::reactor) sid: SessionId,
+struct Entry {
+    sid: SessionId,
     /// The request that waits, and the label of its route.
-    pub(in crate::reactor) waiting: Option<(Token, RouteLabel)>,
+    waiting: Option<(Token, RouteLabel)>,
     /// The WebSocket that has asked to carry the session.
-    pub(in crate::reactor) probe: Option<Token>,
-    pub(in crate::reactor) due: Moment,
+    probe: Option<Token>,
+    due: Moment,
     /// The private names of its clients, if they may come back.
-    pub(in crate::reactor) pids: Vec<Box<str>>,
+    pids: Vec<Box<str>>,
     /// Which subscription a poll begins with, so that a busy topic leaves room for the others.
-    pub(in crate::reactor) turn: usize,
+    turn: usize,
     /// Its number among those whose client has entered no namespace yet.
-    pub(in crate::reactor) pending: Option<u64>,
+    pending: Option<u64>,
 }
 
 impl Engines {
@@ -88,9 +88,9 @@ impl Engines {
         self.due.peek().map(|Reverse((due, _))| due.since(now))
     }
 
-    /// A lap has come by a session with a poll that waits.
-    pub(in crate::reactor) fn note_polled(&mut self, slot: Slot) {
-        self.polled.push(slot);
+    /// The session of this name.
+    pub(in crate::reactor) fn find(&self, sid: SessionId) -> Option<Slot> {
+        self.slots.get(&sid).copied()
     }
 
     /// Whether the WebSocket at `slot` is about to carry a session over.

@@ -132,7 +132,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(subscription.topic) else { return };
         let mut cursor = topic.cursor(&subscription);
         if cursor < topic.ring.oldest() {
-            return self.stranded.push(Lagged { slot, topic: subscription.topic });
+            return self.outcomes.lag(Lagged { slot, topic: subscription.topic });
         }
         for event in topic.ring.events_from(cursor) {
             if !connection.outbox.is_empty() {
@@ -150,7 +150,7 @@ impl<N: Net> Reactor<N> {
 
     /// Sessions that a lap has come by are served.
     pub(in crate::reactor) fn serve_polled(&mut self) {
-        for slot in std::mem::take(&mut self.engines.polled) {
+        for slot in self.outcomes.take_polled() {
             self.mark_dirty(slot);
         }
     }
@@ -170,7 +170,7 @@ impl<N: Net> Reactor<N> {
             self.end(session, Close::MessageTooBig);
             return Err(Response::error(413, "too_big", "the payload is over maxPayload", None));
         }
-        self.post = Some(slot);
+        self.engines.post = Some(slot);
         let is_whole = match self.config.limits.engine.read_payload(body) {
             Ok(packets) => {
                 let TakenPackets { is_whole, rest } = self.take_packets(session, packets);
@@ -184,7 +184,7 @@ impl<N: Net> Reactor<N> {
                 false
             }
         };
-        self.post = None;
+        self.engines.post = None;
         if self.has_spent(slot) {
             let why = Denied::TooMany;
             let response = Response::error(why.status(), why.code(), why.message(), None);
@@ -211,7 +211,7 @@ impl<N: Net> Reactor<N> {
             let Some(connection) = self.connections.at(slot) else { return all };
             let is_over = connection.session.is_err() || !connection.state.is_open();
             let is_checking = connection.state.has(CHECKING);
-            if is_over || self.post.is_some_and(|post| self.has_spent(post)) {
+            if is_over || self.engines.post.is_some_and(|post| self.has_spent(post)) {
                 return all;
             }
             let is_late = WORK_SLICE <= self.net.now().since(began);

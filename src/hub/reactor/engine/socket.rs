@@ -21,18 +21,32 @@ use crate::{
     topic::Topic,
 };
 
-/// What a client in a namespace waits for.
+/// A client in a namespace, and what of its own is answered.
 #[derive(Clone, Debug)]
-pub(in crate::reactor) struct PendingSubscribe {
-    pub(in crate::reactor) namespace: Box<str>,
+struct ClientTarget {
+    namespace: Box<str>,
     /// Its public name there: it may have left, and entered again.
     sid: Box<str>,
-    /// The acknowledgement.
-    pub(in crate::reactor) ack: Option<u64>,
+    /// The acknowledgement that it waits for.
+    ack: Option<u64>,
+}
+
+/// A subscription of a client, which waits for its topic.
+#[derive(Debug)]
+pub(in crate::reactor) struct PendingSubscribe {
+    client: ClientTarget,
+    /// What is done once it has begun.
+    done: Vec<SocketAction>,
+}
+
+impl PendingSubscribe {
+    pub(in crate::reactor) fn is_in(&self, namespace: &str) -> bool {
+        *self.client.namespace == *namespace
+    }
 }
 
 impl<N: Net> Reactor<N> {
-    pub(in crate::reactor) fn take_socket(&mut self, slot: Slot, ask: SocketAsk) {
+    pub(super) fn take_socket(&mut self, slot: Slot, ask: SocketAsk) {
         match ask {
             SocketAsk::Connect { namespace, payload } => {
                 let payload = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -44,35 +58,35 @@ impl<N: Net> Reactor<N> {
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_event)(&incoming, client, context)
                 });
-                let errand = self.errand(slot, namespace, ack);
-                self.take_socket_replies(slot, &errand, replies);
+                let target = self.target(slot, namespace, ack);
+                self.take_socket_replies(slot, &target, replies);
             }
             SocketAsk::Ack { namespace, id, arguments } => {
                 let arguments = Args::from_list(&arguments);
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_ack)(id, arguments, client, context)
                 });
-                let errand = self.errand(slot, namespace, None);
-                self.take_socket_replies(slot, &errand, replies);
+                let target = self.target(slot, namespace, None);
+                self.take_socket_replies(slot, &target, replies);
             }
             SocketAsk::Disconnect { namespace } => self.leave_namespace(slot, &namespace),
         }
     }
 
-    fn errand(&mut self, slot: Slot, namespace: Box<str>, ack: Option<u64>) -> PendingSubscribe {
+    fn target(&mut self, slot: Slot, namespace: Box<str>, ack: Option<u64>) -> ClientTarget {
         let client = self.sockets(slot).and_then(|sockets| sockets.client(&namespace));
         let sid = client.map(|client| client.sid.clone()).unwrap_or_default();
-        PendingSubscribe { namespace, sid, ack }
+        ClientTarget { namespace, sid, ack }
     }
 
     fn sockets(&mut self, slot: Slot) -> Option<&mut Sockets> {
         self.connections.at(slot)?.speaks()?.0.engine()?.sockets.as_mut()
     }
 
-    /// Whether the client that an errand is for is still where it was.
-    pub(in crate::reactor) fn is_inside(&mut self, slot: Slot, errand: &PendingSubscribe) -> bool {
-        let client = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace));
-        client.is_some_and(|client| client.sid == errand.sid)
+    /// Whether the client is still where it was.
+    fn is_inside(&mut self, slot: Slot, target: &ClientTarget) -> bool {
+        let client = self.sockets(slot).and_then(|sockets| sockets.client(&target.namespace));
+        client.is_some_and(|client| client.sid == target.sid)
     }
 
     fn enter_namespace(&mut self, slot: Slot, namespace: Box<str>, payload: Option<&RawValue>) {
@@ -81,7 +95,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let admission = connection.admission();
         // A request may bring tokens for one session after the other: they count for the connection that it came by.
-        let context = self.context((&hub, &config.value), self.post.unwrap_or(slot), admission, None);
+        let context = self.context((&hub, &config.value), self.engines.post.unwrap_or(slot), admission, None);
         match (hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
                 self.welcome(slot, namespace, welcome, payload);
@@ -123,7 +137,7 @@ impl<N: Net> Reactor<N> {
             return self.refuse_namespace(slot, &namespace, &message, Some(&data));
         }
         if let Err(why) = self.claim_connection(slot) {
-            self.holds.remove(&slot);
+            self.stream_holds.release(slot);
             return self.refuse_namespace(slot, &namespace, why, None);
         }
         // Only now: of whoever is refused nothing is taken that it could come back to.
@@ -145,9 +159,9 @@ impl<N: Net> Reactor<N> {
             self.rearm(slot);
         }
         self.send_frames(slot, &frames);
-        let errand = self.errand(slot, namespace, None);
-        self.take_socket_replies(slot, &errand, welcome.emits.into_iter().map(SocketAction::Emit).collect());
-        self.resume_client(slot, &errand, topics);
+        let target = self.target(slot, namespace, None);
+        self.take_socket_replies(slot, &target, welcome.emits.into_iter().map(SocketAction::Emit).collect());
+        self.resume_client(slot, &target, topics);
         self.note_recoverable(slot);
         self.schedule_session(slot);
     }
@@ -211,39 +225,34 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Carries out what the application has decided.
-    pub(in crate::reactor) fn take_socket_replies(
-        &mut self,
-        slot: Slot,
-        errand: &PendingSubscribe,
-        replies: Vec<SocketAction>,
-    ) {
+    fn take_socket_replies(&mut self, slot: Slot, target: &ClientTarget, replies: Vec<SocketAction>) {
         for reply in replies {
             match reply {
                 SocketAction::Emit(emit) => {
                     let mut frames = Vec::new();
-                    let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace)) else {
+                    let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&target.namespace)) else {
                         return;
                     };
                     let ack = emit.wants_ack.then(|| {
                         client.next_ack += 1;
                         client.next_ack - 1
                     });
-                    let target = PacketTarget { namespace: &errand.namespace, ack };
+                    let packet = PacketTarget { namespace: &target.namespace, ack };
                     let arguments = emit.arguments.join(",");
-                    socket_io::write_event(target, &emit.name, Args::from_list(&arguments), &mut frames);
+                    socket_io::write_event(packet, &emit.name, Args::from_list(&arguments), &mut frames);
                     self.send_frames(slot, &frames);
                 }
                 SocketAction::Ack(_) => {
                     let mut frames = Vec::new();
-                    write_messages(&errand.namespace, errand.ack, &[reply], &mut frames);
+                    write_messages(&target.namespace, target.ack, &[reply], &mut frames);
                     self.send_frames(slot, &frames);
                 }
                 SocketAction::Subscribe { topic, start, done, refused } => {
-                    self.subscribe_client(slot, errand, &topic, start, done, refused);
+                    self.subscribe_client(slot, target, &topic, start, done, refused);
                 }
                 SocketAction::Unsubscribe { topic, done, refused } => {
-                    let was_there = self.unsubscribe_client(slot, &errand.namespace, &topic);
-                    self.take_socket_replies(slot, errand, if was_there { done } else { refused });
+                    let was_there = self.unsubscribe_client(slot, &target.namespace, &topic);
+                    self.take_socket_replies(slot, target, if was_there { done } else { refused });
                 }
                 SocketAction::Publish(publication) => {
                     let hub = Arc::clone(&self.hub);
@@ -251,14 +260,14 @@ impl<N: Net> Reactor<N> {
                     let Some(connection) = self.connections.at(slot) else { return };
                     let (admission, identity) = (connection.admission(), connection.identity.clone());
                     let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
-                    let frames = publish_for_socket(publication, &errand.namespace, errand.ack, &context);
+                    let frames = publish_for_socket(publication, &target.namespace, target.ack, &context);
                     self.send_frames(slot, &frames);
                 }
                 SocketAction::Disconnect => {
                     let mut frames = Vec::new();
-                    socket_io::write_disconnect(&errand.namespace, &mut frames);
+                    socket_io::write_disconnect(&target.namespace, &mut frames);
                     self.send_frames(slot, &frames);
-                    return self.leave_namespace(slot, &errand.namespace);
+                    return self.leave_namespace(slot, &target.namespace);
                 }
             }
         }
@@ -267,94 +276,126 @@ impl<N: Net> Reactor<N> {
     fn subscribe_client(
         &mut self,
         slot: Slot,
-        errand: &PendingSubscribe,
+        target: &ClientTarget,
         topic: &Topic,
         start: Start,
         done: Vec<SocketAction>,
         refused: Vec<SocketAction>,
     ) {
-        let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&errand.namespace)) else { return };
+        let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&target.namespace)) else { return };
         if client.topics.iter().any(|listening| listening.topic == *topic) {
-            return self.take_socket_replies(slot, errand, done);
+            return self.take_socket_replies(slot, target, done);
         }
         let Some(connection) = self.connections.at(slot) else { return };
         let held = connection.subscriptions.len() + usize::from(connection.pending) + self.replay_count(slot);
         if self.endpoints.value.topics_per_connection_max <= held {
-            return self.take_socket_replies(slot, errand, refused);
+            return self.take_socket_replies(slot, target, refused);
         }
         let topic_index = match self.try_attach(slot, topic) {
             Ok(topic_index) => topic_index,
             Err(refused) => {
                 let (code, why) = describe_refused(refused);
-                return self.refuse_errand(slot, errand, code, &why);
+                return self.refuse_client(slot, target, code, &why);
             }
         };
         if self.is_reading(slot, topic_index) {
-            return self.join_reader(slot, topic_index, errand, done);
+            return self.join_reader(slot, topic_index, target, done);
         }
-        self.subscribe(slot, topic_index, start, SubscribeReason::PendingSubscribe(Box::new((errand.clone(), done))));
+        self.subscribe(
+            slot,
+            topic_index,
+            start,
+            SubscribeReason::Client(Box::new(PendingSubscribe { client: target.clone(), done })),
+        );
     }
 
     /// A client that has come back listens to `topics` again. All of them stand in its offset from the first event on, also
     /// those that are yet to begin: it may be lost again before they do.
-    fn resume_client(&mut self, slot: Slot, errand: &PendingSubscribe, topics: Vec<(Topic, EventId)>) {
+    fn resume_client(&mut self, slot: Slot, target: &ClientTarget, topics: Vec<(Topic, EventId)>) {
         let topics: Vec<(TopicIndex, EventId)> =
             topics.into_iter().map(|(topic, id)| (self.attach(&topic), id)).collect();
         for (topic_index, id) in &topics {
-            self.note_listening(slot, *topic_index, *id, &errand.namespace);
+            self.note_listening(slot, *topic_index, *id, &target.namespace);
         }
         for (topic_index, id) in topics {
             self.subscribe(
                 slot,
                 topic_index,
                 Start::after(id),
-                SubscribeReason::PendingSubscribe(Box::new((errand.clone(), Vec::new()))),
+                SubscribeReason::Client(Box::new(PendingSubscribe { client: target.clone(), done: Vec::new() })),
             );
         }
     }
 
     /// Whether the session listens to the topic, or replays it.
-    pub(in crate::reactor) fn is_reading(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
+    fn is_reading(&mut self, slot: Slot, topic_index: TopicIndex) -> bool {
         self.subscription(slot, topic_index).is_some() || self.is_replaying(slot, topic_index)
     }
 
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
-    pub(in crate::reactor) fn join_reader(
-        &mut self,
-        slot: Slot,
-        topic_index: TopicIndex,
-        errand: &PendingSubscribe,
-        done: Vec<SocketAction>,
-    ) {
+    fn join_reader(&mut self, slot: Slot, topic_index: TopicIndex, target: &ClientTarget, done: Vec<SocketAction>) {
         let (id, began_at) = self.cursor_of_reader(slot, topic_index);
-        self.note_listening(slot, topic_index, id, &errand.namespace);
+        self.note_listening(slot, topic_index, id, &target.namespace);
         if let Some(sockets) = self.sockets(slot) {
             sockets.begin(topic_index, began_at);
         }
-        self.take_socket_replies(slot, errand, done);
+        self.take_socket_replies(slot, target, done);
     }
 
-    /// Nothing comes of what a client waits for.
-    pub(in crate::reactor) fn refuse_errand(
-        &mut self,
-        slot: Slot,
-        errand: &PendingSubscribe,
-        error: &str,
-        message: &str,
-    ) {
-        let error = serde_json::json!({ "error": error, "message": message }).to_string();
-        let replies = vec![SocketAction::Emit(Emit::new("error", error.as_str())), SocketAction::Ack(vec![error])];
-        self.take_socket_replies(slot, errand, replies);
-    }
-
-    /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
-    pub(in crate::reactor) fn note_listening(
+    /// A subscription that has waited may begin, unless its client is gone. If the session reads the topic by now, the client joins
+    /// it there, and nothing is left to do.
+    pub(in crate::reactor) fn resume_pending(
         &mut self,
         slot: Slot,
         topic_index: TopicIndex,
-        began: EventId,
-        namespace: &str,
+        pending: Box<PendingSubscribe>,
+    ) -> Option<Box<PendingSubscribe>> {
+        if !self.is_inside(slot, &pending.client) {
+            return None;
+        }
+        if self.is_reading(slot, topic_index) {
+            let PendingSubscribe { client, done } = *pending;
+            self.join_reader(slot, topic_index, &client, done);
+            return None;
+        }
+        Some(pending)
+    }
+
+    /// A client's subscription begins: events follow from behind `before`.
+    pub(in crate::reactor) fn begin_pending(
+        &mut self,
+        slot: Slot,
+        topic_index: TopicIndex,
+        before: EventId,
+        pending: PendingSubscribe,
     ) {
+        let PendingSubscribe { client, done } = pending;
+        self.note_listening(slot, topic_index, before, &client.namespace);
+        self.take_socket_replies(slot, &client, done);
+    }
+
+    /// Nothing comes of a subscription that has waited. A client that has come back waits for no word.
+    pub(in crate::reactor) fn refuse_pending(
+        &mut self,
+        slot: Slot,
+        pending: &PendingSubscribe,
+        error: &str,
+        why: &str,
+    ) {
+        if !pending.done.is_empty() {
+            self.refuse_client(slot, &pending.client, error, why);
+        }
+    }
+
+    /// Nothing comes of what a client waits for.
+    fn refuse_client(&mut self, slot: Slot, target: &ClientTarget, error: &str, message: &str) {
+        let error = serde_json::json!({ "error": error, "message": message }).to_string();
+        let replies = vec![SocketAction::Emit(Emit::new("error", error.as_str())), SocketAction::Ack(vec![error])];
+        self.take_socket_replies(slot, target, replies);
+    }
+
+    /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
+    fn note_listening(&mut self, slot: Slot, topic_index: TopicIndex, began: EventId, namespace: &str) {
         let Some(topic) = self.topics.at(topic_index).map(|topic| topic.state.topic.clone()) else { return };
         self.refresh_cursors(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
@@ -385,14 +426,14 @@ impl<N: Net> Reactor<N> {
         let Some(sockets) = self.sockets(slot) else { return false };
         let Some(client) = sockets.client(namespace) else { return false };
         let Some(index) = client.topics.iter().position(|listening| listening.topic_index == topic_index) else {
-            return self.cancel_errand(slot, topic_index, namespace);
+            return self.cancel_client(slot, topic_index, namespace);
         };
         client.topics.remove(index);
         if !sockets.listens(topic_index) {
             self.unlisten_topic(slot, topic_index);
         }
         // One that has come back may not have begun to listen to it.
-        self.cancel_errand(slot, topic_index, namespace);
+        self.cancel_client(slot, topic_index, namespace);
         self.regroup(slot);
         self.note_recoverable(slot);
         true

@@ -15,7 +15,7 @@ use crate::{
     reactor::{
         Reactor,
         net::Net,
-        state::{BLOCKED, DETACHED, POLL_PENDING, READ_AGAIN, State, UNCOUNTED},
+        state::{DETACHED, POLL_PENDING, State, UNCOUNTED},
     },
 };
 
@@ -82,16 +82,13 @@ impl<N: Net> Reactor<N> {
         let nowhere = self.net.nowhere();
         let Some(carrier) = self.connections.at(slot) else { return };
         let mut stream = std::mem::replace(&mut carrier.stream, nowhere);
-        let was_blocked = carrier.state.has(BLOCKED);
         let unsent = std::mem::take(&mut carrier.outbox);
         let Ok(receiving) = carrier.give_session() else { return };
+        self.outcomes.unblock(&mut carrier.state);
         carrier.state = State::default();
-        if was_blocked {
-            self.blocked -= 1;
-        }
         self.engines.probes.remove(&slot);
         self.metrics.on_depart(Transport::WebSocket);
-        self.wheel.disarm(slot);
+        self.timers.disarm(slot);
         self.schedule_free(slot);
         let token = self.connections.token(session);
         if let Err(error) = self.net.rename(&mut stream, token) {
@@ -120,8 +117,7 @@ impl<N: Net> Reactor<N> {
             entry.probe = None;
         }
         // What has arrived with the upgrade was told of under the old name.
-        self.read_again.push_back(token);
-        connection.state.set(READ_AGAIN);
+        self.read_later(session);
         self.settle_charge(slot);
         self.mark_dirty(session);
     }

@@ -1,0 +1,195 @@
+//! The hub shuts down: who is told when, how long it is waited for them, and when this reactor is at its end.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Reactor, net::Net, state::Life};
+use crate::{clock::Moment, close::Close, endpoint::Phase, index::Slot};
+
+/// Connections told per turn that the hub shuts down: each is read once more, a system call.
+const DRAINED_PER_TURN: usize = 256;
+/// How long connections may take for their last bytes once all of them have been told that they end at once.
+const END_TIME: Duration = Duration::from_millis(50);
+/// How long the process waits at its end for the request of whoever has just connected to a listener for administration, and for
+/// that one to take the answer.
+const LEAVE_TIME: Duration = Duration::from_millis(100);
+
+/// How far the shutdown has come.
+#[derive(Debug)]
+pub(super) struct Shutdown {
+    phase: Phase,
+    /// Connections that are yet to be told of the phase.
+    to_drain: Vec<Slot>,
+    /// When the last stream is to have ended, once the hub drains.
+    drain_ends: Moment,
+    /// When those who are still there in the last phases are cut off.
+    cut_off_at: Option<Moment>,
+    /// Whether some were, in this phase.
+    has_cut_off: bool,
+}
+
+impl Shutdown {
+    /// It has not begun.
+    pub(super) fn new(now: Moment) -> Self {
+        Self { phase: Phase::Serving, to_drain: Vec::new(), drain_ends: now, cut_off_at: None, has_cut_off: false }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.phase != Phase::Serving
+    }
+
+    /// When the last stream is to have ended.
+    pub(super) fn drain_ends(&self) -> Moment {
+        self.drain_ends
+    }
+
+    /// A connection has come after the phase began: it is told with the others.
+    pub(super) fn include(&mut self, slot: Option<Slot>) {
+        self.to_drain.extend(slot);
+    }
+
+    /// How long until it goes on.
+    pub(super) fn next_wait(&self, now: Moment) -> Option<Duration> {
+        if self.to_drain.is_empty() { self.cut_off_at.map(|at| at.since(now)) } else { Some(Duration::ZERO) }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// The hub shuts down: the public's listeners take in who waits already, and close. Everybody's end comes in its time while the
+    /// hub drains, and at once while it ends. The listeners for administration go on until all reactors end.
+    pub(super) fn enter_phase(&mut self, phase: Phase) {
+        if self.shutdown.phase == Phase::Serving {
+            self.begin_last_accepts(0..self.public_listeners());
+        }
+        (self.shutdown.phase, self.shutdown.drain_ends) = (phase, self.now + self.config.drain_window);
+        self.shutdown.cut_off_at = (phase == Phase::Leaving).then(|| self.now + LEAVE_TIME);
+        self.shutdown.has_cut_off = false;
+        self.shutdown.to_drain = self.connections.used();
+    }
+
+    /// Tells some of the connections that were open when the phase began.
+    pub(super) fn drain_some(&mut self) {
+        for _ in 0..DRAINED_PER_TURN {
+            let Some(slot) = self.shutdown.to_drain.pop() else { break };
+            let is_admin = self.connections.at(slot).is_some_and(|connection| connection.admin);
+            match self.shutdown.phase {
+                Phase::Serving => {}
+                Phase::Draining | Phase::Ending if is_admin => {}
+                Phase::Draining => self.drain(slot),
+                Phase::Ending => self.end_for_restart(slot),
+                Phase::Leaving => self.take_leave(slot),
+            }
+        }
+        if self.shutdown.phase == Phase::Ending
+            && self.shutdown.to_drain.is_empty()
+            && self.shutdown.cut_off_at.is_none()
+        {
+            self.shutdown.cut_off_at = Some(self.now + END_TIME.min(self.config.linger));
+        }
+    }
+
+    /// The process is about to end: administration that asks is answered, and who only stays connected is not waited for.
+    fn take_leave(&mut self, slot: Slot) {
+        // A request may have arrived by now.
+        self.read(slot, true);
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // Whoever has just connected is about to ask.
+            Ok(session) if session.is_fresh() => {}
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(_) => {}
+            Err(_) if connection.state.life() == Life::Lingering => self.schedule_free(slot),
+            Err(_) => {}
+        }
+    }
+
+    /// In the last phases, once their time is over: frees the connections that are still there, whatever their peers have taken
+    /// of the last bytes.
+    pub(super) fn cut_off(&mut self) {
+        if self.shutdown.cut_off_at.is_none_or(|at| self.now < at) {
+            return;
+        }
+        let (phase, is_last, now) =
+            (self.shutdown.phase, std::mem::replace(&mut self.shutdown.has_cut_off, true), self.now);
+        for slot in self.connections.used() {
+            let Some(connection) = self.connections.at(slot) else { continue };
+            let stays = match phase {
+                Phase::Ending => connection.admin,
+                // Who has come since is about to ask, or to be answered.
+                _ => !is_last && now < connection.written + LEAVE_TIME,
+            };
+            if !stays {
+                self.end_for_restart(slot);
+                self.flush(slot);
+                self.schedule_free(slot);
+            }
+        }
+        self.flush_dirty();
+        self.end_broken();
+        self.free_closed();
+        self.shutdown.cut_off_at = match phase {
+            // Those that other reactors still pass on have as much time.
+            Phase::Ending => Some(now + END_TIME),
+            _ => (!is_last).then(|| now + LEAVE_TIME),
+        };
+    }
+
+    /// Whether this reactor is at its end. One with listeners for administration is when all are: until then it answers whoever
+    /// comes, and its listeners close at once when it ends, so that nobody is let in to whom nobody speaks.
+    pub(super) fn has_finished(&mut self) -> bool {
+        if self.shutdown.phase == Phase::Serving {
+            return false;
+        }
+        let is_cut_off = self.shutdown.phase == Phase::Leaving && self.shutdown.cut_off_at.is_none();
+        let works = self.shutdown.phase < Phase::Ending && !self.works.is_empty();
+        let is_settled = !self.acceptor.is_closing() && self.placement.is_empty(self.index) && !works;
+        self.placement.set_drained(self.index, is_settled && self.connections.len() == self.admins);
+        let has_admin = self.public_listeners() < self.net.listener_count();
+        let is_empty = is_settled && self.connections.len() == 0;
+        let has_left = is_empty && (!has_admin || self.shutdown.phase == Phase::Leaving && !self.accept_late());
+        let have_all_left = self.placement.set_left(self.index, has_left);
+        let ends = is_cut_off || has_left && (!has_admin || have_all_left);
+        if ends {
+            self.net.stop_listening(self.net.listener_count());
+        }
+        ends
+    }
+
+    /// Idle connections end at once, requests that have begun are answered, and streams end one by one over the window,
+    /// so that their clients do not all come back in the same moment.
+    fn drain(&mut self, slot: Slot) {
+        // A request may have arrived with the signal.
+        self.read(slot, true);
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // Whoever has just connected is about to ask.
+            Ok(session) if session.is_fresh() => {
+                let patience = self.config.linger.min(self.config.drain_window);
+                self.timers.arm(slot, self.now + patience);
+            }
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(session) if !session.is_stream() => self.rearm(slot),
+            Ok(_) => {
+                let share = self.random.random_range(0.0..1.0);
+                self.timers.arm(slot, self.now + self.config.drain_window.mul_f64(share));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A connection's time has come while the hub shuts down.
+    pub(super) fn end_for_restart(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        match &connection.session {
+            // To a peer that has asked for nothing there is nothing to say.
+            Ok(session) if session.is_idle() => self.end(slot, Close::Done),
+            Ok(_) => self.end(slot, Close::Restart),
+            Err(_) => {}
+        }
+    }
+}
