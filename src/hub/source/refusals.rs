@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use crate::{clock::Moment, topic::Topic};
 
 /// Topics and patterns that are named; the others are counted.
-pub(in crate::source) const NAMED_MAX: usize = 10;
+pub(super) const NAMED_MAX: usize = 10;
 /// Topics whose refused publications are remembered.
 const PUBLICATIONS_MAX: usize = 64;
 /// How long a refused publication is remembered unless another one follows: nobody may ever publish there again.
@@ -18,7 +18,7 @@ const TEXT_BYTES_MAX: usize = 160;
 
 /// A refusal, since when it is known, and when it was last met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::source) struct Refused {
+pub(super) struct Refused {
     pub(super) text: Box<str>,
     pub(super) since: Moment,
     pub(super) last: Moment,
@@ -39,12 +39,12 @@ pub(super) struct Refusals {
 }
 
 impl Refused {
-    pub(in crate::source) fn new(text: &str, now: Moment) -> Self {
+    pub(super) fn new(text: &str, now: Moment) -> Self {
         let end = text.floor_char_boundary(TEXT_BYTES_MAX);
         Self { text: text[..end].into(), since: now, last: now }
     }
 
-    /// Met again.
+    /// Keeps the time since which the refusal is known.
     fn renew(self, known: Option<&Self>) -> Self {
         Self { since: known.map_or(self.since, |known| known.since), ..self }
     }

@@ -44,7 +44,7 @@ pub(super) struct SourceStatus {
 
 /// One thread's connection.
 #[derive(Debug, Default)]
-pub(in crate::source) struct ConnectionStatus {
+pub(super) struct ConnectionStatus {
     connected: AtomicBool,
     since: AtomicU64,
     reconnects: AtomicU64,
@@ -174,7 +174,6 @@ impl SourceStatus {
         (since.max(Moment(self.stale_until.load(Ordering::Relaxed))), Ok(()))
     }
 
-    /// The figures.
     pub(super) fn snapshot(&self) -> StatusSnapshot {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let moment = |number: &AtomicU64| Some(Moment(count(number))).filter(|moment| *moment != Moment::default());
@@ -199,11 +198,11 @@ impl SourceStatus {
         }
     }
 
-    pub(in crate::source) fn reader(&self) -> &ConnectionStatus {
+    pub(super) fn reader(&self) -> &ConnectionStatus {
         &self.reader
     }
 
-    pub(in crate::source) fn writer(&self) -> &ConnectionStatus {
+    pub(super) fn writer(&self) -> &ConnectionStatus {
         &self.writer
     }
 
@@ -212,11 +211,11 @@ impl SourceStatus {
         *self.limitation.lock().unwrap_or_else(PoisonError::into_inner) = limitation;
     }
 
-    pub(in crate::source) fn set_proof_age_max(&self, age: Duration) {
+    pub(super) fn set_proof_age_max(&self, age: Duration) {
         self.proof_age_max.store(nanos(age), Ordering::Relaxed);
     }
 
-    pub(in crate::source) fn on_proof(&self, took: Duration, now: Moment) {
+    pub(super) fn on_proof(&self, took: Duration, now: Moment) {
         self.probe.store(nanos(took).max(1), Ordering::Relaxed);
         let last = Moment(self.last_proof.swap(now.0, Ordering::Relaxed));
         if self.proof_age_max.load(Ordering::Relaxed) < nanos(now.since(last)) {
@@ -224,31 +223,31 @@ impl SourceStatus {
         }
     }
 
-    pub(in crate::source) fn on_events(&self, received: u64, now: Moment) {
+    pub(super) fn on_events(&self, received: u64, now: Moment) {
         self.received.fetch_add(received, Ordering::Relaxed);
         self.last_event.store(now.0, Ordering::Relaxed);
     }
 
-    pub(in crate::source) fn on_refused(&self) {
+    pub(super) fn on_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(in crate::source) fn on_loss(&self) {
+    pub(super) fn on_loss(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(in crate::source) fn on_published(&self, is_done: bool) {
+    pub(super) fn on_published(&self, is_done: bool) {
         let counter = if is_done { &self.published } else { &self.publish_failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A message came on a channel that is not subscribed.
-    pub(in crate::source) fn on_unasked(&self, count: u64) {
+    pub(super) fn on_unasked(&self, count: u64) {
         self.unasked.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The broker refused a publication to `topic`; without one, a probe. With `is_any` it would refuse every other too.
-    pub(in crate::source) fn on_publish_refused(&self, topic: Option<&Topic>, text: &str, is_any: bool, now: Moment) {
+    pub(super) fn on_publish_refused(&self, topic: Option<&Topic>, text: &str, is_any: bool, now: Moment) {
         if topic.is_some() {
             self.publish_refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -257,7 +256,7 @@ impl SourceStatus {
     }
 
     /// The broker took a publication to `topic`; without one, a probe.
-    pub(in crate::source) fn on_publish_taken(&self, topic: Option<&Topic>) {
+    pub(super) fn on_publish_taken(&self, topic: Option<&Topic>) {
         if self.has_refused_publications.load(Ordering::Acquire) {
             let mut refusals = self.refusals();
             refusals.remove_publication(topic);
@@ -266,7 +265,7 @@ impl SourceStatus {
     }
 
     /// The broker refuses these subscriptions, `total` in all; and every other one, if `every` says why.
-    pub(in crate::source) fn set_refused(&self, named: Vec<(String, Refused)>, total: usize, every: Option<Refused>) {
+    pub(super) fn set_refused(&self, named: Vec<(String, Refused)>, total: usize, every: Option<Refused>) {
         let mut refusals = self.refusals();
         refusals.set_subscriptions(named, total);
         refusals.set_every_subscription(every);
@@ -276,7 +275,7 @@ impl SourceStatus {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::source) fn set_subscriptions(&self, tally: SubscriptionCounts, now: Moment) {
+    pub(super) fn set_subscriptions(&self, tally: SubscriptionCounts, now: Moment) {
         self.wanted.store(tally.wanted as u64, Ordering::Relaxed);
         self.confirmed.store(tally.confirmed as u64, Ordering::Relaxed);
         self.denied.store(tally.denied as u64, Ordering::Relaxed);
@@ -289,7 +288,7 @@ impl SourceStatus {
 
 impl ConnectionStatus {
     /// There is a connection; true if there was none. One that replaces another at once is no news.
-    pub(in crate::source) fn on_connected(&self, now: Moment) -> bool {
+    pub(super) fn on_connected(&self, now: Moment) -> bool {
         if self.connected.load(Ordering::Acquire) {
             return false;
         }
@@ -302,7 +301,7 @@ impl ConnectionStatus {
     }
 
     /// A connection was lost, or could not be made: `reason` says why.
-    pub(in crate::source) fn on_failure(&self, reason: &str, now: Moment) {
+    pub(super) fn on_failure(&self, reason: &str, now: Moment) {
         if self.connected.swap(false, Ordering::AcqRel) {
             self.disconnects.fetch_add(1, Ordering::Release);
             self.since.store(now.0, Ordering::Relaxed);
@@ -327,7 +326,7 @@ impl ConnectionStatus {
     }
 
     /// Times an established connection was lost.
-    pub(in crate::source) fn disconnects(&self) -> u64 {
+    pub(super) fn disconnects(&self) -> u64 {
         self.disconnects.load(Ordering::Acquire)
     }
 

@@ -1,4 +1,4 @@
-//! The way to the writer: a queue with two bounds, out of which everything is answered.
+//! The queue to the writer, bounded by rows and by bytes. Every submission put into it is answered.
 
 use std::{
     fmt,
@@ -141,7 +141,6 @@ impl Backlog {
 }
 
 impl Load {
-    /// Rows that wait.
     pub(super) fn rows(&self) -> usize {
         self.rows.load(Ordering::Relaxed)
     }

@@ -17,7 +17,6 @@ use crate::topic::Topic;
 pub(super) struct Stored {
     /// The key it has there.
     pub(super) key: Box<str>,
-    /// Its number.
     pub(super) record_id: i64,
     /// Whether it has been published, as far as the database knows.
     pub(super) published: bool,
@@ -30,9 +29,8 @@ pub(super) struct Stored {
 /// A publication that has succeeded.
 #[derive(Debug)]
 pub(super) struct Mark {
-    /// Whose.
+    /// The idempotency key of the published record.
     pub(super) key: Box<str>,
-    /// The event's id.
     pub(super) event_id: Option<Box<str>>,
     /// How long publishing it took.
     pub(super) took: Duration,

@@ -29,7 +29,6 @@ pub(super) struct Listed(Arc<RwLock<BTreeMap<Topic, bool>>>);
 pub(super) enum Command {
     /// Start, stop, pause or resume a generator.
     Request(Queued),
-    /// End the thread.
     End,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     topic::Topic,
 };
 
-/// The generators.
+/// All generators with their timers.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     config: GeneratorConfig,

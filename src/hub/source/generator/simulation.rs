@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 pub(super) struct SampleEvent {
     /// One of the documented types.
     pub(super) kind: &'static str,
-    /// For people.
+    /// A sentence to display.
     pub(super) message: String,
-    /// For programs.
+    /// An object whose members depend on `kind`.
     pub(super) data: Value,
 }
 
@@ -24,7 +24,6 @@ pub(super) enum Simulation {
     System(MachineLoad),
     /// Users who log in, act, and log out.
     People(UserActivity),
-    /// Notifications.
     Notifications(Notifications),
 }
 
@@ -42,7 +41,6 @@ impl Simulation {
         }
     }
 
-    /// The next event.
     pub(super) fn next(&mut self, random: &mut SmallRng) -> SampleEvent {
         match self {
             Self::General(shop) => shop.next(random),

@@ -19,7 +19,7 @@ use super::{Directory, RedisUrl, Role, ServerAddress, role::Hello};
 use crate::{os, protocol::resp};
 
 /// A connection that is logged in. Each read and each write waits as long as its timeout says.
-pub(in crate::source) struct RedisConnection {
+pub(super) struct RedisConnection {
     stream: Stream,
     parser: Parser,
     target: ServerAddress,
@@ -36,10 +36,10 @@ enum Stream {
 
 /// Commands could not be sent.
 #[derive(Debug)]
-pub(in crate::source) struct SendFailed {
-    pub(in crate::source) error: io::Error,
+pub(super) struct SendFailed {
+    pub(super) error: io::Error,
     /// Not even a part of them was: to send them again, elsewhere, repeats nothing.
-    pub(in crate::source) is_unsent: bool,
+    pub(super) is_unsent: bool,
 }
 
 impl RedisConnection {
@@ -108,7 +108,7 @@ impl RedisConnection {
     }
 
     /// How long one write or one answer may take from now on.
-    pub(in crate::source) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         match &self.stream {
             Stream::Tcp(socket) => {
                 socket.set_read_timeout(Some(timeout))?;
@@ -126,18 +126,18 @@ impl RedisConnection {
     }
 
     /// The server's address.
-    pub(in crate::source) fn target(&self) -> &ServerAddress {
+    pub(super) fn target(&self) -> &ServerAddress {
         &self.target
     }
 
     /// The server's role when it was last asked.
-    pub(in crate::source) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> Role {
         self.role
     }
 
     /// Whether an idle connection may still be used: the server has neither closed it nor said anything unasked. Costs a
     /// system call and never waits.
-    pub(in crate::source) fn is_usable(&mut self) -> bool {
+    pub(super) fn is_usable(&mut self) -> bool {
         match &mut self.stream {
             Stream::Tcp(socket) => os::has_nothing_to_read(socket.as_fd()),
             Stream::Unix(socket) => os::has_nothing_to_read(socket.as_fd()),
@@ -146,7 +146,7 @@ impl RedisConnection {
     }
 
     /// Writes all of `commands`, each write within the timeout.
-    pub(in crate::source) fn send(&mut self, commands: &[u8]) -> Result<(), SendFailed> {
+    pub(super) fn send(&mut self, commands: &[u8]) -> Result<(), SendFailed> {
         let mut sent = 0;
         while sent < commands.len() {
             match self.stream.write(&commands[sent..]) {
@@ -166,7 +166,7 @@ impl RedisConnection {
 
     /// The next answer; what the server pushes between answers is none. An error says that the connection is of no more
     /// use; what the server refuses is an answer.
-    pub(in crate::source) fn receive(&mut self) -> Result<Value, RedisError> {
+    pub(super) fn receive(&mut self) -> Result<Value, RedisError> {
         loop {
             match self.parser.parse_value(&mut self.stream)? {
                 Value::Push { .. } => {}
@@ -176,12 +176,12 @@ impl RedisConnection {
     }
 
     /// The command that asks what the server is now; its answer goes to [`Self::take_role`].
-    pub(in crate::source) fn role_question(&self) -> &'static [&'static [u8]] {
+    pub(super) fn role_question(&self) -> &'static [&'static [u8]] {
         if self.asks_role { &[b"ROLE"] } else { &[b"HELLO"] }
     }
 
     /// Takes the answer to [`Self::role_question`]. Fails if the server is no longer one to use.
-    pub(in crate::source) fn take_role(&mut self, answer: &Value) -> Result<(), RedisError> {
+    pub(super) fn take_role(&mut self, answer: &Value) -> Result<(), RedisError> {
         let now = if self.asks_role { Role::of_value(answer) } else { Hello::of_value(answer).role };
         // Access rules may have changed: the next connection finds out what may be asked.
         self.role = now.unwrap_or(Role::Unknown);
@@ -189,7 +189,7 @@ impl RedisConnection {
     }
 
     /// Asks what the server is now. Fails if it is no longer one to use, or serves no commands.
-    pub(in crate::source) fn check_role(&mut self) -> Result<(), RedisError> {
+    pub(super) fn check_role(&mut self) -> Result<(), RedisError> {
         let mut commands = Vec::new();
         resp::write_command(&mut commands, self.role_question());
         self.send(&commands)?;
@@ -214,12 +214,12 @@ fn accept(answer: Value) -> Result<(), RedisError> {
 }
 
 /// Whether an error says that the server will not let this hub in, or not publish, before somebody changes something.
-pub(in crate::source) fn is_lasting(error: &RedisError) -> bool {
+pub(super) fn is_lasting(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "READONLY" | "DENIED"))
 }
 
 /// Whether an error says that the server keeps no data of its own.
-pub(in crate::source) fn is_read_only(error: &RedisError) -> bool {
+pub(super) fn is_read_only(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 

@@ -21,9 +21,9 @@ pub struct Login {
 /// The files that a login was read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoginFiles {
-    /// Of the URL.
+    /// The file of the URL.
     pub url: Option<PathBuf>,
-    /// Of the sentinels' password.
+    /// The file of the sentinels' password.
     pub sentinel_password: Option<PathBuf>,
 }
 

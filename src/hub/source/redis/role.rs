@@ -12,7 +12,7 @@ use crate::protocol::resp::Reply;
 
 /// What a server is to its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Role {
+pub(super) enum Role {
     Master,
     /// A copy of a master. Without a link to it (`is_attached` false) nothing new arrives there.
     Replica {
@@ -26,7 +26,7 @@ pub(in crate::source) enum Role {
 
 /// Why a server is not one to read from or to publish to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Unfit {
+pub(super) enum Unfit {
     /// It is a replica, and no key says that one is meant.
     Replica,
     /// It is a replica that its master does not feed.
@@ -36,7 +36,7 @@ pub(in crate::source) enum Unfit {
 
 impl Role {
     /// By the answer to `ROLE`; `None` if it is refused or no such answer.
-    pub(in crate::source) fn of_reply(role: &Reply<'_>) -> Option<Self> {
+    pub(super) fn of_reply(role: &Reply<'_>) -> Option<Self> {
         let Reply::Array(items) = role else { return None };
         let word = |index: usize| match items.get(index) {
             Some(Reply::Bulk(Some(word))) => Some(*word),
@@ -46,7 +46,7 @@ impl Role {
     }
 
     /// The same for the client library's own form.
-    pub(in crate::source) fn of_value(role: &Value) -> Option<Self> {
+    pub(super) fn of_value(role: &Value) -> Option<Self> {
         let Value::Array(items) = role else { return None };
         let word = |index: usize| match items.get(index) {
             Some(Value::BulkString(word)) => Some(word.as_slice()),
@@ -65,7 +65,7 @@ impl Role {
     }
 
     /// By the word `role` of the answer to `HELLO`, which says nothing of a replica's link.
-    pub(in crate::source) fn of_hello(role: &[u8]) -> Self {
+    pub(super) fn of_hello(role: &[u8]) -> Self {
         match role {
             b"master" => Self::Master,
             b"replica" | b"slave" => Self::Replica { is_attached: true },
@@ -75,7 +75,7 @@ impl Role {
     }
 
     /// Fails unless a hub may use such a server. A role that nobody may ask for is taken for a master's.
-    pub(in crate::source) fn check(self, allow_replica: bool) -> Result<(), Unfit> {
+    pub(super) fn check(self, allow_replica: bool) -> Result<(), Unfit> {
         match self {
             Self::Master | Self::Unknown => Ok(()),
             Self::Replica { .. } if !allow_replica => Err(Unfit::Replica),
@@ -85,7 +85,7 @@ impl Role {
         }
     }
 
-    pub(in crate::source) fn is_replica(self) -> bool {
+    pub(super) fn is_replica(self) -> bool {
         matches!(self, Self::Replica { .. })
     }
 }

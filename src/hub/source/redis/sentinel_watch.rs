@@ -25,14 +25,14 @@ const DISSENTS_MAX: u32 = 2;
 
 /// What most sentinels agreed on when they were last asked.
 #[derive(Debug, Default)]
-pub(in crate::source) struct SentinelView {
+pub(super) struct SentinelView {
     polls: AtomicU64,
     master: Mutex<Option<ServerAddress>>,
 }
 
 /// Holds while the sentinels' polls since a connection was made name that connection's server, or none.
 #[derive(Debug)]
-pub(in crate::source) struct MasterLease {
+pub(super) struct MasterLease {
     target: ServerAddress,
     polls: u64,
     dissents: u32,
@@ -40,14 +40,14 @@ pub(in crate::source) struct MasterLease {
 
 /// Owns the thread that asks.
 #[derive(Debug)]
-pub(in crate::source) struct SentinelWatch {
+pub(super) struct SentinelWatch {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl SentinelView {
     /// The outcome of one poll; `None` if no majority answered alike.
-    pub(in crate::source) fn announce(&self, master: Option<ServerAddress>) {
+    pub(super) fn announce(&self, master: Option<ServerAddress>) {
         *self.master.lock().unwrap_or_else(PoisonError::into_inner) = master;
         self.polls.fetch_add(1, Ordering::Release);
     }
@@ -55,12 +55,12 @@ impl SentinelView {
 
 impl MasterLease {
     /// Of a connection to `target` that is being made now.
-    pub(in crate::source) fn new(target: ServerAddress, view: &SentinelView) -> Self {
+    pub(super) fn new(target: ServerAddress, view: &SentinelView) -> Self {
         Self { target, polls: view.polls.load(Ordering::Acquire), dissents: 0 }
     }
 
     /// Whether the sentinels want another server. Cheap: may be asked at every turn.
-    pub(in crate::source) fn is_outdated(&mut self, view: &SentinelView) -> bool {
+    pub(super) fn is_outdated(&mut self, view: &SentinelView) -> bool {
         let polls = view.polls.load(Ordering::Acquire);
         if polls != self.polls {
             self.polls = polls;
@@ -74,7 +74,7 @@ impl MasterLease {
 
 impl SentinelWatch {
     /// Asks all sentinels each `interval` and says to `announce` what most of them agree on.
-    pub(in crate::source) fn start(
+    pub(super) fn start(
         directory: Directory,
         interval: Duration,
         announce: impl Fn(Option<ServerAddress>) + Send + 'static,
@@ -89,13 +89,13 @@ impl SentinelWatch {
     }
 
     /// Tells the thread to end.
-    pub(in crate::source) fn signal_stop(&self) {
+    pub(super) fn signal_stop(&self) {
         // A second word to the same effect is not needed.
         let _ = self.stop.try_send(());
     }
 
     /// Waits for the thread to end, which takes as long as a question under way.
-    pub(in crate::source) fn stop(self) {
+    pub(super) fn stop(self) {
         self.signal_stop();
         if self.thread.join().is_err() {
             warn!("the thread that asks the sentinels had panicked");

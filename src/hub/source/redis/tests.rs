@@ -89,7 +89,7 @@ fn urls_of_sentinels() {
 
 /// Answers every connection's question with `answer`, and with `+OK` what comes before it; returns its port. Its thread
 /// ends with the process.
-pub(in crate::source) fn false_sentinel(answer: &'static str) -> u16 {
+pub(super) fn false_sentinel(answer: &'static str) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
     let port = listener.local_addr().expect("a bound socket").port();
     std::thread::spawn(move || {

@@ -46,7 +46,7 @@ fn library_certificates(files: &TlsFiles) -> io::Result<TlsCertificates> {
 
 /// Reads the files that `files` names, or the system's authorities where it names none. Done once: a file that cannot
 /// be read stops the start rather than each connection.
-pub(in crate::source) fn client_config(files: &TlsFiles) -> io::Result<Arc<ClientConfig>> {
+pub(super) fn client_config(files: &TlsFiles) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -30,7 +30,7 @@ pub struct BadRedisUrl(String);
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::source) enum ServerAddress {
+pub(super) enum ServerAddress {
     Tcp { host: String, port: u16 },
     Tls { host: String, port: u16 },
     Unix(PathBuf),
@@ -46,12 +46,12 @@ impl RedisUrl {
         }
     }
 
-    pub(in crate::source) fn is_tls(&self) -> bool {
+    pub(super) fn is_tls(&self) -> bool {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
     /// Whether sentinels are to be asked, and what they name has to be a master.
-    pub(in crate::source) fn names_sentinels(&self) -> bool {
+    pub(super) fn names_sentinels(&self) -> bool {
         self.sentinels.is_some()
     }
 
@@ -61,11 +61,11 @@ impl RedisUrl {
         place(self) == place(other)
     }
 
-    pub(in crate::source) fn username(&self) -> Option<&str> {
+    pub(super) fn username(&self) -> Option<&str> {
         self.info.redis_settings().username()
     }
 
-    pub(in crate::source) fn password(&self) -> Option<&str> {
+    pub(super) fn password(&self) -> Option<&str> {
         self.info.redis_settings().password()
     }
 
@@ -84,7 +84,7 @@ impl RedisUrl {
 
 impl ServerAddress {
     /// The address in `info`.
-    pub(in crate::source) fn of(info: &ConnectionInfo) -> Self {
+    pub(super) fn of(info: &ConnectionInfo) -> Self {
         match info.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => Self::Tls { host: host.clone(), port: *port },
             ConnectionAddr::Unix(path) => Self::Unix(path.clone()),

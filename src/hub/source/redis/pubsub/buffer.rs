@@ -20,9 +20,7 @@ pub(super) enum Filled {
     Drained,
     /// The buffer is full: there may be more.
     Full,
-    /// The stream ended.
     End,
-    /// The stream failed.
     Failed(io::Error),
 }
 

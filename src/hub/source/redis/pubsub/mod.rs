@@ -32,7 +32,6 @@ pub(super) use source::PubSubSource;
 
 use crate::bus::SourceName;
 
-/// The source's name.
 pub(crate) const PUBSUB_SOURCE: SourceName = SourceName("redis");
 
 #[cfg(test)]

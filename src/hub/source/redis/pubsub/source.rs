@@ -14,7 +14,7 @@ use crate::{
 
 /// The default source: topics whose class names none are channels of their names.
 #[derive(Debug)]
-pub(in super::super) struct PubSubSource {
+pub(in crate::source::redis) struct PubSubSource {
     config: RedisConfig,
     setup: SourceSetup,
     status: Arc<SourceStatus>,
@@ -24,7 +24,7 @@ pub(in super::super) struct PubSubSource {
 }
 
 impl PubSubSource {
-    pub(in super::super) fn open(config: &RedisConfig, setup: &SourceSetup) -> std::io::Result<Self> {
+    pub(in crate::source::redis) fn open(config: &RedisConfig, setup: &SourceSetup) -> std::io::Result<Self> {
         let config = RedisConfig { always: setup.always.clone(), ..config.clone() };
         let status = Arc::new(SourceStatus::new(PUBSUB_SOURCE));
         let view = Arc::new(ServerView::default());

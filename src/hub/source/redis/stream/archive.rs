@@ -152,7 +152,7 @@ struct Known {
     now_ms: u64,
 }
 
-/// What a client has.
+/// The newest event that a client has.
 #[derive(Clone, Copy)]
 struct LastSeen {
     /// Everything up to this id.
@@ -164,7 +164,7 @@ struct LastSeen {
 /// Consecutive events of a stream.
 struct EventRun {
     gap: Option<Gap>,
-    /// What they follow.
+    /// The events are all that the stream has after this id.
     after: EventId,
     events: Vec<Arc<Event>>,
     /// Whether the stream had no more.

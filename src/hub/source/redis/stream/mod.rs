@@ -48,7 +48,6 @@ use crate::bus::SourceName;
 /// What the configuration and the API call a log that is a stream.
 pub(crate) const STREAM_LOG: &str = "redis-stream";
 
-/// The source's name.
 pub(crate) const STREAM_SOURCE: SourceName = SourceName("redis_stream");
 
 #[cfg(test)]

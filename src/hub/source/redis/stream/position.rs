@@ -51,7 +51,7 @@ pub(super) struct StreamInfo {
 /// What became of the entries that followed a [`ReadPosition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// All of them are there, or in our hands.
+    /// All of them are there, or were read already.
     Whole,
     /// Those up to this id are not, at least in part.
     Expired { to: EventId },
@@ -59,7 +59,7 @@ pub(super) enum Verdict {
     Replaced,
 }
 
-/// What was found at a [`ReadPosition`].
+/// What the stream has at a [`ReadPosition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// The entry that was read, or nobody knows another.
@@ -71,14 +71,14 @@ pub(super) enum Found {
 }
 
 impl ReadPosition {
-    /// An entry was read.
+    /// Advances past an entry that was read, with the digest of its event.
     pub(super) fn pass(&mut self, id: EventId, content: Option<u64>) {
         self.skip_to(id);
         self.content = content;
         self.added = self.added.map(|added| added + 1);
     }
 
-    /// What comes up to `id` is done with.
+    /// Advances to `id` without an entry there: what lies between is reported, or was none of ours.
     pub(super) fn skip_to(&mut self, id: EventId) {
         self.last = id;
         self.content = None;

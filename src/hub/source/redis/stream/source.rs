@@ -15,7 +15,7 @@ use crate::{
 
 /// The source of topics whose class has `log = "redis-stream"`: each is a stream, whose entries' ids are the events' ids.
 #[derive(Debug)]
-pub(in super::super) struct StreamSource {
+pub(in crate::source::redis) struct StreamSource {
     redis: RedisConfig,
     config: RedisStreamConfig,
     clock: Clock,
@@ -26,7 +26,7 @@ pub(in super::super) struct StreamSource {
 }
 
 impl StreamSource {
-    pub(in super::super) fn open(
+    pub(in crate::source::redis) fn open(
         redis: &RedisConfig,
         config: &RedisStreamConfig,
         setup: &SourceSetup,

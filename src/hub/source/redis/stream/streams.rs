@@ -1,4 +1,4 @@
-//! Which streams are read, and how far. Pure.
+//! Which streams are read, and up to which entry. No I/O.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,7 @@ pub(super) struct FollowedStreams {
     linger: Duration,
 }
 
-/// One of them.
+/// A stream that is read, or is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FollowedStream {
     pub(super) key: Box<str>,

@@ -52,7 +52,7 @@ pub(super) struct WriterHandle {
 
 /// Starts the thread, for publications in this form. Fails if `config` names files that cannot be used; an unreachable server is no
 /// failure but a [status](SourceStatus::ready).
-pub(in crate::source) fn start_writer_with(
+pub(in crate::source::redis) fn start_writer_with(
     form: Arc<dyn PublishEncoder>,
     config: RedisConfig,
     clock: Clock,

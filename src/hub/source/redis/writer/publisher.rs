@@ -21,7 +21,7 @@ use crate::{
 
 /// Hands publications to the writer thread. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Publisher {
+pub(in crate::source::redis) struct Publisher {
     queue: Sender<QueuedPublication>,
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,
@@ -32,7 +32,7 @@ pub(in super::super) struct Publisher {
 }
 
 /// Encodes publications as commands.
-pub(in crate::source) trait PublishEncoder: Send + Sync + fmt::Debug {
+pub(in crate::source::redis) trait PublishEncoder: Send + Sync + fmt::Debug {
     /// The command that publishes it; its answer is a number, or the id that the server gave the event.
     fn request(&self, publication: &Publication) -> PublishCommand;
 

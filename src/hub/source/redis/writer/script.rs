@@ -9,21 +9,21 @@ use crate::protocol::resp;
 
 /// A script, called by its digest.
 #[derive(Debug)]
-pub(in crate::source) struct Script {
+pub(in crate::source::redis) struct Script {
     text: &'static str,
     digest: LazyLock<String>,
 }
 
 /// A publication as one command.
 #[derive(Debug)]
-pub(in crate::source) struct PublishCommand {
+pub(in crate::source::redis) struct PublishCommand {
     /// Set: `arguments` are the script's, from the number of keys on. Else they are the whole command.
-    pub(in crate::source) script: Option<&'static Script>,
-    pub(in crate::source) arguments: Vec<Bytes>,
+    pub(in crate::source::redis) script: Option<&'static Script>,
+    pub(in crate::source::redis) arguments: Vec<Bytes>,
 }
 
 impl Script {
-    pub(in crate::source) const fn new(text: &'static str, digest: LazyLock<String>) -> Self {
+    pub(in crate::source::redis) const fn new(text: &'static str, digest: LazyLock<String>) -> Self {
         Self { text, digest }
     }
 
@@ -51,11 +51,11 @@ impl PublishCommand {
 
 /// The key under which the server remembers that something was published to `place` under `key`. No topic contains a
 /// space, so no two of them meet.
-pub(in crate::source) fn memory_key(place: &str, key: &str) -> Bytes {
+pub(in crate::source::redis) fn memory_key(place: &str, key: &str) -> Bytes {
     format!("fanfare.once.{place} {key}").into()
 }
 
 /// The digest (SHA-1) by which `EVALSHA` names a script.
-pub(in crate::source) fn digest(text: &str) -> String {
+pub(in crate::source::redis) fn digest(text: &str) -> String {
     redis::Script::new(text).get_hash().to_owned()
 }

@@ -118,10 +118,14 @@ impl Confirmation {
 /// What [`PubSubSession::receive`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming<'a> {
-    /// An event.
-    Message { channel: &'a [u8], payload: &'a [u8] },
+    Message {
+        channel: &'a [u8],
+        payload: &'a [u8],
+    },
     /// An event with a payload over the limit; the caller passes over what of it is still to come.
-    TooBig { channel: &'a [u8] },
+    TooBig {
+        channel: &'a [u8],
+    },
     /// A message on a channel that is not subscribed; the caller passes over what of it is still to come.
     Unasked,
     /// Nothing for the caller.

@@ -87,11 +87,11 @@ pub(super) enum Notice {
 /// One command to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Batch {
-    /// `SUBSCRIBE`
+    /// `SUBSCRIBE` to the channels of these topics.
     Topics(Vec<Topic>),
     /// `PSUBSCRIBE`, by index.
     Patterns(Vec<usize>),
-    /// `UNSUBSCRIBE`
+    /// `UNSUBSCRIBE` from them.
     Leave(Vec<Topic>),
 }
 
@@ -101,9 +101,9 @@ struct TopicSubscription {
     cover: Option<usize>,
     phase: Phase,
     always: bool,
-    /// Since when nobody wants it.
+    /// When its last listener left; `None`: it has listeners.
     unwanted: Option<Moment>,
-    /// Whether it stands in the queue of those that linger.
+    /// Whether it is in the queue `lingering`.
     lingers: bool,
     /// Its delivery was interrupted, and that is not reported yet.
     interrupted: bool,
