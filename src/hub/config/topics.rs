@@ -46,7 +46,8 @@ pub(super) fn parse_policy(name: &str) -> Result<Policy, String> {
 /// Parses where a log is kept, and sets the source and the log of `class` accordingly.
 pub(super) fn read_log(class: &mut Class, word: &str) -> Result<(), String> {
     let known = LOG_WORDS.into_iter().find(|(known, ..)| *known == word);
-    let (_, source, log) = known.ok_or("a log is `memory` or `redis-stream`")?;
+    let words = || LOG_WORDS.map(|(word, ..)| format!("`{word}`")).join(" or ");
+    let (_, source, log) = known.ok_or_else(|| format!("a log is {}", words()))?;
     (class.source, class.log) = (source, log);
     Ok(())
 }

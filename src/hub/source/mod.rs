@@ -2,7 +2,7 @@
 //!
 //! A source implements [`Source`]; the registry, [`Sources`], opens those that the configuration asks for, and `server.rs` walks
 //! the registry without knowing which they are. An engine is a folder here and three lines in this file: its module, its field in
-//! [`SourcesConfig`], and its row in the registry's table. If its broker keeps logs, it adds a row to [`LOG_WORDS`].
+//! [`SourcesConfig`], and its row in [`ENGINES`]. If its broker keeps logs, it adds a row to [`LOG_WORDS`].
 //!
 //! A topic's class names its source ([`Class::source`]) and, apart from that, who keeps the log ([`Class::log`]). Topics whose class
 //! names no source belong to the default one ([`SourcePort::is_default`]); without one, events are published in the hub alone.
@@ -109,6 +109,13 @@ impl TopicClasses {
         self.listed.iter().map(|(_, class)| class).chain([&self.default]).any(|class| class.source == Some(name))
     }
 }
+
+/// Opens the sources of one engine; none if the configuration asks for none. Fails if the configuration names files that cannot be
+/// used. The error names the engine.
+type OpenEngine = fn(&SourcesConfig, &SourceSetup) -> Result<Vec<Box<dyn Source>>, String>;
+
+/// One row for each engine, in the order in which sources start and stop.
+const ENGINES: &[OpenEngine] = &[generator::open, redis::open];
 
 /// The words for `log` in a class of topics: each stands for a source and for who keeps the log.
 pub(crate) const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =

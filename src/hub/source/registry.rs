@@ -2,18 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Source, SourceSetup, SourcesConfig, generator, redis};
+use super::{ENGINES, Source, SourceSetup, SourcesConfig};
 use crate::{
     bus::{Bus, Generators, SourcePort},
     metrics::SourceHealth,
 };
-
-/// Opens the sources of one engine; none if the configuration asks for none. Fails if the configuration names files that cannot be
-/// used. The error names the engine.
-type OpenEngine = fn(&SourcesConfig, &SourceSetup) -> Result<Vec<Box<dyn Source>>, String>;
-
-/// One row for each engine.
-const ENGINES: &[OpenEngine] = &[generator::open, redis::open];
 
 /// The sources of the hub. There may be any number of them.
 #[derive(Debug)]
@@ -68,7 +61,7 @@ mod tests {
     use crate::{
         bus::{self, Class, LogKind, SourceName},
         clock::Clock,
-        source::{LOG_WORDS, TopicClasses, generator::GeneratorConfig, redis::RedisConfig},
+        source::{LOG_WORDS, TopicClasses, generator::GeneratorConfig, redis, redis::RedisConfig},
         topic::Topic,
     };
 
