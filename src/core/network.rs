@@ -34,7 +34,7 @@ impl FromStr for Network {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let single = IpNet::from(address);
-        let prefix_bits: u8 = prefix.map_or(Ok(single.max_prefix_len()), str::parse).map_err(|_| bad())?;
+        let prefix_bits: u8 = prefix.map_or_else(|| Ok(single.max_prefix_len()), str::parse).map_err(|_| bad())?;
         let network = IpNet::new(address, prefix_bits).map_err(|_| {
             format!("`{text}`: the prefix of such an address has at most {} bits", single.max_prefix_len())
         })?;

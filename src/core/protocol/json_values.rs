@@ -1,5 +1,5 @@
-//! Several JSON values in one text, taken out one at a time: an array, or one value behind the other (JSON lines). Whoever
-//! takes them can stop after each, or in the middle of a long one, and go on later.
+//! Reads several JSON values from one text, one at a time: the elements of an array, or values that follow each other (JSON
+//! lines). The caller can stop after each value, or in the middle of a long one, and go on later.
 
 use crate::json::{self, Scanned, Scanner, Traits};
 
@@ -27,28 +27,28 @@ enum ListState {
     End,
 }
 
-/// Why a text is no JSON, or no list of JSON values.
+/// Why a text is not JSON, or not a list of JSON values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadJsonValue {
     /// What was found.
     pub message: String,
-    /// At which byte of the text the value begins that cannot be read, or what stands in its state.
+    /// The byte of the text at which the bad value, or whatever stands instead of a value, begins.
     pub at: usize,
 }
 
-/// What [`JsonValues::next_within`] has found.
+/// The result of [`JsonValues::next_within`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextValue<'a> {
     /// The next value, whole.
     Value(&'a str),
-    /// The next value goes on.
+    /// The next value is longer than what was checked so far: call again.
     More,
-    /// There is none.
+    /// There is no further value.
     End,
 }
 
 impl JsonValues {
-    /// How many bytes of the text are done with.
+    /// The number of bytes of the text that have been read.
     pub fn consumed_bytes(&self) -> usize {
         self.at
     }
@@ -58,7 +58,7 @@ impl JsonValues {
         matches!(self.state, ListState::Array { .. })
     }
 
-    /// Whether the text was an array, all of whose values are taken.
+    /// Whether the text is an array and its last value has been returned.
     pub fn is_ended_array(&self) -> bool {
         self.state == ListState::End
     }
@@ -69,7 +69,7 @@ impl JsonValues {
     }
 
     /// The next value of `text`, always the same text; `None` at the end. Reads this value and the space around it, and nothing
-    /// behind.
+    /// after that.
     pub fn next<'a>(&mut self, text: &'a str) -> Result<Option<&'a str>, BadJsonValue> {
         loop {
             match self.next_within(text, usize::MAX)? {
@@ -80,7 +80,7 @@ impl JsonValues {
         }
     }
 
-    /// The same, but of a value no more than the next `bytes`, or a little more ([`Scanner::advance`]).
+    /// Like [`JsonValues::next`], but checks only about the next `bytes` bytes of a value ([`Scanner::advance`]).
     pub fn next_within<'a>(&mut self, text: &'a str, bytes: usize) -> Result<NextValue<'a>, BadJsonValue> {
         let mut scanner = match self.scanner.take() {
             Some(scanner) => scanner,

@@ -1,4 +1,4 @@
-//! One packet: a digit that says what it is, then its data. On WebSocket each is a message of its own.
+//! Packets: a digit for the kind, then the data. On WebSocket each packet is a message of its own.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use super::BadPacket;
 /// The packet that ends a poll without a message, as text.
 pub const NOOP: &str = "6";
 
-/// What a packet is: the digit it begins with.
+/// The kind of a packet: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketKind {
     /// The handshake, from the server.
     Open = 0,
     /// The transport is to be closed.
     Close = 1,
-    /// From the server, every ping interval; from a client only as the probe of a transport.
+    /// Sent by the server every ping interval; by a client only as the probe of a new transport.
     Ping = 2,
     /// The answer to a ping, with the same data.
     Pong = 3,
-    /// What the session is for.
+    /// A message of the application.
     Message = 4,
-    /// The client has moved to this transport.
+    /// The client has changed to this transport.
     Upgrade = 5,
     /// Nothing: it ends a poll.
     Noop = 6,
@@ -31,7 +31,7 @@ pub enum PacketKind {
 /// One packet, borrowed from what arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// All but binary messages: what it is, and its data.
+    /// Any packet but a binary message: its kind and its data.
     Text(PacketKind, &'a str),
     /// A message of bytes. On WebSocket it is a binary message without a digit; in a payload it comes as base64.
     Binary(Cow<'a, [u8]>),
@@ -87,12 +87,12 @@ pub fn write_message(parts: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// What the server tells a client in the first packet.
+/// The data of the open packet, the first of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake<'a> {
-    /// The session's id. Of the URL's unreserved characters: it is written as it is.
+    /// The session's id. It consists of the URL's unreserved characters, and is therefore written without escapes.
     pub sid: &'a str,
-    /// Whether the client may move to WebSocket: not if it is there already.
+    /// Whether the client may upgrade to WebSocket: false if it uses WebSocket already.
     pub upgrade_to_websocket: bool,
     /// How often the server pings.
     pub ping_interval_ms: u64,

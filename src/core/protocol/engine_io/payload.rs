@@ -10,7 +10,7 @@ use super::{BadPacket, Packet};
 
 const SEPARATOR: u8 = 0x1e;
 
-/// The packets of a payload that a client posted, one after the other. After an error there are no more.
+/// Iterates over the packets of a payload that a client posted. Ends after an error.
 #[derive(Clone, Debug)]
 pub struct PollPayload<'a> {
     rest: Option<&'a str>,
@@ -18,13 +18,13 @@ pub struct PollPayload<'a> {
 }
 
 impl<'a> PollPayload<'a> {
-    /// The packets in `body`, of which there may be `packets_max`. The body's size is the HTTP reader's to limit.
+    /// The packets in `body`, at most `packets_max` of them. The body's size is limited by the HTTP reader.
     pub fn parse(body: &'a [u8], packets_max: usize) -> Result<Self, BadPacket> {
         let text = simdutf8::basic::from_utf8(body).map_err(|_| BadPacket("a payload is UTF-8"))?;
         Ok(Self { rest: Some(text), packets_left: packets_max })
     }
 
-    /// What [`PollPayload::rest`] has told of a payload.
+    /// The state that [`PollPayload::rest`] returned for a payload.
     pub fn behind(rest: &'a str, packets_left: usize) -> Self {
         Self { rest: Some(rest), packets_left }
     }
@@ -55,7 +55,7 @@ impl<'a> Iterator for PollPayload<'a> {
     }
 }
 
-/// Clients pad their base64, as the standard alphabet asks for; some leave the padding out.
+/// Most clients pad their base64, as the standard alphabet requires; some omit the padding, which is accepted.
 fn decode(base64: &str) -> Result<Vec<u8>, BadPacket> {
     BASE64_NOPAD
         .decode(base64.trim_end_matches('=').as_bytes())

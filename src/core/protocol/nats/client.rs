@@ -1,4 +1,4 @@
-//! What a client tells a server.
+//! The operations that a client sends.
 
 use std::io::Write;
 
@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{Subject, SubjectPattern};
 
-/// Asks for a `PONG`, which tells that all before it was taken.
+/// Asks for a `PONG`, which confirms that the server has processed everything before.
 pub const PING: &[u8] = b"PING\r\n";
-/// Answers a `PING`. A server that is not answered closes.
+/// Answers a `PING`. A server that gets no answer closes the connection.
 pub const PONG: &[u8] = b"PONG\r\n";
 
 /// Who the client is.
@@ -22,14 +22,14 @@ pub enum NatsLogin {
     Token(String),
 }
 
-/// What a client says of itself before all else.
+/// The fields of `CONNECT`, the first operation of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectOptions<'a> {
     /// For the server's own lists of connections.
     pub name: &'a str,
-    /// Its login, where the server wants one.
+    /// The login, if the server requires one.
     pub login: Option<&'a NatsLogin>,
-    /// Whether it wants `+OK` after each operation.
+    /// Whether the server shall send `+OK` after each operation.
     pub is_verbose: bool,
 }
 
@@ -41,7 +41,7 @@ struct Fields<'a> {
     name: &'a str,
     lang: &'static str,
     version: &'static str,
-    /// 1: the client takes an `INFO` at any time.
+    /// 1: the client accepts an `INFO` at any time.
     protocol: u8,
     headers: bool,
     no_responders: bool,

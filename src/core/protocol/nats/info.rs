@@ -1,22 +1,22 @@
-//! What a server says about itself.
+//! `INFO`: what a server says about itself.
 
 use serde::Deserialize;
 
 use super::BadOperation;
 
-/// The fields of `INFO` that a client acts upon; the others are passed over.
+/// The fields of `INFO` that a client uses; others are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ServerInfo {
     /// The server's version.
     pub version: String,
-    /// The most bytes it takes in one message, headers included. Absent if it is 0.
+    /// The most bytes it accepts in one message, headers included. Absent if it is 0.
     pub max_payload: u64,
-    /// Whether it takes headers (`HPUB`), and may send them (`HMSG`).
+    /// Whether it accepts headers (`HPUB`), and may send them (`HMSG`).
     pub headers: bool,
-    /// Whether it wants a login.
+    /// Whether it requires a login.
     pub auth_required: bool,
-    /// Whether it wants TLS from here on.
+    /// Whether it requires TLS after this line.
     pub tls_required: bool,
 }
 

@@ -1,4 +1,4 @@
-//! NATS, the client's side of its text protocol: what a server says, and what a client tells it
+//! NATS, the client's side of its text protocol: parses what a server sends, and writes what a client sends
 //! (<https://docs.nats.io/reference/reference-protocols/nats-protocol>).
 //!
 //! There is no parser object: a caller keeps one buffer and asks [`parse`] what stands at its start. Nothing is copied;
@@ -21,7 +21,7 @@ pub use subject::{BadSubject, Subject, SubjectPattern};
 #[cfg(test)]
 mod tests;
 
-/// What one operation may weigh. The server is trusted less than its socket: a wrong port must not exhaust the memory.
+/// The largest operation that is accepted. Whatever answers on the port may not be NATS: it must not exhaust the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NatsLimits {
     /// The most bytes in one line. The longest there is, `INFO`, lists the whole cluster; the default is 64 KiB.

@@ -4,39 +4,40 @@ use std::fmt;
 
 use super::NatsLimits;
 
-/// One thing a server says. Borrows from the bytes it was parsed from.
+/// One operation of a server. Borrows from the bytes it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// `INFO`: what the server is and wants, as JSON text; [`super::ServerInfo`] reads it. First on every connection, and again
-    /// whenever something changes.
+    /// `INFO`: the server's properties and demands, as JSON text ([`super::ServerInfo`]). The first line of every connection;
+    /// sent again whenever something changes.
     Info(&'a str),
-    /// `MSG` or `HMSG`: something was published.
+    /// `MSG` or `HMSG`: a message of a subscription.
     Message(NatsMessage<'a>),
     /// `PING`: to be answered with `PONG`.
     Ping,
-    /// `PONG`: all that was sent before the `PING` it answers has been taken.
+    /// `PONG`: the server has processed everything sent before the `PING` that this answers.
     Pong,
     /// `+OK`: sent only if asked for (`verbose`).
     Ok,
-    /// `-ERR`: what was wrong, without its quotes. The server closes after most of them, though not for lack of a permission.
+    /// `-ERR`: the error text, without its quotes. The server closes the connection after most errors, but not after a missing
+    /// permission.
     Error(&'a str),
 }
 
 /// A message of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NatsMessage<'a> {
-    /// Where it was published.
+    /// The subject it was published to.
     pub subject: &'a str,
     /// The subscription's id, as the client chose it.
     pub sid: &'a str,
-    /// Where an answer is expected, if one is.
+    /// The subject for an answer, if one is expected.
     pub reply_to: Option<&'a str>,
     /// The header block of an `HMSG`: from `NATS/1.0` to its empty line.
     pub headers: Option<&'a [u8]>,
     pub payload: &'a [u8],
 }
 
-/// Why bytes are no operation, or not one within the [`NatsLimits`]. The connection is beyond repair.
+/// Why bytes are not an operation within the [`NatsLimits`]. The connection cannot be used any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadOperation {
     /// A line that begins with no word of the protocol.
@@ -60,7 +61,7 @@ pub enum BadOperation {
 /// What stands between two lines.
 const LINE_END: &[u8] = b"\r\n";
 
-/// The operation at the start of `bytes` and how many bytes it takes; `None` if it is not all there yet.
+/// The operation at the start of `bytes` and its length in bytes; `None` if it is still incomplete.
 pub fn parse<'a>(bytes: &'a [u8], limits: &NatsLimits) -> Result<Option<(Operation<'a>, usize)>, BadOperation> {
     let Some(line) = split_line(bytes, limits)? else { return Ok(None) };
     let line_bytes = line.len() + LINE_END.len();

@@ -1,4 +1,4 @@
-//! Subjects, checked once at the edge: a line of the protocol can be made of one that exists.
+//! Subjects. They are checked when they are made, so that each can be written into a line of the protocol.
 //! (<https://docs.nats.io/nats-concepts/subjects>)
 
 use std::fmt;
@@ -7,24 +7,24 @@ use std::fmt;
 /// (`max_control_line`).
 pub(super) const SUBJECT_BYTES_MAX: usize = 2048;
 
-/// Where something is published: tokens parted by dots, none of them empty, without blanks, control characters, `*` and
+/// A subject to publish to: tokens separated by dots, none of them empty, without spaces, control characters, `*` and
 /// `>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject(Box<str>);
 
-/// What is subscribed to: a subject in which a token may be `*`, which stands for any one, and the last may be `>`, which
-/// stands for one or more.
+/// A subject to subscribe to, with wildcards: a token `*` matches any one token, and `>` as the last token matches one or
+/// more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectPattern(Box<str>);
 
-/// Why a text is no subject.
+/// Why a text is not a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadSubject {
     /// More than [`SUBJECT_BYTES_MAX`] bytes.
     TooLong,
     /// Nothing at all, two dots in a row, or a dot at either end.
     EmptyToken,
-    /// A blank or a control character, and where it stands.
+    /// A space or a control character, and its position.
     BadByte(usize),
     /// `*` or `>` where it must not be.
     Wildcard,

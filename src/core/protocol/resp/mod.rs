@@ -20,7 +20,7 @@ mod tests;
 
 use std::io::Write;
 
-/// What a reply may weigh. The server is trusted less than its socket: a wrong port must not exhaust the memory.
+/// The largest reply that is accepted. Whatever answers on the port may not be Redis: it must not exhaust the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RespLimits {
     /// The most bytes in one bulk string. Redis itself stops at 512 MiB; the default here is 64 MiB.

@@ -2,7 +2,7 @@
 
 use super::{BadReply, Push, Reply, RespLimits};
 
-/// The reply at the start of `bytes` and how many bytes it takes; `None` if it is not all there yet.
+/// The reply at the start of `bytes` and its length in bytes; `None` if it is still incomplete.
 ///
 /// Attributes (`|`, RESP3) are skipped: they annotate the reply that follows.
 pub fn parse<'a>(bytes: &'a [u8], limits: &RespLimits) -> Result<Option<(Reply<'a>, usize)>, BadReply> {
@@ -10,7 +10,7 @@ pub fn parse<'a>(bytes: &'a [u8], limits: &RespLimits) -> Result<Option<(Reply<'
     complete(cursor.reply(0), &cursor)
 }
 
-/// Like [`parse`], for a connection that subscribes: messages and confirmations are told apart without allocating.
+/// Like [`parse`], for a connection that subscribes: recognises messages and confirmations without allocating.
 ///
 /// RESP2 sends them as arrays, RESP3 as pushes; both are read alike, so do not read the answers of ordinary commands
 /// with it: a list that begins with the word `message` would pass for one.
@@ -220,7 +220,7 @@ impl<'a, 'l> Cursor<'a, 'l> {
         Ok(Some(bulk))
     }
 
-    /// A length; `None` is -1, the null of RESP2.
+    /// A length; `None` for -1, the null of RESP2.
     fn length(&mut self) -> Result<Option<usize>, Stop> {
         match self.number()? {
             -1 => Ok(None),

@@ -1,4 +1,4 @@
-//! What a server says, as borrowed values.
+//! Replies of a server, as borrowed values.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub enum Reply<'a> {
     },
 }
 
-/// What arrives on a connection that subscribes, by kind. Sharded subscriptions are told as plain ones.
+/// What arrives on a connection that subscribes, by kind. Sharded subscriptions are reported like others.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Push<'a> {
     /// Something was published to a subscribed channel.
@@ -78,7 +78,7 @@ pub enum Push<'a> {
     Other(Reply<'a>),
 }
 
-/// Why bytes are not a reply, or not one within the [`RespLimits`](super::RespLimits). The connection is beyond repair.
+/// Why bytes are not a reply within the [`RespLimits`](super::RespLimits). The connection cannot be used any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadReply {
     /// A first byte that names no type.

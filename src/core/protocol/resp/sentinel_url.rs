@@ -1,15 +1,15 @@
-//! The URL that names sentinels in place of a server.
+//! URLs that name Redis Sentinels instead of a Redis server.
 
 use std::fmt;
 
 /// `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db][?…]`, or `rediss+sentinel://…`, in its parts.
 /// The login is the server's, not the sentinels'. `Debug` does not show it.
 pub struct SentinelUrl<'u> {
-    /// `redis` or `rediss`: how the server, and each sentinel, is spoken to.
+    /// `redis` or `rediss` (TLS), for the server and for each sentinel.
     pub scheme: &'static str,
-    /// The sentinels, each `host:port`; none of them is looked at closely. At least one.
+    /// The sentinels, each `host:port`, at least one. Their syntax is not checked here.
     pub hosts: Vec<String>,
-    /// What the sentinels call the server they watch.
+    /// The name under which the sentinels watch the server.
     pub service: &'u str,
     /// `user:password`, encoded as it was; empty for none.
     login: &'u str,
@@ -23,7 +23,7 @@ pub struct SentinelUrl<'u> {
 const SENTINEL_PORT: u16 = 26379;
 
 impl<'u> SentinelUrl<'u> {
-    /// Takes `text` apart; `None` if it does not name sentinels. The error says what is missing, and quotes nothing.
+    /// Parses `text`; `None` if it does not name sentinels. The error says what is missing and quotes nothing of the text.
     pub fn parse(text: &'u str) -> Option<Result<Self, &'static str>> {
         let (scheme, rest) = match text.split_once("+sentinel://") {
             Some(("redis", rest)) => ("redis", rest),
@@ -48,7 +48,7 @@ impl<'u> SentinelUrl<'u> {
         format!("{scheme}://{login}{at}{host}/{database}{query}")
     }
 
-    /// The URL of a sentinel at `host`, `host:port`: nobody logs in there.
+    /// The URL of a sentinel at `host`, `host:port`, without a login.
     pub fn sentinel_url(&self, host: &str) -> String {
         format!("{}://{host}", self.scheme)
     }

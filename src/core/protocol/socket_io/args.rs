@@ -54,7 +54,7 @@ impl<'a> Iterator for Args<'a> {
 /// The most arguments an event may have. Each costs the same, however short it is.
 const ARGUMENTS_MAX: usize = 1024;
 
-/// The name and the arguments in the payload of an event that [`super::Packet::parse`] let through. Reads the name alone.
+/// The name and the arguments in the payload of an event that [`super::Packet::parse`] accepted. Reads only the name.
 pub fn event_of(data: &str) -> Option<(EventName<'_>, Args<'_>)> {
     let inner = data.trim_start_matches(is_json_space).strip_prefix('[')?.trim_start_matches(is_json_space);
     let (first, rest) = inner.split_at_checked(json::skip(inner, 0)).filter(|(first, _)| !first.is_empty())?;
@@ -67,7 +67,7 @@ pub fn event_of(data: &str) -> Option<(EventName<'_>, Args<'_>)> {
     Some((name, Args::from_list(list)))
 }
 
-/// The check of an event's payload, which can stop in the middle and go on later.
+/// Checks an event's payload in steps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventCheck {
     values: JsonValues,

@@ -12,16 +12,16 @@ use crate::{
 
 use super::{Args, PacketKind, binary};
 
-/// Where a packet goes.
+/// Whom a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketTarget<'a> {
     /// The namespace: `/`, or a name that begins with it.
     pub namespace: &'a str,
-    /// The id of the acknowledgement, which the client asked for or is asked for.
+    /// The id of the acknowledgement that one side asked for.
     pub ack: Option<u64>,
 }
 
-/// Appends the CONNECT that lets a client into `namespace` as `sid`. `pid`: the secret by which it may come back for what it missed.
+/// Appends the CONNECT that lets a client into `namespace` as `sid`. `pid`: the secret with which it may later resume and get what it missed.
 pub fn write_connect(namespace: &str, sid: &str, pid: Option<&str>, out: &mut Vec<u8>) {
     // Both ids are of the URL's unreserved characters, of which none is escaped in JSON.
     let pid = pid.map(|pid| format!(",\"pid\":\"{pid}\"")).unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn write_connect_error(namespace: &str, message: &str, data: Option<&str>, o
     write_plain(PacketKind::ConnectError, PacketTarget { namespace, ack: None }, &payload, out);
 }
 
-/// Appends the DISCONNECT that ends a client's stay in `namespace`.
+/// Appends the DISCONNECT that removes a client from `namespace`.
 pub fn write_disconnect(namespace: &str, out: &mut Vec<u8>) {
     write_plain(PacketKind::Disconnect, PacketTarget { namespace, ack: None }, "", out);
 }

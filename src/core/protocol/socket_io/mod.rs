@@ -1,4 +1,4 @@
-//! Socket.IO, protocol revision 5, over Engine.IO messages. The server's half.
+//! Socket.IO, protocol revision 5, over Engine.IO messages, for a server.
 //!
 //! The hub's events are text, so a binary attachment is kept in the JSON as `{"$binary":"<base64>"}` in the place of its
 //! placeholder, and becomes an attachment again on its way to a client.

@@ -3,22 +3,22 @@
 use super::{BadPacket, args::EventCheck};
 use crate::json;
 
-/// What a packet is: the digit it begins with.
+/// The kind of a packet: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketKind {
     /// Enter a namespace; from the server: entered.
     Connect = 0,
     /// Leave a namespace.
     Disconnect = 1,
-    /// Something happened.
+    /// An event.
     Event = 2,
-    /// The answer to an event that has an id.
+    /// The acknowledgement of an event that has an id.
     Ack = 3,
-    /// From the server: the namespace was not entered.
+    /// From the server: the client was refused the namespace.
     ConnectError = 4,
     /// An event with attachments, which follow as binary messages.
     BinaryEvent = 5,
-    /// An answer with attachments.
+    /// An acknowledgement with attachments.
     BinaryAck = 6,
 }
 
@@ -26,7 +26,7 @@ pub enum PacketKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     pub kind: PacketKind,
-    /// How many binary messages belong to it; zero but for the binary kinds.
+    /// The number of binary messages that follow and belong to it; zero except for the binary kinds.
     pub attachments: usize,
     /// The namespace, `/` if none is given; without the query that some clients append to it.
     pub namespace: &'a str,
@@ -37,15 +37,15 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// The packet in the data of an Engine.IO text message. `attachments_max`: more of them are refused.
+    /// The packet in the data of an Engine.IO text message. More than `attachments_max` attachments are refused.
     pub fn parse(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
         let packet = Self::parse_head(text, attachments_max)?;
         packet.check_data()?;
         Ok(packet)
     }
 
-    /// The packet, of whose payload nothing is read yet: enough to see what it is and which namespace it is for. Costs as much
-    /// as these few bytes, however long the payload is. [`Packet::check_data`] is to follow.
+    /// The packet with its payload unchecked: enough to know its kind and its namespace. The cost does not depend on the
+    /// payload's length. The caller must call [`Packet::check_data`] before it uses the payload.
     pub(crate) fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
         let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
         let kind = PacketKind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
@@ -88,7 +88,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The check of a packet's payload ([`Packet::check_data`]), which can stop in the middle and go on later.
+/// Checks a packet's payload in steps ([`Packet::check_data`] does it at once).
 #[derive(Clone, Debug)]
 pub struct DataCheck(CheckState);
 
@@ -203,7 +203,7 @@ fn split_ack(text: &str) -> Result<(Option<u64>, &str), BadPacket> {
     Ok((Some(ack), &text[end..]))
 }
 
-/// Digits alone. So many of them are exact in every client, whose numbers may be of 53 bits.
+/// A number of decimal digits only, at most 15 of them: such a number is exact in every client, also where numbers have 53 bits.
 fn number(digits: &str) -> Option<u64> {
     const DIGITS_MAX: usize = 15;
     let plausible = digits.len() <= DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
