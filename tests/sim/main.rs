@@ -1,6 +1,7 @@
 //! A seeded simulation of whole reactors: a network of queues with short writes, resets and slow readers, a clock that
 //! jumps, and clients that know what they are owed. One seed decides everything; a failure prints its seed, and
-//! `FANFARE_SIM_SEED=<seed> cargo test --test sim` plays it again. `FANFARE_SIM_SEEDS=<count>` runs more of them.
+//! `FANFARE_SIM_SEED=<seed> cargo test --test sim` plays it again. `FANFARE_SIM_SEEDS=<count>` runs more of them,
+//! `FANFARE_SIM_FROM=<seed>` others than the first.
 
 mod actions;
 mod broken;
@@ -58,7 +59,8 @@ fn run_share(share: u64) {
         };
     }
     let count = number("FANFARE_SIM_SEEDS").map_or(SEEDS, |all| all.div_ceil(TESTS));
-    let seeds: Range<u64> = share * count..(share + 1) * count;
+    let from = number("FANFARE_SIM_FROM").unwrap_or(0) + share * count;
+    let seeds: Range<u64> = from..from + count;
     seeds.for_each(|seed| run_seed(seed, None));
 }
 
