@@ -330,6 +330,60 @@ fn a_replay_goes_on_in_a_log_that_was_replaced_by_a_copy() {
     assert!(8 * BATCH < served, "the archive served {served}");
 }
 
+/// A calm world whose topic a broker keeps.
+fn calm_stream(policy: Policy) -> World {
+    let plan = calm_plan(policy);
+    let topics = vec![TopicPlan { is_stream: true, ..plan.topics[0] }];
+    World::new(Plan { topics, ..plan }, 1)
+}
+
+/// All that comes to the client at `wire`, which reads it as it comes.
+fn read_out(world: &mut World, wire: &SharedWire) -> String {
+    work_off(world);
+    let bytes = wire.lock().take(usize::MAX);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if bytes.is_empty() { text } else { text + &read_out(world, wire) }
+}
+
+/// A stream is replaced, and replaced again, before its readers have been told: they stand ahead of a change of stream that the
+/// log has passed. Nothing of what they lack is anywhere, so none is taken for a slow one: all are told of the newest change,
+/// from where they stand, and get everything that follows it.
+#[test]
+fn whoever_a_change_of_stream_has_passed_is_told_of_it() {
+    let check = |policy: Policy, unread: u64, changes: usize, is_blocked: bool| {
+        let case = format!("{policy:?}, {unread} unread, {changes} changes, blocked: {is_blocked}");
+        let mut world = calm_stream(policy);
+        let wire = connect(&mut world, b"GET /sse?topic=topic.0 HTTP/1.0\r\nHost: h\r\n\r\n");
+        add_entries(&mut world, 0..3);
+        read_out(&mut world, &wire);
+        if is_blocked {
+            // More than the client's window takes.
+            world.broker.append(0, payload(3, 5000), &mut world.truth, &mut world.random);
+            work_off(&mut world);
+        }
+        let last = world.truth.log(0).last().expect("an entry").id;
+        add_entries(&mut world, 4..4 + unread);
+        world.source_turn(100);
+        for _ in 0..changes {
+            world.broker.replace(0, &mut world.truth, &mut world.random);
+            world.source_turn(100);
+        }
+        add_entries(&mut world, 10..14);
+        let text = read_out(&mut world, &wire);
+        assert!(!wire.lock().server_ended, "{case}: ended after {text}");
+        let (_, told) = text.split_once("event: gap\ndata: ").unwrap_or_else(|| panic!("{case}: {text}"));
+        let begins = format!("{{\"topic\":\"topic.0\",\"from\":\"{last}\"");
+        assert!(told.starts_with(&begins) && told.contains("\"epoch\""), "{case}: {told}");
+        let events: String = told.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        assert_eq!(events, (10..14).map(|tag| payload(tag, 0)).collect::<String>(), "{case}: {text}");
+    };
+    for policy in Policy::ALL {
+        for case in 0..8 {
+            check(policy, case & 2, 1 + (case & 1) as usize, 4 <= case);
+        }
+    }
+}
+
 /// Reads all that has come to the client at `wire`, which is whole responses: how many.
 fn take_responses(wire: &SharedWire) -> usize {
     let bytes = wire.lock().take(usize::MAX);

@@ -251,12 +251,7 @@ impl Track {
                 let is_between = rules.is_stream && life_of(gap.from) != life_of(gap.to);
                 assert!(!missing.is_empty() || is_between, "topic {topic}: nothing is missing: {gap:?}");
                 let kept = truth.kept_from(topic);
-                // Of a stream that was replaced nothing is kept.
-                let is_replaced = rules.is_stream && (0 < truth.life_at(topic, to) || to <= truth.life(topic).0);
-                assert!(
-                    to <= kept || is_replaced,
-                    "topic {topic}: {to} is beyond what is kept from {kept} on: {gap:?}"
-                );
+                assert!(to <= kept, "topic {topic}: {to} is beyond what is kept from {kept} on: {gap:?}");
                 let is_slow = gap.reason == GapReason::Overflow;
                 let may_go_on = self.is_never_ended || rules.policy != Policy::Close;
                 assert!(!is_slow || may_go_on, "topic {topic}: it had to end: {gap:?}");
@@ -297,9 +292,19 @@ impl Track {
     }
 
     /// Whether it is so far behind that the log may have passed it.
+    ///
+    /// A change of stream is no reason: whatever the former stream had that the client lacks, it is told of the change. Unless the
+    /// log no longer has that: in the log it is an entry of its own, ahead of the first of the new stream.
     pub(crate) fn may_be_passed(&self, truth: &Truth) -> bool {
-        let due = self.next.unwrap_or(self.from_least);
-        due < truth.kept_from(self.topic) || due < truth.life(self.topic).0
+        let (due, kept) = (self.next.unwrap_or(self.from_least), truth.kept_from(self.topic));
+        due < kept || due == kept && self.is_before_change(due, truth)
+    }
+
+    /// Whether the event of `due` is the first of a stream that replaced another, and the client has yet to be told so.
+    fn is_before_change(&self, due: usize, truth: &Truth) -> bool {
+        let life = truth.life_at(self.topic, due);
+        let is_first = 0 < life && truth.begin_of(self.topic, life) == due;
+        is_first && self.since.is_none_or(|since| life_of(since) < life)
     }
 
     /// Whether a close frame's gap can be this subscription's.

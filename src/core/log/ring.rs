@@ -336,6 +336,12 @@ impl Ring {
         self.epoch_at
     }
 
+    /// The change of epoch that a reader at `position` has yet to be told of, while it is retained: what the reader lacks before it
+    /// went with the former log.
+    pub fn change_ahead(&self, position: Position) -> Option<Gap> {
+        if position <= self.epoch { self.event(self.epoch)?.gap } else { None }
+    }
+
     /// There was a change of epoch at `position`, perhaps one that is not among the events here. No effect if a newer one is known.
     pub fn note_epoch(&mut self, position: Position, at: Moment) {
         if self.epoch < position {

@@ -27,7 +27,14 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(topic_index) else { return };
         let (cursor, oldest) = (topic.cursor(&subscription), topic.ring.oldest());
         let policy = topic.state.class.policy;
-        if cursor < oldest {
+        if cursor < oldest
+            && let Some(change) = topic.ring.change_ahead(cursor)
+        {
+            // Not too slow: what it lacks went with a broker's stream that was replaced, and with that ends for everybody.
+            let gap = Gap { from: topic.ring.id_before(cursor), ..change };
+            self.set_cursor(slot, topic_index, oldest + 1);
+            self.tell_gap(slot, topic_index, gap);
+        } else if cursor < oldest {
             let (from, to) = (topic.ring.id_before(cursor), topic.ring.id_before(oldest));
             let gap = Gap { from, to, reason: GapReason::Overflow };
             self.metrics.on_overflow();
@@ -102,7 +109,8 @@ impl<N: Net> Reactor<N> {
         found.into_iter().for_each(|subscription| topic.set_cursor(subscription, cursor));
     }
 
-    /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for.
+    /// A blocked connection whose topic's policy is to close, and that the log has passed, is not waited for. One that only a
+    /// change of epoch has passed is told of that when it can be written to.
     pub(super) fn is_given_up(&mut self, slot: Slot) -> Option<Lagged> {
         let connection = self.connections.at(slot)?;
         if connection.state.has(REPLAYING) || !connection.session.as_ref().is_ok_and(Session::says_from_where) {
@@ -110,7 +118,9 @@ impl<N: Net> Reactor<N> {
         }
         let fallen = connection.subscriptions.iter().find(|subscription| {
             let Some(topic) = self.topics.get(subscription.topic) else { return false };
-            topic.state.class.policy == Policy::Close && topic.cursor(subscription) < topic.ring.oldest()
+            let (cursor, ring) = (topic.cursor(subscription), &topic.ring);
+            let is_passed = cursor < ring.oldest() && ring.change_ahead(cursor).is_none();
+            topic.state.class.policy == Policy::Close && is_passed
         });
         fallen.map(|subscription| Lagged { slot, topic: subscription.topic })
     }

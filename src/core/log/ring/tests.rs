@@ -157,6 +157,8 @@ fn a_change_of_epoch_makes_ids_another_logs() {
     check(9, true, false);
     check(8, false, false);
     assert_eq!((ring.epoch(), ring.former_gap(id(4)).map(|gap| (gap.from, gap.to))), (7, Some((id(4), id(2)))));
+    let ahead = [1, 7, 8].map(|position| ring.change_ahead(position));
+    assert_eq!(ahead, [Some(gap), Some(gap), None]);
     let content = ring.event(9).and_then(|event| event.digest()).expect("an event");
     assert_eq!((ring.position_behind(id(5), content), ring.position_behind(id(5), 0)), (Some(10), None));
     // A copy may have been notified of it, or of a later one, without the hole itself.
@@ -164,6 +166,8 @@ fn a_change_of_epoch_makes_ids_another_logs() {
         ring.note_epoch(position, Moment(5));
         assert_eq!((ring.epoch(), ring.epoch_at()), expected, "{position}");
     }
+    ring.trim(&Retention { history: bounds(2, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(0));
+    assert_eq!(ring.change_ahead(1), None, "no longer retained");
 }
 
 #[test]
