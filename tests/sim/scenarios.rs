@@ -24,6 +24,10 @@ use crate::{
     world::World,
 };
 
+/// The rest of a request for a WebSocket.
+const UPGRADE: &str = "HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
 /// One reactor, one topic, and nothing that happens by chance.
 fn calm_world(policy: Policy) -> World {
     calm_world_of(policy, 1)
@@ -384,6 +388,34 @@ fn whoever_a_change_of_stream_has_passed_is_told_of_it() {
     }
 }
 
+/// A raw client comes back with an id of a stream that was replaced. Whether the hub saw the change or the broker has to tell, the
+/// close frame says where the new stream begins, and from there on the client gets all of it.
+#[test]
+fn a_raw_client_gets_all_of_a_stream_that_replaced_its_own() {
+    for is_read in [true, false] {
+        let mut world = calm_stream(Policy::Close);
+        if is_read {
+            connect(&mut world, b"GET /sse?topic=topic.0 HTTP/1.1\r\nHost: h\r\n\r\n");
+        }
+        add_entries(&mut world, 0..3);
+        work_off(&mut world);
+        let seen = world.truth.entry(0, 2).id.to_string();
+        world.broker.replace(0, &mut world.truth, &mut world.random);
+        add_entries(&mut world, 10..14);
+        work_off(&mut world);
+        let mut come_back = |since: &str| {
+            let target = format!("GET /ws?topic=topic.0&last_event_id={since}");
+            let wire = connect(&mut world, format!("{target} {UPGRADE}\r\n").as_bytes());
+            read_out(&mut world, &wire)
+        };
+        let told = come_back(&seen);
+        let to = told.split("\"to\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let to = to.filter(|_| told.contains("\"gap\":\"epoch\"")).unwrap_or_else(|| panic!("{told}"));
+        let text = come_back(to);
+        assert!((10..14).all(|tag| text.contains(&payload(tag, 0))), "{is_read}: {text} follows {told}");
+    }
+}
+
 /// Reads all that has come to the client at `wire`, which is whole responses: how many.
 fn take_responses(wire: &SharedWire) -> usize {
     let bytes = wire.lock().take(usize::MAX);
@@ -442,10 +474,7 @@ fn a_pipelined_flood_does_not_delay_another_connection() {
 fn what_is_said_before_a_close_frame_is_published() {
     let weather = Weather { short_write_odds: 0, drift: Duration::from_millis(5) };
     let mut world = World::new(Plan { weather, ..calm_plan(Policy::Close) }, 1);
-    let mut said = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n"
-        .to_vec();
+    let mut said = format!("GET /ws {UPGRADE}Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n").into_bytes();
     // Numbers, because a string is checked at a stroke.
     let long = payload(0, 1).replace("\"x\"", &format!("[{}0]", "0,".repeat(LONG_BYTES / 2)));
     for data in [long, payload(1, 1)] {

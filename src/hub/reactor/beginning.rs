@@ -16,6 +16,8 @@ pub(super) struct BeginningFacts<'a> {
     pub(super) is_archived: bool,
     /// Whether each hub gives the same event another id.
     pub(super) ids_differ_per_hub: bool,
+    /// Whether the client learns of a gap from a close frame, and comes back with the id that the frame names.
+    pub(super) ends_for_gaps: bool,
     /// Whether the broker refuses the hub the topic for the time being.
     pub(super) is_refused: bool,
     pub(super) now: Moment,
@@ -41,7 +43,10 @@ pub(super) enum BeginningSource {
 /// Where in `ring` a subscription begins that wants `start`.
 pub(super) fn beginning(ring: &Ring, start: Start, facts: &BeginningFacts<'_>) -> Beginning {
     let former = match start {
-        Start::After(seen) if facts.is_archived => ring.former_gap(seen),
+        // A client with the very id at which the new log begins has been told, if it knows no ids but those that it was told.
+        Start::After(seen) if facts.is_archived => {
+            ring.former_gap(seen).filter(|gap| !facts.ends_for_gaps || gap.to != seen)
+        }
         _ => None,
     };
     let (cursor, gap) = match ring.start_position(start, facts.history, facts.now) {
@@ -103,7 +108,14 @@ mod tests {
     fn in_a_log_of_the_hub() {
         let foreign = EventId { major: 3, minor: 9 };
         let check = |start: Start, ids_differ_per_hub: bool, is_refused: bool, before: EventId, source| {
-            let facts = BeginningFacts { history: &ALL, is_archived: false, ids_differ_per_hub, is_refused, now: NOW };
+            let facts = BeginningFacts {
+                history: &ALL,
+                is_archived: false,
+                ids_differ_per_hub,
+                ends_for_gaps: false,
+                is_refused,
+                now: NOW,
+            };
             assert_eq!(beginning(&ring(false), start, &facts), Beginning { before, source }, "{start:?}");
         };
         check(Start::Live, false, false, id(10), log(11));
@@ -124,6 +136,7 @@ mod tests {
     #[test]
     fn in_a_log_that_a_broker_keeps() {
         let facts = |is_refused| BeginningFacts {
+            ends_for_gaps: false,
             history: &ALL,
             is_archived: true,
             ids_differ_per_hub: false,

@@ -1,7 +1,8 @@
 //! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
 
-use super::{Reactor, connection::Subscription, merged_batch, net::Net, state::REPLAYING};
+use super::{Reactor, connection::Subscription, merged_batch, net::Net, state::REPLAYING, table::LocalTopic};
 use crate::{
+    bus::LogKind,
     close::Close,
     event::Position,
     gap::{Gap, GapReason},
@@ -75,18 +76,21 @@ impl<N: Net> Reactor<N> {
         self.end_saying(slot, Close::Gap(gap.reason), &close_reason(gap, retry_ms));
     }
 
-    /// Ends a connection that the log has passed. A client that learns of gaps from the close frame comes back with the id it is told
-    /// here, a while later.
-    /// Were that the oldest retained, the log would have passed it again by then, and so on without end: it is the newest.
+    /// Ends a connection that the log has passed. A client that learns of gaps from the close frame comes back with the id that the
+    /// frame names, a while later. Were that the oldest retained, the log would have passed it again by then, and so on without end:
+    /// it is the newest. Of a broker's stream that replaced another one it is the beginning, as for everybody: what the log has
+    /// passed by then is replayed, and what the broker has trimmed is another gap.
     fn end_behind(&mut self, slot: Slot, topic_index: TopicIndex, gap: Gap) {
         let comes_back_here = self.session_is(slot, Session::ends_for_gaps);
-        let newest = self.topics.at(topic_index).map(|topic| topic.ring.newest_id());
+        let may_leap =
+            |topic: &&mut LocalTopic| gap.reason != GapReason::Epoch || topic.state.class.log == LogKind::Memory;
+        let newest = self.topics.at(topic_index).filter(may_leap).map(|topic| topic.ring.newest_id());
         let to = newest.filter(|newest| comes_back_here && gap.to < *newest).unwrap_or(gap.to);
         self.end_for_gap(slot, Gap { to, ..gap });
     }
 
     /// Whether `is` is true of the connection's session, if that has not ended.
-    fn session_is(&self, slot: Slot, is: impl FnOnce(&Session) -> bool) -> bool {
+    pub(super) fn session_is(&self, slot: Slot, is: impl FnOnce(&Session) -> bool) -> bool {
         self.connections.peek(slot).is_some_and(|connection| connection.session.as_ref().is_ok_and(is))
     }
 

@@ -24,6 +24,7 @@ use crate::{
     gap::Gap,
     index::{Slot, SubscriptionIndex, TopicIndex},
     log::{MovedSubscriber, Subscriber},
+    protocol::Session,
     topic::Topic,
 };
 
@@ -145,12 +146,14 @@ impl<N: Net> Reactor<N> {
             },
             purpose => purpose,
         };
+        let ends_for_gaps = self.session_is(slot, Session::ends_for_gaps);
         let Some(topic) = self.topics.at(topic_index) else { return };
         let (bus, name) = (&self.hub.bus, &topic.state.topic);
         let facts = BeginningFacts {
             history: &topic.state.class.retention.history,
             is_archived: bus.archive(name).is_some(),
             ids_differ_per_hub: bus.ids_differ_per_hub(name),
+            ends_for_gaps,
             is_refused: topic.state.is_refused(),
             now: self.now,
         };
