@@ -133,7 +133,7 @@ impl SimBroker {
         // The hub's reader is the first to see that a stream is another one.
         has_worked |= self.notice_replaced(bus, now, truth);
         for _ in 0..most.min(BATCH_MAX) {
-            let Some(request) = self.archive.0.lock().expect("one thread only").pop_front() else { break };
+            let Some(request) = self.next_request() else { break };
             self.answer(request, now, truth, random);
             has_worked = true;
         }
@@ -266,6 +266,11 @@ impl SimBroker {
             *next += 1;
         }
         truth.read[topic] = *next;
+    }
+
+    /// The next request to the archive, for a test that answers it by itself.
+    pub(crate) fn next_request(&self) -> Option<ArchiveRequest> {
+        self.archive.0.lock().expect("one thread only").pop_front()
     }
 
     fn answer(&self, request: ArchiveRequest, now: Moment, truth: &Truth, random: &mut SmallRng) {

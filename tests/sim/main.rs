@@ -10,6 +10,7 @@ mod client;
 mod forms;
 mod net;
 mod plan;
+mod replays;
 mod scenarios;
 mod socket;
 mod source;

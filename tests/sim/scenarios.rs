@@ -38,7 +38,7 @@ fn calm_world_of(policy: Policy, seed: u64) -> World {
     World::new(calm_plan(policy), seed)
 }
 
-fn calm_plan(policy: Policy) -> Plan {
+pub(crate) fn calm_plan(policy: Policy) -> Plan {
     Plan {
         reactors: 1,
         topics: vec![TopicPlan { policy, history_events: 100, lag_events: 100, priority: 0, is_stream: false }],
@@ -59,7 +59,7 @@ fn calm_plan(policy: Policy) -> Plan {
 }
 
 /// A connection that has sent `request`, and all turns taken without anybody reading.
-fn connect(world: &mut World, request: &[u8]) -> SharedWire {
+pub(crate) fn connect(world: &mut World, request: &[u8]) -> SharedWire {
     let wire = SharedWire::new(1000);
     wire.lock().send(request);
     let client = Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth);
@@ -268,14 +268,14 @@ fn whoever_was_behind_gets_the_newest_of_each_key() {
 }
 
 /// The broker has one more entry of the first topic for each of these tags.
-fn add_entries(world: &mut World, tags: std::ops::Range<u64>) {
+pub(crate) fn add_entries(world: &mut World, tags: std::ops::Range<u64>) {
     for tag in tags {
         world.broker.append(0, payload(tag, 0), &mut world.truth, &mut world.random);
     }
 }
 
 /// Everything comes to the end: the source works, and the reactors, until nothing is left to do.
-fn work_off(world: &mut World) {
+pub(crate) fn work_off(world: &mut World) {
     loop {
         let is_quiet = world.source_turn(100);
         if !world.turn_any() && is_quiet {

@@ -183,10 +183,9 @@ impl<N: Net> Reactor<N> {
             let is_level = upto == topic.ring.newest_id() && (replay.content.is_none() || told == topic.ring.epoch());
             same.or_else(|| is_level.then(|| topic.ring.next()))
         } else if is_same {
-            if replay.after < upto {
-                (replay.after, replay.content) = (upto, None);
-            }
-            topic.ring.joins(replay.after).then(|| topic.ring.position_after(replay.after))
+            // If it does not, the next page is asked for behind the event that has come: its content shows the stream.
+            let reached = replay.after.max(upto);
+            topic.ring.joins(reached).then(|| topic.ring.position_after(reached))
         } else {
             // The log was replaced meanwhile. Unless the event is there too, the broker is asked once more of which of the two
             // it is; it cannot know that of an id alone.
