@@ -20,7 +20,7 @@ impl TokenBucket {
         self.empty_at.since(now)
     }
 
-    /// Whether it holds `cost` more, or how long from `now` it will. What costs more than a whole [`BURST`] is taken by an empty
+    /// Whether it holds `cost` more, or how long from `now` it will. What costs more than a whole `BURST` is taken by an empty
     /// bucket, which then drains for longer: else it could never come.
     pub fn check(&self, cost: Duration, now: Moment) -> Result<(), Duration> {
         let (level, most) = (self.level(now), BURST.saturating_sub(cost));

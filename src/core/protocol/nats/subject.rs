@@ -20,7 +20,7 @@ pub struct SubjectPattern(Box<str>);
 /// Why a text is not a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadSubject {
-    /// More than [`SUBJECT_BYTES_MAX`] bytes.
+    /// More than `SUBJECT_BYTES_MAX` bytes.
     TooLong,
     /// Nothing at all, two dots in a row, or a dot at either end.
     EmptyToken,

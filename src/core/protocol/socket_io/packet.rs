@@ -88,7 +88,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Checks a packet's payload in steps ([`Packet::check_data`] does it at once).
+/// Checks a packet's payload in steps (`Packet::check_data` does it at once).
 #[derive(Clone, Debug)]
 pub struct DataCheck(CheckState);
 
