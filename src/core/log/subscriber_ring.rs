@@ -1,6 +1,6 @@
-//! The lap: in which order a reactor visits a topic's subscribers.
+//! The subscribers of a topic, and the lap: the order in which a reactor visits them.
 //!
-//! Subscribers stand in a ring. A lap goes round it once, from wherever the last one stopped, so that nobody is always
+//! Subscribers stand in a ring. A lap goes round it once, from wherever the last one stopped, so that none is always
 //! last. A visit writes all that has come since the last one, and one that finds nothing to write costs a comparison, so
 //! it never hurts to visit too often. Extending a lap under way makes it a full round from where it is.
 
@@ -76,7 +76,7 @@ impl SubscriberRing {
         self.subscribers.len()
     }
 
-    /// Whether nobody listens.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
     }
@@ -108,16 +108,16 @@ impl SubscriberRing {
 
     /// The subscriber at `index`.
     #[inline]
-    pub fn subscriber(&mut self, index: SubscriberIndex) -> &mut Subscriber {
+    pub fn at(&mut self, index: SubscriberIndex) -> &mut Subscriber {
         &mut self.subscribers[index.get()]
     }
 
-    /// All subscribers, for those who must see each (a resync, a shutdown).
-    pub fn subscribers(&self) -> &[Subscriber] {
+    /// All subscribers, by index.
+    pub fn all(&self) -> &[Subscriber] {
         &self.subscribers
     }
 
-    /// News: everyone is to be visited once from here.
+    /// News: every subscriber is to be visited once from here.
     pub fn extend(&mut self) {
         self.remaining = self.subscribers.len();
     }

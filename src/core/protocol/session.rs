@@ -36,7 +36,7 @@ use crate::{clock::Moment, close::Close, frame::Format, outbox::Outbox};
 /// What all sessions are bounded by.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionLimits {
-    /// What a proxy says of a connection.
+    /// Headers of the PROXY protocol.
     pub proxy: proxy::ProxyLimits,
     pub http: http::HttpLimits,
     /// WebSocket messages.
@@ -61,7 +61,7 @@ pub struct HeldPayload {
 /// What a peer wants, once understood.
 #[derive(Debug)]
 pub enum Ask {
-    /// The connection comes from here, by its proxy's account; `None`: from the proxy itself, or nobody knows.
+    /// The connection's client, as its proxy names it; `None`: the proxy itself, or unknown.
     Source(Option<IpAddr>),
     /// The head of an HTTP request has come, and not all of its body: whether to wait for the body. Until that is answered the
     /// body is read all the same, so that the request may follow.
@@ -95,7 +95,7 @@ pub enum Session {
     Preface(Box<Preface>),
     /// Requests and responses. Boxed: it is short-lived, and the others are small.
     Http(Box<ServerSession>),
-    /// An open Server-Sent Events stream. What the client says is read over.
+    /// An open Server-Sent Events stream. What the client sends is dropped.
     Sse(SseStream),
     /// An upgraded connection.
     WebSocket(WebSocketSession),
@@ -281,7 +281,7 @@ impl Session {
         }
     }
 
-    /// Whether a client that comes back by itself says from where. If not, it is not sent away to come back.
+    /// Whether a client that comes back by itself names the id to resume from. If not, a gap does not end its connection.
     pub fn says_from_where(&self) -> bool {
         match self {
             Self::Engine(_) => false,

@@ -23,8 +23,7 @@ use crate::{
 const ACCEPTS_PER_TURN: usize = 64;
 /// Connections accepted per listener before it is closed, over all turns: as many as its queue may hold.
 const LAST_ACCEPTS: usize = 4096;
-/// When to try again after descriptors ran out. The edge that told of waiting connections is spent, so nothing else
-/// would.
+/// When to try again after descriptors ran out. The edge that reported waiting connections is spent, and no other follows.
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(100);
 /// Connections beyond the limit of one address that are still answered with a refusal; those beyond are closed without a word.
 const REFUSALS_PER_ADDRESS: usize = 16;
@@ -86,8 +85,8 @@ impl<N: Net> Reactor<N> {
         listeners.into_iter().for_each(|listener| self.accept_from(listener));
     }
 
-    /// The hub shuts down: whoever waits in a listener's queue is accepted, a turn's worth in each turn, and then these listeners
-    /// are closed. A connection that still waited would be reset with its listener, and a request on it lost.
+    /// The hub shuts down: the connections that wait in a listener's queue are accepted, a turn's worth in each turn, and then these
+    /// listeners are closed. A connection that still waited would be reset with its listener, and a request on it lost.
     pub(super) fn begin_last_accepts(&mut self, listeners: Range<usize>) {
         self.acceptor.again.clear();
         self.acceptor.retry = None;
@@ -105,7 +104,7 @@ impl<N: Net> Reactor<N> {
             let Some(LastAccepts { listener, until, left }) = self.acceptor.last else { return };
             if until <= listener {
                 self.acceptor.last = None;
-                // An edge may have told of somebody at one that goes on.
+                // An edge may have reported a connection at a listener that goes on.
                 self.acceptor.again.extend(until..self.net.listener_count());
                 self.net.stop_listening(until);
                 return self.accept_waiting();
@@ -126,7 +125,7 @@ impl<N: Net> Reactor<N> {
                 let admin = self.config.admin_listeners_from <= listener;
                 // Not handed on: another reactor may have ended.
                 self.placement.keep(self.index, Share::of_listener(admin));
-                // The end has come for all that there were when it was told; this one is told with them.
+                // The phase was announced to the connections that there were then; this one joins them.
                 let slot = self.take_in(Accepted { stream, peer, admin });
                 self.shutdown.include(slot);
                 self.free_closed();
@@ -177,8 +176,8 @@ impl<N: Net> Reactor<N> {
         self.acceptor.again.push(listener);
     }
 
-    /// No descriptor, or no memory, for one more: takes one from a connection that is refused anyway, or turns away whoever
-    /// waits first, so that nobody waits for an answer that does not come. Returns whether to go on.
+    /// No descriptor, or no memory, for one more: takes one from a connection that is refused anyway, or turns away the
+    /// peer that waits first, so that no peer waits for an answer that does not come. Returns whether to go on.
     fn find_descriptor(&mut self, listener: usize, error: &io::Error) -> bool {
         if let Some(count) = self.placement.on_no_room(self.now) {
             tracing::warn!(%error, count, "connections are turned away: the process has no descriptor left for them");
@@ -194,7 +193,7 @@ impl<N: Net> Reactor<N> {
                 self.metrics.on_shed();
                 true
             }
-            // Nobody waits: the next one will be told of.
+            // No peer waits: an edge reports the next one.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
                 self.acceptor.retry = Some(self.now + EXHAUSTED_RETRY);
@@ -284,7 +283,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// One more is refused: this reactor's part of the descriptors for that is a queue, from which whoever came first goes.
+    /// One more is refused: this reactor's part of the descriptors for that is a queue, which the first to come leaves first.
     /// So a newcomer, which may be a probe that asks for `/health`, is always heard.
     fn make_room_for_refusal(&mut self) {
         if let Some(count) = self.placement.on_no_room(self.now) {

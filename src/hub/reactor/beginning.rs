@@ -59,7 +59,7 @@ pub(super) fn beginning(ring: &Ring, start: Start, facts: &BeginningFacts<'_>) -
         Err(gap) => (ring.oldest(), Some(gap)),
     };
     let before = gap.map_or_else(|| ring.id_before(cursor), |gap| gap.from);
-    // Nothing may ever follow, so it is told at once. How much it misses shows when the source delivers again.
+    // No event may ever follow, so the client learns of it at once. How much it misses shows when the source delivers again.
     let refused = Gap { from: before, to: before, reason: GapReason::SourceLost };
     let gap = gap.or_else(|| (facts.is_refused && !facts.is_archived).then_some(refused));
     let source = match gap {
@@ -128,7 +128,7 @@ mod tests {
         // An id of another hub: all that is retained, or nothing where it may have been seen under other ids.
         check(Start::After(foreign), false, false, foreign, behind_gap(5, foreign, id(4), GapReason::Epoch));
         check(Start::After(foreign), true, false, foreign, behind_gap(11, foreign, id(10), GapReason::Epoch));
-        // A broker that refuses the topic is told at once, unless there is another gap to tell of.
+        // The client learns at once that a broker refuses the topic, unless it learns of another gap.
         check(Start::Live, false, true, id(10), behind_gap(11, id(10), id(10), GapReason::SourceLost));
         check(Start::After(id(2)), false, true, id(2), behind_gap(5, id(2), id(4), GapReason::Expired));
     }

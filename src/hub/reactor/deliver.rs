@@ -54,7 +54,7 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             let Some(topic) = self.topics.at(topic_index) else { return visits };
-            let subscribers = topic.lap.take(VISITS_PER_CLOCK.min(budget - visits));
+            let subscribers = topic.subscribers.take(VISITS_PER_CLOCK.min(budget - visits));
             if subscribers.is_empty() {
                 break;
             }
@@ -148,7 +148,7 @@ impl<N: Net> Reactor<N> {
             let subscription = connection.subscriptions[index];
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
             let conflates = topic.conflates();
-            let subscriber = topic.lap.subscriber(subscription.subscriber);
+            let subscriber = topic.subscribers.at(subscription.subscriber);
             if subscriber.cursor == topic.ring.next() {
                 continue;
             }
@@ -205,7 +205,7 @@ fn settle(frame_batches: &mut FrameBatchCache, state: State, metrics: &ReactorMe
 /// The group of a connection that is written to from all its topics.
 fn group_of<S>(connection: &Connection<S>, topics: &mut TopicTable) -> Option<GroupIndex> {
     let first = connection.subscriptions.first()?;
-    let subscriber = topics.at(first.topic)?.lap.subscriber(first.subscriber);
+    let subscriber = topics.at(first.topic)?.subscribers.at(first.subscriber);
     subscriber.group()
 }
 
@@ -223,8 +223,8 @@ fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let mut is_behind = false;
     for subscription in &connection.subscriptions {
         let Some(topic) = topics.at(subscription.topic) else { continue };
-        let (cursor, format) = (topic.cursor(subscription), topic.lap.subscriber(subscription.subscriber).format);
-        // One that is stranded in a topic is told of that before it is brought on in the others.
+        let (cursor, format) = (topic.cursor(subscription), topic.subscribers.at(subscription.subscriber).format);
+        // A connection that lags in a topic gets its gap before events of the others.
         if !format.format().has_gaps() || cursor < topic.ring.oldest() {
             return false;
         }

@@ -55,13 +55,13 @@ impl Linger {
 const EXTENSIONS_MAX: u32 = 9;
 
 impl<N: Net> Reactor<N> {
-    /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and what tells it why, is
-    /// still written.
+    /// Ends a connection for the reason `close`. Its subscriptions end now; what it is owed, and the reason, are still
+    /// written.
     pub(super) fn end(&mut self, slot: Slot, close: Close) {
         let Some(connection) = self.connections.at(slot) else { return };
         if !connection.state.is_open() {
             if close == Close::PeerGone {
-                // Nobody is left to take the last bytes.
+                // No peer is left to take the last bytes.
                 self.schedule_free(slot);
             }
             return;
@@ -103,7 +103,7 @@ impl<N: Net> Reactor<N> {
         let ending = Ending { close, reason, retry_ms, refusal, date: self.net.date(), has_socket };
         ending.write(&mut connection.session, transport, &mut connection.outbox);
         if let Some(status) = close.http_status().filter(|_| is_request && close != Close::PeerGone) {
-            // The request was not read to its end, so nobody knows what it was for.
+            // The request was not read to its end, so its route is unknown.
             self.count_request(slot, RouteLabel::Other, status, 0);
         }
     }

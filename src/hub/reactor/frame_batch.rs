@@ -253,7 +253,7 @@ impl FrameBatch {
                 continue;
             }
             if event.gap.is_some() && !format.has_gaps() {
-                // It has no frame: whoever comes to it with nothing else to write ends there.
+                // It has no frame: a connection that comes to it with nothing else to write ends there.
                 break;
             }
             let frame = event.frame(format, |event| encode_frame(event, format));

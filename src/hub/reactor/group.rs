@@ -97,7 +97,7 @@ impl<N: Net> Reactor<N> {
         let mut former = None;
         for subscription in &connection.subscriptions {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
-            let subscriber = topic.lap.subscriber(subscription.subscriber);
+            let subscriber = topic.subscribers.at(subscription.subscriber);
             if let Some(group) = subscriber.group() {
                 former = Some(group);
                 subscriber.leave(subscription.cursor);
@@ -130,7 +130,7 @@ impl<N: Net> Reactor<N> {
         }
         for (index, subscription) in connection.subscriptions.iter_mut().enumerate() {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
-            let subscriber = topic.lap.subscriber(subscription.subscriber);
+            let subscriber = topic.subscribers.at(subscription.subscriber);
             subscriber.subscription = SubscriptionIndex::new(index);
             subscriber.format = format;
             if is_several {

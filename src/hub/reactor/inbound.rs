@@ -69,7 +69,7 @@ impl<N: Net> Reactor<N> {
                     if self.connections.at(slot).is_some_and(|connection| connection.state.has(READ_AGAIN)) {
                         return;
                     }
-                    // A short read has emptied the socket: what comes later is told of anew.
+                    // A short read has emptied the socket: an edge reports what comes later.
                     if count < READ_BUFFER_BYTES && !ending {
                         return;
                     }
@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
         self.advance_session(slot, &mut []);
         self.continue_session(slot);
         if self.connections.at(slot).is_some_and(|connection| !connection.state.has(READ_AGAIN)) {
-            // The end may wait behind what was left, and will not be told of again.
+            // The end may wait behind what was left, and no edge reports it again.
             self.read(slot, true);
         }
     }
@@ -246,7 +246,7 @@ impl<N: Net> Reactor<N> {
                 self.count_request(slot, route, 101, 0);
                 self.open_websocket(slot, *open);
             }
-            // It is the request's own, and nobody opens a session to end it.
+            // It is the request's own; no session is opened only to be ended.
             Answer::Engine(_) => {}
             Answer::Ended { stream, close } => {
                 self.take_answer(slot, route, request, *stream);
@@ -355,7 +355,7 @@ impl<N: Net> Reactor<N> {
         awaits
     }
 
-    /// A peer that leaves what it is told unread is too slow to say more. One long answer by itself is what it asked for.
+    /// A peer that leaves its answers unread is too slow to ask for more. One long answer by itself is what it asked for.
     fn owes_too_much(&mut self, slot: Slot) -> bool {
         let most = self.config.outbox_bytes_max;
         self.connections.at(slot).is_some_and(|connection| most < connection.outbox.len())

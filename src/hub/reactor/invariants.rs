@@ -28,7 +28,7 @@ impl<N: Net> Reactor<N> {
         for slot in used {
             let Some(connection) = self.connections.at(*slot) else { continue };
             let mut numbers = connection.subscriptions.iter().filter_map(|subscription| {
-                self.topics.get(subscription.topic)?.lap.subscribers()[subscription.subscriber.get()].group()
+                self.topics.get(subscription.topic)?.subscribers.all()[subscription.subscriber.get()].group()
             });
             let Some(number) = numbers.next() else { continue };
             assert!(numbers.all(|other| other == number), "{slot}: of two groups");
@@ -55,11 +55,12 @@ impl<N: Net> Reactor<N> {
         assert!(connection.subscriptions.is_empty() || state.is_open(), "{slot}: closing, and listens");
         for (index, subscription) in connection.subscriptions.iter().enumerate() {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
-            let has_round = topic.news || topic.lap.is_pending() || self.rounds.is_cooling_down(subscription.topic);
+            let has_round =
+                topic.news || topic.subscribers.is_pending() || self.rounds.is_cooling_down(subscription.topic);
             let is_visited = topic.queued && has_round || self.outcomes.goes_on(slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
             let cursor = topic.cursor(subscription);
-            let subscriber = topic.lap.subscriber(subscription.subscriber);
+            let subscriber = topic.subscribers.at(subscription.subscriber);
             assert_eq!(
                 (subscriber.slot, subscriber.subscription.get()),
                 (slot, index),
@@ -94,8 +95,11 @@ impl<N: Net> Reactor<N> {
         for (topic_index, topic) in self.topics.all() {
             let waits = self.rounds.count(topic_index);
             assert_eq!(waits, usize::from(topic.queued), "topic {topic_index} in the run queues");
-            assert!(topic.queued || !topic.lap.is_pending(), "topic {topic_index} owes visits and is not queued");
-            subscribers += topic.lap.len();
+            assert!(
+                topic.queued || !topic.subscribers.is_pending(),
+                "topic {topic_index} owes visits and is not queued"
+            );
+            subscribers += topic.subscribers.len();
         }
         let subscriptions: usize = self.connections.all().map(|connection| connection.subscriptions.len()).sum();
         assert_eq!(subscribers, subscriptions, "subscribers, and who they are");

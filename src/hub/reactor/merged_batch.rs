@@ -135,7 +135,7 @@ impl MergedBatches {
     }
 
     /// Brings a connection on in all its topics, as far as one visit goes. `newest`: without events that a newer one of the
-    /// same key follows, in topics with that policy. With the topic it is stranded in, if it is.
+    /// same key follows, in topics with that policy. With the topic in which it lags, if it does.
     #[inline]
     pub(super) fn visit<N: Net>(
         &mut self,
@@ -228,18 +228,45 @@ impl MergedBatches {
         let batch = &mut self.batches[index_of(group)];
         batch.frames.settle(metrics, now);
         batch.begin(group, self.version, newest, &connection.subscriptions, format);
-        let mut hole = None;
+        let hole = self.merge(session, &connection.subscriptions, group, newest, format, topics);
+        // Nothing of it is written yet.
+        let mut saved_ids = self.saved_ids.drain(..);
+        session.each_cursor(|it| *it.id = saved_ids.next().unwrap_or(*it.id));
+        drop(saved_ids);
+        let batch = &mut self.batches[index_of(group)];
+        batch.finish(self.active.is_empty());
+        match hole.filter(|_| batch.frames.len() == 0) {
+            None => Filled::Some,
+            Some(topic) => {
+                batch.group = APART;
+                connection.subscriptions.iter_mut().zip(&batch.to).for_each(|(it, to)| it.cursor = *to);
+                Filled::Lagged(topic)
+            }
+        }
+    }
+
+    /// Adds the events to the batch, in the order in which they were accepted, as far as one visit goes. Returns the topic with a hole
+    /// that has no form in `format`, if the batch ends there.
+    fn merge(
+        &mut self,
+        session: &mut Session,
+        subscriptions: &[Subscription],
+        group: GroupIndex,
+        newest: bool,
+        format: Format,
+        topics: &TopicTable,
+    ) -> Option<TopicIndex> {
+        let batch = &mut self.batches[index_of(group)];
         while let Some(next) = earliest(&self.active) {
             let at = self.active[next].subscription.get();
-            let it = connection.subscriptions[at];
+            let it = subscriptions[at];
             let Some(topic) = topics.get(it.topic) else { break };
             let Some(event) = topic.ring.event(batch.to[at]) else { break };
             if newest && topic.is_superseded(event.position) {
                 // The one that follows it is enough.
             } else if event.gap.is_some() && !format.has_gaps() {
                 // It has no frame: a connection that comes to it with nothing else to write ends there.
-                hole = Some(it.topic);
-                break;
+                return Some(it.topic);
             } else {
                 let (scratch, mut lead_bytes) = (&mut self.scratch, None);
                 let mut write =
@@ -260,19 +287,7 @@ impl MergedBatches {
                 None => drop(self.active.swap_remove(next)),
             }
         }
-        // Nothing of it is written yet.
-        let mut saved_ids = self.saved_ids.drain(..);
-        session.each_cursor(|it| *it.id = saved_ids.next().unwrap_or(*it.id));
-        drop(saved_ids);
-        batch.finish(self.active.is_empty());
-        match hole.filter(|_| batch.frames.len() == 0) {
-            None => Filled::Some,
-            Some(topic) => {
-                batch.group = APART;
-                connection.subscriptions.iter_mut().zip(&batch.to).for_each(|(it, to)| it.cursor = *to);
-                Filled::Lagged(topic)
-            }
-        }
+        None
     }
 }
 
@@ -280,7 +295,7 @@ impl MergedBatches {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome {
     pub(super) visit: Visit,
-    /// Where it is stranded, if it is.
+    /// Where it lags, if it does.
     pub(super) topic: TopicIndex,
     /// Whether there was nothing to write.
     pub(super) is_level: bool,
@@ -388,9 +403,9 @@ fn earliest(active: &[Active]) -> Option<usize> {
     active.iter().enumerate().min_by_key(key).map(|(index, _)| index)
 }
 
-/// Writes into the session where the client stands in each of the topics it listens to. Sessions say that with each event,
-/// and it follows from the cursors; but nothing else tells it of topics that they wait for or replay, or in which they have
-/// had nothing since they began.
+/// Writes into the session where the client stands in each of the topics it listens to. Sessions write that with each
+/// event, and it follows from the cursors; but not for topics that they wait for or replay, or in which they have had nothing
+/// since they began.
 pub(super) fn refresh_cursors(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) {
     session.each_cursor(|it| {
         let found = find_cursor(subscriptions, topics, (it.index, it.topic));

@@ -90,7 +90,7 @@ impl<N: Net> Reactor<N> {
             Ok(Completion::Answer { route, make }) => self.make_answer(token, route, make),
             Ok(Completion::Published { waiting, receipts }) => self.on_published(token, waiting, receipts),
             Err(content) => {
-                // The only other that reactors ask for; whatever else there were would be nobody's.
+                // The only other completion that reactors ask for.
                 if let Ok(archived) = content.downcast::<Archived>() {
                     self.on_archived(token, *archived);
                 }
@@ -134,11 +134,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The source has confirmed a topic: whoever waited for that goes on.
+    /// The source has confirmed a topic: the connections that waited for that go on.
     pub(super) fn on_live(&mut self, topic_index: TopicIndex) {
         let hub = Arc::clone(&self.hub);
         let Some(topic) = self.topics.at(topic_index) else { return };
-        if topic.state.class.log != LogKind::Memory && topic.lap.is_empty() {
+        if topic.state.class.log != LogKind::Memory && topic.subscribers.is_empty() {
             // The source has loaded what its broker keeps, perhaps behind where the copy here began.
             topic.load(hub.bus.copy(&topic.state));
         }
@@ -155,13 +155,13 @@ impl<N: Net> Reactor<N> {
         self.drop_unused(topic_index);
     }
 
-    /// Takes the first of those who wait for the topic. One by one: while others wait, the topic is not given up.
+    /// Takes the first of those that wait for the topic. One by one: while others wait, the topic is not given up.
     fn next_waiter(&mut self, topic_index: TopicIndex) -> Option<Waiter> {
         self.topics.at(topic_index)?.waiting.pop_front()
     }
 
-    /// The source takes too long to confirm a topic, or nobody wants it any more. Those who wait are let in, and are told
-    /// of a gap when the source is there; not so where a broker keeps the log, for nothing is known of it yet.
+    /// The source takes too long to confirm a topic, or no connection wants it any more. Those that wait begin, and learn of a gap
+    /// when the source is there; not so where a broker keeps the log, for nothing is known of it yet.
     pub(super) fn on_overdue(&mut self, topic_index: TopicIndex) {
         let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.state.class.log == LogKind::Memory {
@@ -219,7 +219,7 @@ impl<N: Net> Reactor<N> {
         self.continue_session(slot);
     }
 
-    /// Tells the client something, unless its connection has ended.
+    /// Writes something to the client, unless its connection has ended.
     pub(super) fn tell(&mut self, slot: Slot, write: impl FnOnce(&mut Session, &mut Outbox)) {
         if let Some(connection) = self.connections.at(slot)
             && connection.state.is_open()

@@ -3,7 +3,7 @@
 //! # The turn
 //! Always in this order, once per [`Reactor::turn`]:
 //! 1. poll, and read the clock;
-//! 2. accept, and what connections have become ready for, each with a budget (who stops early goes on the *again* list);
+//! 2. accept, and what connections have become ready for, each with a budget (a connection that stops early goes on the *again* list);
 //! 3. the inbox: events, connections handed over, control messages, resyncs; a slice of the streams whose rights may have changed;
 //! 4. timers that are due;
 //! 5. lap slices, and a slice of the work of requests that takes more than one turn;
@@ -95,10 +95,10 @@ use timers::Timers;
 use visit::VisitOutcomes;
 use works::Works;
 
-/// What a reactor is told by the configuration.
+/// Configuration of a reactor.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What sessions are bounded by.
+    /// Limits of sessions.
     pub limits: SessionLimits,
     /// Connections the whole hub serves; beyond it requests are refused.
     pub connections_max: usize,
@@ -112,7 +112,7 @@ pub struct Config {
     pub pending_max: usize,
     /// The same for one address; zero: no limit.
     pub pending_per_ip_max: usize,
-    /// Peers that are believed when they say for whom they connect. They are not counted by address themselves.
+    /// Proxies whose `X-Forwarded-For` or PROXY header is trusted. They are not counted by address themselves.
     pub trusted: Trusted,
     /// Whether connections from these peers begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
@@ -124,9 +124,9 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long a WebSocket peer may leave a ping unanswered.
     pub pong_timeout: Duration,
-    /// How long the machine of a stream's peer may leave unacknowledged what it is sent.
+    /// How long the host of a stream's peer may leave sent bytes unacknowledged.
     pub unsent_timeout: Duration,
-    /// When a client of a stream that broke may come back; each is told a time up to half as long again.
+    /// When a client of a stream that broke may come back; for each a time up to half as long again is chosen.
     pub retry: Duration,
     /// How long a stream's opening waits for the source to confirm its topics.
     pub live_timeout: Duration,
@@ -192,9 +192,9 @@ pub struct Reactor<N: Net> {
     index: usize,
     hub: Arc<Hub>,
     config: Config,
-    /// What is to be followed of the configuration, and this reactor's copy of it.
+    /// The configuration that may change while the reactor runs, and this reactor's copy of it.
     live: Option<(Arc<Reloadable<Config>>, LocalCopy<Config>)>,
-    /// This reactor's copy of what endpoints are told.
+    /// This reactor's copy of the endpoints' configuration.
     endpoints: LocalCopy<endpoint::Config>,
     metrics: Arc<ReactorMetrics>,
     notifier: Arc<Notifier>,

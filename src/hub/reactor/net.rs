@@ -5,10 +5,10 @@ use std::{io, net::IpAddr, time::Duration};
 
 use crate::{clock::Moment, index::Slot};
 
-/// What a poll found. A closed set: nothing else ever gives a reactor work.
+/// What a poll found. A closed set: nothing else gives a reactor work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
-    /// Somebody wants to connect to the listener of this index.
+    /// A peer wants to connect to the listener of this index.
     Listener(usize),
     /// The notifier rang.
     Notifier,
@@ -20,13 +20,13 @@ pub enum Ready {
         readable: bool,
         /// There is room to write again.
         writable: bool,
-        /// No more bytes follow those that wait, or the connection failed: read on until told so.
+        /// No more bytes follow those that wait, or the connection failed: a read says which.
         ending: bool,
     },
 }
 
 /// Names a connection: its slot and how often the slot had been used before, so that late news of a connection that is
-/// gone reaches nobody else.
+/// gone does not reach its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     /// Its slot in the reactor.
@@ -49,7 +49,7 @@ impl Token {
 
 /// The calls a reactor makes outward. One value per reactor, used by its thread only.
 ///
-/// All sockets are non-blocking. Readiness is edge-triggered: it is told once, and again only after a read or write
+/// All sockets are non-blocking. Readiness is edge-triggered: it is reported once, and again only after a read or write
 /// found nothing or no room.
 pub trait Net {
     /// A connected byte stream. Dropping it closes it.
@@ -71,20 +71,20 @@ pub trait Net {
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Option<IpAddr>)>;
 
     /// Sends `refusal` to the peer that waits first at the listener, and closes: for when descriptors are exhausted, because
-    /// the queue must not fill with peers that wait for an answer nobody will give. `WouldBlock`: nobody waits. Any other
+    /// the queue must not fill with peers that wait for an answer that never comes. `WouldBlock`: no peer waits. Any other
     /// error: not even one descriptor could be had.
     fn shed(&mut self, listener: usize, refusal: &[u8]) -> io::Result<()>;
 
     /// Stops the listeners below the index `until` for good. Nothing is accepted from them any more.
     fn stop_listening(&mut self, until: usize);
 
-    /// Begins to tell about `stream`, in both directions.
+    /// Begins to report readiness of `stream`, in both directions.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
 
-    /// Goes on telling about `stream` under another token. What is ready is told anew.
+    /// Goes on reporting readiness of `stream` under another token. What is ready is reported anew.
     fn rename(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
 
-    /// Tells no more about `stream`: it goes to another reactor.
+    /// Reports no more readiness of `stream`: it goes to another reactor.
     fn release(&mut self, stream: &mut Self::Stream) -> io::Result<()>;
 
     /// A stream that leads nowhere, of a session without a connection of its own: nothing ever comes, and there is never
@@ -109,14 +109,14 @@ pub trait Net {
     /// the connection, whose reader could not tell it from a complete one (RFC 9112 section 8).
     fn reset_on_drop(&mut self, _stream: &Self::Stream, _reset: bool) {}
 
-    /// For how long the peer's machine has answered nothing, although it was asked: it is gone, or out of reach. Zero while
-    /// it answers, even if nobody reads there.
+    /// For how long the peer's host has acknowledged nothing, although it was asked: it is gone, or out of reach. Zero while it
+    /// acknowledges, even if the peer does not read.
     fn unanswered_time(&mut self, _stream: &Self::Stream) -> Duration {
         Duration::ZERO
     }
 
     /// How many bytes the peer's machine has acknowledged since it connected, its own side's opening and end included, which count
-    /// for one each. `None` where nobody counts: a unix socket.
+    /// for one each. `None` where they are not counted: a unix socket.
     fn acknowledged_bytes(&mut self, _stream: &Self::Stream) -> Option<u64> {
         None
     }

@@ -1,4 +1,4 @@
-//! Whom a connection counts for: its peer, or the client for whom a trusted proxy passes something on.
+//! The address that a connection counts for: its peer's, or that of the client whose request a trusted proxy passes on.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::{
 impl<N: Net> Reactor<N> {
     /// What a connection accepted `now` begins with.
     pub(super) fn first_session(&self, trusted: bool, admin: bool, now: Moment) -> Session {
-        // Who watches the hub connects without the proxy.
+        // Monitoring connects without the proxy.
         if trusted && !admin && self.config.proxy_protocol { Session::behind_proxy(now) } else { Session::new(now) }
     }
 
@@ -30,14 +30,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// A connection counted for `peer` is gone, or counts for somebody else from now on.
+    /// A connection counted for `peer` is gone, or counts for another address from now on.
     pub(super) fn uncount_peer(&self, peer: Option<IpAddr>) {
         if 0 < self.config.connections_per_ip_max && !self.config.trusted.contains(peer) {
             self.placement.uncount_address(peer);
         }
     }
 
-    /// The proxy has said for whom it connects. That may be a proxy too, whose requests then name the client.
+    /// The proxy has named its client. That may be a proxy too, whose requests then name theirs.
     pub(super) fn take_source(&mut self, slot: Slot, source: Option<IpAddr>) {
         let Some(source) = source else { return };
         if let Some(connection) = self.connections.at(slot) {
@@ -64,7 +64,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Between requests, a proxy's connection is nobody's.
+    /// Between requests, a proxy's connection counts for no address.
     pub(super) fn forget_client(&mut self, slot: Slot) {
         if self.connections.at(slot).is_some_and(|connection| connection.via == Via::Proxy) {
             self.count_for(slot, None);

@@ -62,7 +62,7 @@ pub struct Placement<S> {
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Whose descriptors a connection takes. Each share has a limit of its own, so none can use up another.
+/// The share of the descriptors that a connection takes from. Each share has a limit of its own, so none can use up another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
     /// Those of the clients that are served.
@@ -87,9 +87,9 @@ struct ReactorSlot<S> {
     arrivals_in: Sender<Arrival<S>>,
     arrivals_out: Receiver<Arrival<S>>,
     notifier: Arc<Notifier>,
-    /// Nobody is left there but administration.
+    /// Only connections for administration are left there.
     drained: AtomicBool,
-    /// Nobody at all is left there, and the process is about to end.
+    /// No connection is left there, and the process is about to end.
     left: AtomicBool,
 }
 
@@ -110,18 +110,18 @@ impl<S> Placement<S> {
         self.reactors.iter().map(|slot| slot.count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Whether no reactor has anybody left but administration. Only after the hub has begun to drain.
+    /// Whether only connections for administration are left anywhere. Only after the hub has begun to drain.
     pub fn has_drained(&self) -> bool {
         self.reactors.iter().all(|slot| slot.drained.load(Ordering::Acquire)) && self.of_share(Share::Served) == 0
     }
 
-    /// Whether the reactor `own` has nobody left but administration.
+    /// Whether only connections for administration are left at the reactor `own`.
     pub(super) fn set_drained(&self, own: usize, has_drained: bool) {
         self.reactors[own].drained.store(has_drained, Ordering::Release);
     }
 
-    /// Takes note whether the reactor `own` has nobody left at all. Returns whether none has: then all may end, and the others are
-    /// woken to do so.
+    /// Takes note whether no connection is left at the reactor `own`. Returns whether none is left anywhere: then all may end, and
+    /// the others are woken to do so.
     pub(super) fn set_left(&self, own: usize, has_left: bool) -> bool {
         let had_left = self.reactors[own].left.swap(has_left, Ordering::AcqRel);
         let have_all_left = has_left && self.reactors.iter().all(|slot| slot.left.load(Ordering::Acquire));
@@ -151,8 +151,8 @@ impl<S> Placement<S> {
     }
 
     /// Finds a reactor for a connection that the reactor `own` has accepted: gives it back if it is to stay, as each does that
-    /// comes when its share already has `most` connections. Those on their way elsewhere hold a descriptor that nobody could
-    /// take back.
+    /// comes when its share already has `most` connections. Those on their way elsewhere hold a descriptor that cannot be
+    /// taken back.
     pub(super) fn assign(&self, accepted: Accepted<S>, own: usize, most: usize) -> Option<Accepted<S>> {
         let count = |index: &usize| self.reactors[*index].count.load(Ordering::Relaxed);
         let emptiest = (0..self.reactors.len()).min_by_key(count).unwrap_or(own);
@@ -249,11 +249,11 @@ impl<S> Placement<S> {
     }
 }
 
-/// Says now and then how many connections there was no room for, in one line instead of one for each.
+/// Logs how many connections there was no room for, in one line a minute instead of one for each.
 #[derive(Debug, Default)]
 struct ExhaustedLog {
-    /// When the log said so last, in nanoseconds; zero: never.
-    told_ns: AtomicU64,
+    /// When it was logged last, in nanoseconds; zero: never.
+    logged_ns: AtomicU64,
     since: AtomicU64,
 }
 
@@ -263,11 +263,11 @@ const EXHAUSTED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 impl ExhaustedLog {
     fn count(&self, now: Moment) -> Option<u64> {
         self.since.fetch_add(1, Ordering::Relaxed);
-        let told_ns = self.told_ns.load(Ordering::Relaxed);
-        if told_ns != 0 && now.since(Moment(told_ns)) < EXHAUSTED_LOG_INTERVAL {
+        let logged_ns = self.logged_ns.load(Ordering::Relaxed);
+        if logged_ns != 0 && now.since(Moment(logged_ns)) < EXHAUSTED_LOG_INTERVAL {
             return None;
         }
-        let swapped = self.told_ns.compare_exchange(told_ns, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed);
+        let swapped = self.logged_ns.compare_exchange(logged_ns, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed);
         swapped.is_ok().then(|| self.since.swap(0, Ordering::Relaxed))
     }
 }
@@ -277,10 +277,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_room_is_told_once_a_minute() {
+    fn want_of_room_is_logged_once_a_minute() {
         let log = ExhaustedLog::default();
-        let told = |ms: u64| log.count(Moment(0) + Duration::from_millis(ms));
-        assert_eq!([told(0), told(1), told(59_000)], [Some(1), None, None]);
-        assert_eq!([told(60_001), told(60_002), told(130_000)], [Some(3), None, Some(2)]);
+        let logged = |ms: u64| log.count(Moment(0) + Duration::from_millis(ms));
+        assert_eq!([logged(0), logged(1), logged(59_000)], [Some(1), None, None]);
+        assert_eq!([logged(60_001), logged(60_002), logged(130_000)], [Some(3), None, Some(2)]);
     }
 }

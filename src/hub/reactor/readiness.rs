@@ -1,4 +1,4 @@
-//! What the poll has told of, and the connections that stopped early: in which order they go on in a turn.
+//! What the poll has reported, and the connections that stopped early: in which order they go on in a turn.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::{clock::Moment, index::Slot};
 
-/// For how long, in each turn, connections are read that the poll has just told of. The rest goes on in the next.
+/// For how long, in each turn, connections are read that the poll has just reported. The rest goes on in the next.
 const FRESH_TIME: Duration = Duration::from_millis(1);
-/// For how long, in each turn, those go on that stopped early.
+/// For how long, in each turn, connections go on that stopped early.
 const AGAIN_TIME: Duration = Duration::from_micros(500);
 
 /// The connections that have something to do in this turn or the next.
 #[derive(Debug, Default)]
 pub(super) struct TurnLists {
-    /// What the poll has told of.
+    /// What the poll has reported.
     ready: Vec<Ready>,
     /// Connections that stopped early, in the order in which they go on.
     read_again: VecDeque<Token>,
@@ -26,7 +26,7 @@ pub(super) struct TurnLists {
 }
 
 impl TurnLists {
-    /// A turn begins: the list for what the poll tells of.
+    /// A turn begins. The list takes what the poll reports.
     pub(super) fn begin(&mut self) -> &mut Vec<Ready> {
         self.ready.clear();
         &mut self.ready
@@ -37,7 +37,7 @@ impl TurnLists {
         !self.read_again.is_empty()
     }
 
-    /// The listeners at which somebody waits.
+    /// The listeners at which a peer waits.
     pub(super) fn ready_listeners(&self) -> impl Iterator<Item = usize> {
         self.ready.iter().filter_map(|event| match event {
             Ready::Listener(listener) => Some(*listener),
@@ -52,14 +52,14 @@ impl TurnLists {
 }
 
 impl<N: Net> Reactor<N> {
-    /// Connections become ready for more: first those the poll tells of, so that whoever asks little is served at once, then
-    /// those that stopped early, in turn and for [`AGAIN_TIME`] together. Who has more than a turn's worth, or is over its quota,
-    /// thus has a part of each turn and never the whole of it, through however many connections it comes.
+    /// Connections become ready for more: first those that the poll reports, so that a client that asks little is served at once,
+    /// then those that stopped early, in turn and for [`AGAIN_TIME`] together. A client that has more than a turn's worth, or is over
+    /// its quota, thus has a part of each turn and never the whole of it, however many connections it has.
     pub(super) fn take_readiness(&mut self) {
         for slot in self.outcomes.take_write_again() {
             self.flush(slot);
         }
-        // Who stops early from here on has had its part of this turn.
+        // A connection that stops early from here on has had its part of this turn.
         let waiting = self.turn.read_again.len();
         let ready = std::mem::take(&mut self.turn.ready);
         let deadline = self.net.now() + FRESH_TIME;
@@ -89,7 +89,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The poll has told of something to read.
+    /// The poll has reported something to read.
     fn read_fresh(&mut self, token: Token, ending: bool, deadline: Moment) {
         let Some(connection) = self.connections.named(token) else { return };
         let state = connection.state;
@@ -102,7 +102,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The connection goes on in its turn: no edge will tell of what it has left.
+    /// The connection goes on in its turn: no edge reports what it has left.
     pub(super) fn read_later(&mut self, slot: Slot) {
         let token = self.connections.token(slot);
         if let Some(connection) = self.connections.at(slot)

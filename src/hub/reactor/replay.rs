@@ -36,10 +36,10 @@ struct Replay {
     epoch: Position,
     /// Up to where the page asked for reaches, while it is under way.
     awaited: Option<EventId>,
-    /// It has been told that ids began anew, and is not to be told so again by the log.
+    /// The client knows that ids began anew, and is not to get that gap again from the log.
     knows_epoch: bool,
-    /// The broker has told that the log which the reader knew is not the one there is: when the log here had changed last when
-    /// that was asked. The log here may be the former one, too, until its source finds out.
+    /// Set once the broker has said that the log which the reader knew is not the one there is: when the log here had changed last
+    /// as that was asked. The log here may be the former one, too, until its source finds out.
     foreign_since: Option<Position>,
 }
 
@@ -72,7 +72,7 @@ impl<N: Net> Reactor<N> {
             content: None,
             epoch: topic.ring.epoch(),
             awaited: None,
-            // Whoever begins with everything has nothing of a log that was there before.
+            // A client that begins with everything has nothing of a log that was there before.
             knows_epoch: seen == EventId::default(),
             foreign_since: None,
         });
@@ -138,7 +138,7 @@ impl<N: Net> Reactor<N> {
         if let Some(gap) = page.gap {
             self.tell_gap(slot, topic_index, Gap { to: Gap::resumable_end(gap.to), ..gap });
         }
-        // Being told of the gap may have been its end.
+        // The gap may have ended the connection.
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(replay) = self.replays.by_slot.get_mut(&slot).and_then(|replays| of_topic(replays, topic_index))
         else {

@@ -15,7 +15,7 @@ use crate::{
 /// How much is looked at in a turn: a connection counts as one, and so does each of its topics. Closing takes longest: 256
 /// connections that all end take a millisecond or so.
 const LOOKS_PER_TURN: usize = 256;
-/// What a client is told whose stream carries a topic to which it has no right any more.
+/// The reason to a client whose stream carries a topic to which it has no right any more.
 pub(super) const LOST_RIGHT: &str = "the token gives no right to a topic of this connection";
 
 /// The look at all connections after the rules have changed.
@@ -79,7 +79,7 @@ impl<N: Net> Reactor<N> {
         if index < self.connections.slots() {
             self.review.next = Some(Slot::new(index));
         } else {
-            // Whoever comes from now on is known by the rules in force.
+            // Connections that come from now on are known by the rules in force.
             (self.review.next, self.review.renewed) = (None, HashMap::default());
         }
     }

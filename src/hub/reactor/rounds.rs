@@ -105,7 +105,7 @@ impl<N: Net> Reactor<N> {
         self.count_carried(topic_index, took);
         let Some(topic) = self.topics.at(topic_index) else { return };
         topic.spent += took;
-        if topic.lap.is_pending() {
+        if topic.subscribers.is_pending() {
             return self.rounds.ongoing.push(topic.state.class.priority, topic_index);
         }
         for event in topic.ring.events_from(topic.completed).take_while(|event| event.position < topic.round_head) {
@@ -146,9 +146,9 @@ impl<N: Net> Reactor<N> {
     /// Topics that the round of the topic has carried, of those that count.
     fn each_carried(&mut self, topic_index: TopicIndex, act: impl Fn(&mut LocalTopic)) {
         let Some(topic) = self.topics.at(topic_index) else { return };
-        let (carried, least) = (std::mem::take(&mut topic.carried), topic.lap.len() / 2);
+        let (carried, least) = (std::mem::take(&mut topic.carried), topic.subscribers.len() / 2);
         for other in &carried {
-            if let Some(other) = self.topics.at(*other).filter(|other| least <= other.lap.len()) {
+            if let Some(other) = self.topics.at(*other).filter(|other| least <= other.subscribers.len()) {
                 act(other);
             }
         }
@@ -159,7 +159,7 @@ impl<N: Net> Reactor<N> {
 
     fn begin_round(&mut self, topic_index: TopicIndex) {
         let Some(topic) = self.topics.at(topic_index) else { return };
-        topic.lap.extend();
+        topic.subscribers.extend();
         topic.news = false;
         topic.round_head = topic.ring.next();
         topic.spent = Duration::ZERO;

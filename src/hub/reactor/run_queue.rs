@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_starves() {
+    fn no_topic_starves() {
         let mut queue = queue(&[(9, 0)]);
         for index in 1..100 {
             queue.push(0, TopicIndex::new(index));
@@ -147,7 +147,7 @@ mod tests {
             removed.iter().for_each(|index| queue.remove(TopicIndex::new(*index)));
             removed.iter().for_each(|index| assert_eq!(queue.count(TopicIndex::new(*index)), 0));
             assert_eq!(queue.is_empty(), expected.is_empty());
-            // Who was taken out may come again.
+            // A topic that was taken out may come again.
             queue.push(2, TopicIndex::new(9));
             let order: Vec<usize> = std::iter::from_fn(|| queue.pop()).map(TopicIndex::get).collect();
             assert_eq!(order, [expected, &[9]].concat(), "without {removed:?}");
@@ -161,7 +161,7 @@ mod tests {
         check(&[9, 2, 1, 3, 4], &[]);
     }
 
-    /// Taking a topic out touches its neighbours and nobody else, however many wait.
+    /// Taking a topic out touches its neighbours and no other, however many wait.
     #[test]
     fn removal_costs_the_same_in_a_long_queue() {
         const TOPICS: usize = 100_000;

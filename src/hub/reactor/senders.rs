@@ -1,8 +1,8 @@
-//! What peers have sent and not finished: whose share of the memory budget it counts against, besides the budget itself.
+//! What peers have sent and not finished: the share of the memory budget that it counts against, besides the budget itself.
 //!
 //! A request's sender is known from its head, a message's from its stream. What no head names yet (requests that wait behind an
-//! unanswered one) counts for the client's address. Clients on this machine and proxies that do not name their clients are
-//! nobody, as everywhere: for them the budget alone holds.
+//! unanswered one) counts for the client's address. Clients on this host and proxies that do not name their clients
+//! have no share: for them the budget alone holds.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -49,8 +49,8 @@ impl Senders {
 }
 
 impl<N: Net> Reactor<N> {
-    /// The head of a request has come, and not all of its body. Refuses the request if its head is reason enough; else finds
-    /// who pays for the body, and goes on reading.
+    /// The head of a request has come, and not all of its body. Refuses the request if its head is reason enough; else finds the
+    /// share that the body counts against, and goes on reading.
     pub(super) fn take_body(&mut self, slot: Slot) {
         self.take_client_of_head(slot);
         let hub = Arc::clone(&self.hub);

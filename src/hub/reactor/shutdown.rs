@@ -1,4 +1,4 @@
-//! The hub shuts down: who is told when, how long it is waited for them, and when this reactor is at its end.
+//! The hub shuts down: when each connection ends, how long the reactor waits for it, and when the reactor is at its end.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use rand::RngExt;
 use super::{Reactor, net::Net, state::Life};
 use crate::{clock::Moment, close::Close, endpoint::Phase, index::Slot};
 
-/// Connections told per turn that the hub shuts down: each is read once more, a system call.
+/// Connections per turn that a phase is announced to: each is read once more, a system call.
 const DRAINED_PER_TURN: usize = 256;
-/// How long connections may take for their last bytes once all of them have been told that they end at once.
+/// How long connections may take for their last bytes in the phase in which all of them end at once.
 const END_TIME: Duration = Duration::from_millis(50);
-/// How long the process waits at its end for the request of whoever has just connected to a listener for administration, and for
-/// that one to take the answer.
+/// How long the process waits at its end for the request of a peer that has just connected to a listener for administration, and
+/// for that peer to take the answer.
 const LEAVE_TIME: Duration = Duration::from_millis(100);
 
 /// How far the shutdown has come.
 #[derive(Debug)]
 pub(super) struct Shutdown {
     phase: Phase,
-    /// Connections that are yet to be told of the phase.
+    /// Connections to which the phase is yet to be announced.
     to_drain: Vec<Slot>,
     /// When the last stream is to have ended, once the hub drains.
     drain_ends: Moment,
-    /// When those who are still there in the last phases are cut off.
+    /// When the connections that are still there in the last phases are cut off.
     cut_off_at: Option<Moment>,
     /// Whether some were, in this phase.
     has_cut_off: bool,
@@ -48,7 +48,7 @@ impl Shutdown {
         self.drain_ends
     }
 
-    /// A connection has come after the phase began: it is told with the others.
+    /// A connection has come after the phase began: the phase is announced to it with the others.
     pub(super) fn include(&mut self, slot: Option<Slot>) {
         self.to_drain.extend(slot);
     }
@@ -60,8 +60,8 @@ impl Shutdown {
 }
 
 impl<N: Net> Reactor<N> {
-    /// The hub shuts down: the public's listeners take in who waits already, and close. Everybody's end comes in its time while the
-    /// hub drains, and at once while it ends. The listeners for administration go on until all reactors end.
+    /// The hub shuts down: the public's listeners accept the connections that wait already, and close. Each connection ends in its time
+    /// while the hub drains, and at once while it ends. The listeners for administration go on until all reactors end.
     pub(super) fn enter_phase(&mut self, phase: Phase) {
         if self.shutdown.phase == Phase::Serving {
             self.begin_last_accepts(0..self.public_listeners());
@@ -72,7 +72,7 @@ impl<N: Net> Reactor<N> {
         self.shutdown.to_drain = self.connections.used();
     }
 
-    /// Tells some of the connections that were open when the phase began.
+    /// Announces the phase to some of the connections that were open when it began.
     pub(super) fn drain_some(&mut self) {
         for _ in 0..DRAINED_PER_TURN {
             let Some(slot) = self.shutdown.to_drain.pop() else { break };
@@ -93,13 +93,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The process is about to end: administration that asks is answered, and who only stays connected is not waited for.
+    /// The process is about to end: requests for administration are answered, and idle connections are not waited for.
     fn take_leave(&mut self, slot: Slot) {
         // A request may have arrived by now.
         self.read(slot, true);
         let Some(connection) = self.connections.at(slot) else { return };
         match &connection.session {
-            // Whoever has just connected is about to ask.
+            // A peer that has just connected is about to ask.
             Ok(session) if session.is_fresh() => {}
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
             Ok(_) => {}
@@ -120,7 +120,7 @@ impl<N: Net> Reactor<N> {
             let Some(connection) = self.connections.at(slot) else { continue };
             let stays = match phase {
                 Phase::Ending => connection.admin,
-                // Who has come since is about to ask, or to be answered.
+                // A connection that has come since is about to ask, or to be answered.
                 _ => !is_last && now < connection.written + LEAVE_TIME,
             };
             if !stays {
@@ -139,8 +139,8 @@ impl<N: Net> Reactor<N> {
         };
     }
 
-    /// Whether this reactor is at its end. One with listeners for administration is when all are: until then it answers whoever
-    /// comes, and its listeners close at once when it ends, so that nobody is let in to whom nobody speaks.
+    /// Whether this reactor is at its end. One with listeners for administration is when all are: until then it answers every request,
+    /// and its listeners close at once when it ends, so that no connection is accepted that is never read.
     pub(super) fn has_finished(&mut self) -> bool {
         if self.shutdown.phase == Phase::Serving {
             return false;
@@ -167,10 +167,10 @@ impl<N: Net> Reactor<N> {
         self.read(slot, true);
         let Some(connection) = self.connections.at(slot) else { return };
         match &connection.session {
-            // Whoever has just connected is about to ask.
+            // A peer that has just connected is about to ask.
             Ok(session) if session.is_fresh() => {
-                let patience = self.config.linger.min(self.config.drain_window);
-                self.timers.arm(slot, self.now + patience);
+                let timeout = self.config.linger.min(self.config.drain_window);
+                self.timers.arm(slot, self.now + timeout);
             }
             Ok(session) if session.is_idle() => self.end(slot, Close::Done),
             Ok(session) if !session.is_stream() => self.rearm(slot),

@@ -1,4 +1,4 @@
-//! Whose stream it is, and until when.
+//! The identity of a stream, and until when it is valid.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -62,8 +62,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// From now on the connection is a stream of `identity`, which is told `message`. What it listens to without a right any
-    /// more ends it.
+    /// From now on the connection is a stream of `identity`; `message` is the answer. A topic that `identity` has no right to ends
+    /// it.
     pub(super) fn sign_in(&mut self, slot: Slot, identity: Arc<Identity>, message: &[u8]) {
         if !self.may_keep(slot, &identity) {
             return self.end(slot, Close::Forbidden(LOST_RIGHT));
@@ -78,7 +78,7 @@ impl<N: Net> Reactor<N> {
         self.rearm(slot);
     }
 
-    /// Counts the stream at `slot` among those that `identity` has open, and no more among those of whoever it was before. It is
+    /// Counts the stream at `slot` among those that `identity` has open, and no more among those of the identity it had before. It is
     /// counted once however often this is called, until it ends.
     pub(super) fn claim_stream(&mut self, slot: Slot, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
         let hub = Arc::clone(&self.hub);

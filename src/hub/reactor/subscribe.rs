@@ -28,7 +28,7 @@ use crate::{
     topic::Topic,
 };
 
-/// What a subscriber is told of a refusal: a code, and a sentence.
+/// A refusal to a subscriber: a code, and a sentence.
 pub(super) fn describe_refused(refused: ChargeRefused) -> (&'static str, Cow<'static, str>) {
     match refused {
         ChargeRefused::NoRoom => ("Overloaded", "the memory budget is spent; try again later".into()),
@@ -50,7 +50,7 @@ const SUBSCRIPTION_BYTES: usize = 64;
 /// Why a subscription that was given up never began.
 const CANCELLED: &str = "unsubscribed before the topic was confirmed";
 
-/// Gaps that connections are told of once they are open.
+/// Gaps that connections learn of once they are open.
 #[derive(Debug, Default)]
 pub(super) struct GapsOwed {
     gaps: Vec<(Slot, TopicIndex, Gap)>,
@@ -134,7 +134,7 @@ impl<N: Net> Reactor<N> {
         topic.waiting.push_back(Waiter { token, since: self.now, start, purpose, _charge: charge });
     }
 
-    /// The subscription begins: acknowledges it, and listens, replays, or tells of a gap and listens.
+    /// The subscription begins: acknowledges it, and listens, replays, or writes a gap and listens.
     pub(super) fn begin(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, purpose: SubscribeReason) {
         if let Start::After(seen) = start {
             self.catch_up_with(topic_index, seen);
@@ -181,8 +181,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// If a stream that is being opened waits for no topic any more: lets its first bytes go, and tells a browser where it
-    /// stands, so that it can resume even if it never gets an event.
+    /// If a stream that is being opened waits for no topic any more: lets its first bytes go, with the id from which a browser can
+    /// resume even if it never gets an event.
     pub(super) fn check_opened(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if 0 < connection.pending {
@@ -201,7 +201,7 @@ impl<N: Net> Reactor<N> {
         self.mark_dirty(slot);
     }
 
-    /// Says what a stream begins with, if it begins with something: before it is told of any gap.
+    /// Writes what a stream begins with, if it begins with something: before any gap.
     fn greet(&mut self, slot: Slot) {
         let session = self.connections.peek(slot).map(|connection| &connection.session);
         if !matches!(session, Some(Ok(session)) if session.has_greeting()) {
@@ -213,8 +213,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Where a stream over one topic stands, once its outbox is written: the client has everything up to here, or was told
-    /// of what it has not.
+    /// Where a stream over one topic stands, once its outbox is written: the client has everything up to here, but for the gaps it
+    /// has got.
     pub(super) fn stream_resume_id(&mut self, slot: Slot) -> Option<EventId> {
         if let Some(gap) = self.gaps_owed.first(slot) {
             return Some(gap.from);
@@ -337,7 +337,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(|session| session.format()) else { return };
         let subscription = SubscriptionIndex::new(connection.subscriptions.len());
-        let subscriber = topic.lap.add(Subscriber { slot, subscription, format: format.into(), cursor });
+        let subscriber = topic.subscribers.add(Subscriber { slot, subscription, format: format.into(), cursor });
         topic.state.subscriber_count.fetch_add(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(0, SUBSCRIPTION_BYTES);
         connection.subscriptions.push(Subscription { topic: topic_index, subscriber, cursor });
@@ -351,8 +351,8 @@ impl<N: Net> Reactor<N> {
         self.mark_dirty(slot);
     }
 
-    /// A client may have seen, at another reactor, an event that still lies in the inbox here. It must not be told of it
-    /// again, so the log is brought up to it first. An id of another epoch is none of this log, however great it is.
+    /// A client may have seen, at another reactor, an event that still lies in the inbox here. It must not get it again,
+    /// so the log is brought up to it first. An id of another epoch is none of this log, however great it is.
     fn catch_up_with(&mut self, topic_index: TopicIndex, seen: EventId) {
         let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.ring.may_hold(seen) && topic.ring.newest_id() < seen {
@@ -360,8 +360,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The topic's index in the table, attached to the bus if nobody here listened to it, whatever is left of the memory
-    /// budget: for whoever comes back to what it listened to.
+    /// The topic's index in the table, attached to the bus if it had no subscriber here, whatever is left of the memory
+    /// budget: for a client that comes back to what it listened to.
     pub(super) fn attach(&mut self, topic: &Topic) -> TopicIndex {
         match self.topics.find(topic) {
             Some(topic_index) => topic_index,
@@ -409,12 +409,12 @@ impl<N: Net> Reactor<N> {
         if let Some(moved) = connection.subscriptions.get(index).copied()
             && let Some(topic) = self.topics.at(moved.topic)
         {
-            topic.lap.subscriber(moved.subscriber).subscription = SubscriptionIndex::new(index);
+            topic.subscribers.at(moved.subscriber).subscription = SubscriptionIndex::new(index);
         }
         let Some(topic) = self.topics.at(topic_index) else { return };
         topic.state.subscriber_count.fetch_sub(1, Ordering::Relaxed);
         self.hub.bus.budget().adjust(SUBSCRIPTION_BYTES, 0);
-        if let Some(MovedSubscriber { slot, subscription, subscriber }) = topic.lap.remove(subscriber)
+        if let Some(MovedSubscriber { slot, subscription, subscriber }) = topic.subscribers.remove(subscriber)
             && let Some(other) = self.connections.at(slot)
         {
             other.subscriptions[subscription.get()].subscriber = subscriber;
@@ -422,7 +422,7 @@ impl<N: Net> Reactor<N> {
         self.drop_unused(topic_index);
     }
 
-    /// Gives up a topic that nobody here listens to or waits for.
+    /// Gives up a topic that no connection here listens to or waits for.
     pub(super) fn drop_unused(&mut self, topic_index: TopicIndex) {
         if !self.topics.at(topic_index).is_some_and(|topic| topic.is_unused()) {
             return;

@@ -1,4 +1,4 @@
-//! The topics a reactor has subscribers for: its own copy of each log, and who listens.
+//! The topics a reactor has subscribers for: its own copy of each log, and the subscribers.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,12 +25,12 @@ pub(super) struct LocalTopic {
     pub(super) state: Arc<TopicState>,
     /// The same events at the same positions as in the shared history.
     pub(super) ring: Ring,
-    pub(super) lap: SubscriberRing,
+    pub(super) subscribers: SubscriberRing,
     /// Whether it stands in a run queue or cools down.
     pub(super) queued: bool,
-    /// Whether events have come that the round under way does not bring to everybody.
+    /// Whether events have come that the round under way does not bring to every subscriber.
     pub(super) news: bool,
-    /// The head when the round under way began: it brings everybody up to here, at least.
+    /// The head when the round under way began: it brings every subscriber up to here, at least.
     pub(super) round_head: Position,
     /// What the round has taken so far.
     pub(super) spent: Duration,
@@ -42,7 +42,7 @@ pub(super) struct LocalTopic {
     pub(super) live: bool,
     /// Every subscriber that could be served has been served up to here.
     pub(super) completed: Position,
-    /// Who waits for it to become live.
+    /// Connections that wait for it to become live.
     pub(super) waiting: VecDeque<Waiter>,
     /// How many connections replay it from the archive, and will listen to it then.
     pub(super) replaying: u32,
@@ -92,7 +92,7 @@ impl LocalTopic {
         let mut topic = Self {
             state,
             ring: Ring::new(head, EventId::default()),
-            lap: SubscriberRing::new(),
+            subscribers: SubscriberRing::new(),
             queued: false,
             news: false,
             round_head: head,
@@ -110,7 +110,7 @@ impl LocalTopic {
         topic
     }
 
-    /// Takes over the shared log as it is now. Nobody listens here yet.
+    /// Takes over the shared log as it is now. It has no subscriber here yet.
     pub(super) fn load(&mut self, attachment: Attachment) {
         let Attachment { events, next, floor, epoch: (epoch, epoch_at), .. } = attachment;
         let from = next - events.len() as Position;
@@ -136,13 +136,13 @@ impl LocalTopic {
 
     /// Where `subscription`, which is to this topic, stands: the position of the next event to write.
     pub(super) fn cursor(&self, subscription: &Subscription) -> Position {
-        let subscriber = &self.lap.subscribers()[subscription.subscriber.get()];
+        let subscriber = &self.subscribers.all()[subscription.subscriber.get()];
         if subscriber.format.is_several() { subscription.cursor } else { subscriber.cursor }
     }
 
     /// Moves `subscription`, which is to this topic.
     pub(super) fn set_cursor(&mut self, subscription: &mut Subscription, cursor: Position) {
-        let subscriber = self.lap.subscriber(subscription.subscriber);
+        let subscriber = self.subscribers.at(subscription.subscriber);
         if subscriber.format.is_several() {
             subscription.cursor = cursor;
         } else {
@@ -161,9 +161,9 @@ impl LocalTopic {
         self.newest.is_some()
     }
 
-    /// Whether nobody listens to it, or is about to.
+    /// Whether no connection listens to it, or is about to.
     pub(super) fn is_unused(&self) -> bool {
-        self.lap.is_empty() && self.waiting.is_empty() && self.replaying == 0
+        self.subscribers.is_empty() && self.waiting.is_empty() && self.replaying == 0
     }
 
     /// Drops what is beyond its bounds.
@@ -258,13 +258,13 @@ impl TopicTable {
     }
 
     /// Looks at the topics from index `from` on, [`SWEEP_SLICE`] of them: drops what has grown too old. Returns those that
-    /// somebody has waited for longer than `patience` or that nobody wants any more, and where to go on, if anywhere.
+    /// a connection has waited for longer than `timeout` or that no connection wants any more, and where to go on, if anywhere.
     pub(super) fn sweep(
         &mut self,
         from: usize,
         budget: &Budget,
         now: Moment,
-        patience: Duration,
+        timeout: Duration,
     ) -> (Vec<TopicIndex>, Option<usize>) {
         let mut notable = Vec::new();
         let until = self.topics.len().min(from + SWEEP_SLICE);
@@ -272,7 +272,7 @@ impl TopicTable {
             let Some(topic) = &mut self.topics[index] else { continue };
             topic.trim(budget, now);
             let waited = topic.waiting.front().map(|waiter| now.since(waiter.since));
-            if waited.map_or_else(|| topic.is_unused(), |waited| patience < waited) {
+            if waited.map_or_else(|| topic.is_unused(), |waited| timeout < waited) {
                 notable.push(TopicIndex::new(index));
             }
         }

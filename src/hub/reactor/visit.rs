@@ -139,7 +139,7 @@ pub(super) fn visit_newest<N: Net>(
     frame_batches: &mut FrameBatchCache,
     metrics: &ReactorMetrics,
 ) -> Visit {
-    let mut subscriber = *topic.lap.subscriber(subscriber_index);
+    let mut subscriber = *topic.subscribers.at(subscriber_index);
     if subscriber.cursor < topic.ring.oldest() {
         return Visit::Lagged;
     }
@@ -150,7 +150,7 @@ pub(super) fn visit_newest<N: Net>(
     } else {
         write_batch(net, connection, &mut subscriber, &topic.ring, batch, metrics)
     };
-    topic.lap.subscriber(subscriber_index).cursor = subscriber.cursor;
+    topic.subscribers.at(subscriber_index).cursor = subscriber.cursor;
     visit
 }
 

@@ -318,7 +318,7 @@ impl EngineSession {
         entering.map_or(pulse, |entering| entering.min(pulse))
     }
 
-    /// The deadline has passed: pings the client, or says that it is gone.
+    /// The deadline has passed: pings the client, or ends because it is gone.
     pub fn expire(&mut self, limits: &EngineLimits, outbox: &mut Outbox, now: Moment) -> Result<(), Close> {
         if self.sockets.as_ref().and_then(Sockets::deadline).is_some_and(|deadline| deadline <= now) {
             return Err(Close::RequestTimeout);

@@ -89,7 +89,7 @@ pub struct SocketIoSubscription {
     /// The id after which it began.
     pub began: EventId,
     /// The last id it was sent. While the session listens to the topic, its owner knows that better, and brings it up to date
-    /// when it is needed ([`Sockets::listenings`]).
+    /// when it is needed ([`Sockets::subscriptions`]).
     pub passed: EventId,
     /// Where in the log the session has begun to listen. While it stands there `passed` is right as it is: the log may know the
     /// position by another id.
@@ -131,30 +131,30 @@ impl Sockets {
 
     /// The client has been sent everything of the topic up to `id`.
     pub fn pass(&mut self, topic_index: TopicIndex, id: EventId) {
-        let topics = self.listenings().filter(|listening| listening.topic_index == topic_index);
-        topics.for_each(|listening| listening.passed = id);
+        let topics = self.subscriptions().filter(|it| it.topic_index == topic_index);
+        topics.for_each(|it| it.passed = id);
     }
 
     /// All topics of all clients.
-    pub fn listenings(&mut self) -> impl Iterator<Item = &mut SocketIoSubscription> {
+    pub fn subscriptions(&mut self) -> impl Iterator<Item = &mut SocketIoSubscription> {
         self.clients.iter_mut().flat_map(|client| client.topics.iter_mut())
     }
 
     /// The session listens to the topic from the position `began` on.
     pub fn begin(&mut self, topic_index: TopicIndex, began: Position) {
-        let topics = self.listenings().filter(|listening| listening.topic_index == topic_index);
-        topics.for_each(|listening| listening.began_at = began);
+        let topics = self.subscriptions().filter(|it| it.topic_index == topic_index);
+        topics.for_each(|it| it.began_at = began);
     }
 
     /// Whether a client listens to the topic.
     pub fn listens(&self, topic_index: TopicIndex) -> bool {
-        self.clients.iter().any(|client| client.topics.iter().any(|listening| listening.topic_index == topic_index))
+        self.clients.iter().any(|client| client.topics.iter().any(|it| it.topic_index == topic_index))
     }
 
     /// Tells the clients that listen to the topic, whose name is `topic`, of a gap.
     pub fn write_gap(&self, topic_index: TopicIndex, topic: &Topic, gap: Gap, out: &mut Vec<u8>) {
         for client in &self.clients {
-            if client.topics.iter().any(|listening| listening.topic_index == topic_index) {
+            if client.topics.iter().any(|it| it.topic_index == topic_index) {
                 let mut arguments = gap_json(topic, gap);
                 if self.recovers {
                     arguments.push_str(",\"");
@@ -171,7 +171,7 @@ impl Sockets {
     /// `scratch` is overwritten.
     pub fn write_own(&self, topic_index: TopicIndex, shared: &[u8], scratch: &mut String, out: &mut Vec<u8>) {
         for client in &self.clients {
-            if client.topics.iter().any(|listening| listening.topic_index == topic_index) {
+            if client.topics.iter().any(|it| it.topic_index == topic_index) {
                 scratch.clear();
                 if self.recovers {
                     client.write_offset(scratch);
@@ -293,7 +293,7 @@ impl Sockets {
         self.take_packet(packet, heeded, outbox, asks)
     }
 
-    /// Whether the client may say such a packet where it is.
+    /// Whether the client may send such a packet where it is.
     fn check_place(&mut self, packet: &Packet<'_>, limits: &EngineLimits) -> Result<(), Close> {
         let is_inside = self.client(packet.namespace).is_some();
         match (packet.kind, is_inside) {
@@ -352,7 +352,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether what the client says now waits: a long message is being checked, or the last of `asks` decides where the client is.
+    /// Whether what the client sends now waits: a long message is being checked, or the last of `asks` decides where the client is.
     pub(super) fn is_undecided(&self, asks: &[Ask]) -> bool {
         // Behind such an ask only held messages are put.
         self.is_checking

@@ -1,4 +1,4 @@
-//! Where a session's client stands in its topics, and what of that its frames say.
+//! Where a session's client stands in its topics, and what of that its frames contain.
 
 use super::Session;
 use crate::{
@@ -33,8 +33,8 @@ impl Session {
                 });
             }
             Self::Engine(engine) => {
-                let subscriptions = engine.sockets.iter_mut().flat_map(Sockets::listenings);
-                subscriptions.enumerate().for_each(|(index, it)| {
+                let topics = engine.sockets.iter_mut().flat_map(Sockets::subscriptions);
+                topics.enumerate().for_each(|(index, it)| {
                     act(SessionCursor { index, topic: it.topic_index, began: it.began_at, id: &mut it.passed });
                 });
             }
@@ -107,7 +107,7 @@ impl Session {
     }
 }
 
-/// Appends who listens to what, in which order. False if a client waits for a topic, or replays it.
+/// Appends the clients and their topics, in order. False if a client waits for a topic, or replays it.
 fn write_clients(sockets: &Sockets, is_listened_to: impl Fn(TopicIndex) -> bool, key: &mut Vec<u8>) -> bool {
     for SocketIoClient { namespace, topics, .. } in sockets.clients() {
         for text_or_list in [namespace.len(), topics.len()] {

@@ -1,4 +1,4 @@
-//! The last bytes of a connection: what tells its client why it ends, and when to come back.
+//! The last bytes of a connection: why it ends, and when its client may come back.
 
 use super::{Session, SseStream};
 use crate::{
@@ -29,8 +29,8 @@ pub struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Writes the last bytes of what spoke `transport`: of `session`, or of one that has ended itself. To a peer that is gone there
-    /// is nothing to say.
+    /// Writes the last bytes of what spoke `transport`: of `session`, or of one that has ended itself. Nothing is
+    /// written to a peer that is gone.
     pub fn write(self, session: &mut Result<Session, Close>, transport: Transport, outbox: &mut Outbox) {
         let Self { close, reason, has_socket, .. } = self;
         if close == Close::PeerGone {
@@ -55,8 +55,7 @@ impl Ending<'_> {
 }
 
 impl Session {
-    /// Says why a stream ends that was opened only to be refused. Other streams say so where the end is unexpected; that is
-    /// written with the end.
+    /// Writes why a stream ends that was opened only to be refused. Where the end is unexpected, [`Ending::write`] does that.
     pub fn write_refusal(&self, close: Close, outbox: &mut Outbox) {
         if let Self::Sse(stream) = self
             && error_of(close).is_none()
@@ -81,7 +80,7 @@ pub fn write_unread_refusal(close: Close, date: &str, outbox: &mut Outbox) {
     http::write_refusal(close, date, outbox);
 }
 
-/// A close frame's reason. A client that is to come back is told when, so that not all come at once.
+/// A close frame's reason. For a client that is to come back it has the time, so that not all come at once.
 pub fn close_reason(close: Close, retry_ms: u64) -> String {
     match close {
         Close::Restart | Close::TryLater(_) => format!("{{\"reconnect_in_ms\":{retry_ms}}}"),
@@ -94,7 +93,7 @@ fn is_denial(close: Close) -> bool {
     matches!(close, Close::TokenExpired | Close::Unauthenticated(_) | Close::Forbidden(_))
 }
 
-/// What an event stream says of its end, besides when to come back. `None` for ordinary endings.
+/// The data of an event stream's `error` event at its end. `None` for ordinary endings.
 fn error_of(close: Close) -> Option<String> {
     match close {
         Close::TryLater(_) => Some(error_json(close)),
@@ -132,7 +131,7 @@ mod tests {
         Session::Engine(Box::new(EngineSession::polled(sid, Layer::SocketIo, &limits, Moment(0))))
     }
 
-    /// What each session says at its end, and what is said for one that has ended itself.
+    /// What is written for each kind of session at its end, and for one that has ended itself.
     #[test]
     fn last_bytes() {
         let check =
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_to_come_back_is_told_when() {
+    fn a_close_frame_says_when_to_come_back() {
         assert_eq!(close_reason(Close::Restart, 7), "{\"reconnect_in_ms\":7}");
         assert_eq!(close_reason(Close::TryLater("busy"), 7), "{\"reconnect_in_ms\":7}");
         assert_eq!(close_reason(Close::Slow, 7), Close::Slow.to_string());

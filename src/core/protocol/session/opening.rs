@@ -16,7 +16,7 @@ pub enum Opening<'a> {
     Sse {
         /// The variant of its frames. Without ids of its own it is over several topics ([`Session::set_topics`]).
         form: SseForm,
-        /// Whether the client is told where it stands before the first event.
+        /// Whether its resume id is written before the first event ([`Session::takes_resume_id`]).
         tells_place: bool,
         /// Its first event, which no log has.
         greeting: Option<sse::Greeting>,

@@ -1,5 +1,5 @@
-//! What a session is told by its owner, in the form of its protocol. A protocol that has no form for something says nothing,
-//! unless the method says otherwise.
+//! What the owner of a session writes to its client, in the form of the session's protocol. Where a protocol has no form for
+//! something, nothing is written, unless the method returns that.
 
 use super::{Dialect, Session, WebSocketSession};
 use crate::{
@@ -21,11 +21,11 @@ use crate::{
 /// What became of a gap ([`Session::write_gap`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapOutcome {
-    /// The client is told of it.
-    Told,
+    /// It is written.
+    Written,
     /// The protocol has no form for it: the connection is to end.
     NoForm,
-    /// There is no client to be told.
+    /// The session has no client.
     NoClient,
 }
 
@@ -93,7 +93,7 @@ impl Session {
             }
             Self::Preface(_) | Self::Http(_) => return GapOutcome::NoClient,
         }
-        GapOutcome::Told
+        GapOutcome::Written
     }
 
     /// Appends an event as the session has it in its `format`; from then on the client has everything up to the event. How many
@@ -130,12 +130,12 @@ impl Session {
         }
     }
 
-    /// Whether there is something to say before everything else.
+    /// Whether an event goes ahead of everything else.
     pub fn has_greeting(&self) -> bool {
         matches!(self, Self::Sse(stream) if stream.greeting.is_some())
     }
 
-    /// Says what there is to say before everything else, once. `resume_id`: from where events follow.
+    /// Writes the event that goes ahead of everything else, once. `resume_id`: from where events follow.
     pub fn write_greeting(&mut self, resume_id: Option<EventId>, outbox: &mut Outbox) {
         if let Self::Sse(stream) = self
             && let Some(greeting) = stream.greeting.take()
@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    /// Whether the client is to be told where it stands before the first event. True once.
+    /// Whether the resume id goes ahead of the first event ([`Session::write_resume_id`]). True once.
     pub fn takes_resume_id(&mut self) -> bool {
         match self {
             Self::Sse(stream) => std::mem::take(&mut stream.tells_place),
@@ -152,7 +152,7 @@ impl Session {
         }
     }
 
-    /// Tells the client where it stands: in all its topics, or behind `only` where it has one.
+    /// Writes the id from which the client can resume: that of all its topics, or `only` where it has one.
     pub fn write_resume_id(&self, only: Option<EventId>, outbox: &mut Outbox) {
         let Self::Sse(stream) = self else { return };
         let chunked = stream.form.chunked;
@@ -197,7 +197,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::{
-        GapOutcome::{NoClient, NoForm, Told},
+        GapOutcome::{NoClient, NoForm, Written},
         *,
     };
     use crate::{
@@ -260,23 +260,23 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_or_ends_the_connection() {
+    fn a_gap_is_written_or_ends_the_connection() {
         let topic = Topic::parse("a").expect("a topic");
         let id = EventId { major: 1, minor: 2 };
         let gap = Gap { from: id, to: id, reason: GapReason::Overflow };
         let outcomes = sessions().map(|mut session| {
             let mut outbox = Outbox::new();
             let outcome = session.write_gap(TopicIndex::new(0), &topic, gap, &mut outbox);
-            assert!(outcome == Told || outbox.is_empty());
+            assert!(outcome == Written || outbox.is_empty());
             outcome
         });
-        assert_eq!(outcomes, [NoClient, Told, NoForm, Told, NoClient, Told]);
+        assert_eq!(outcomes, [NoClient, Written, NoForm, Written, NoClient, Written]);
     }
 
     #[test]
-    fn where_a_client_stands_is_told_once() {
-        let told = sessions().map(|mut session| [session.takes_resume_id(), session.takes_resume_id()]);
-        assert_eq!(told.map(|[first, _]| first), [false, true, false, false, false, false]);
-        assert!(told.iter().all(|[_, second]| !second));
+    fn a_resume_id_is_written_once() {
+        let taken = sessions().map(|mut session| [session.takes_resume_id(), session.takes_resume_id()]);
+        assert_eq!(taken.map(|[first, _]| first), [false, true, false, false, false, false]);
+        assert!(taken.iter().all(|[_, second]| !second));
     }
 }

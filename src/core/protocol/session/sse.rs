@@ -16,12 +16,12 @@ pub struct SseStream {
     pub form: SseForm,
     /// With several topics: where the client stands in each, in the order of the URL. Together they are the stream's id.
     pub cursors: Option<Box<TopicCursors>>,
-    /// Whether the client is told where it stands before the first event. By the standard a block without data is no
-    /// event, but some clients make an empty one of it, so it is told to browsers only.
+    /// Whether the resume id goes ahead of the first event. By the standard a block without data is no event (WHATWG HTML, section
+    /// 9.2.6), but some clients make an empty one of it, so it is written to browsers only.
     pub tells_place: bool,
-    /// What the client is told first, until it has been.
+    /// The event that goes ahead of everything else, until it is written.
     pub greeting: Option<Box<sse::Greeting>>,
-    /// What its clients expect besides the events, if they do.
+    /// What its clients expect besides the events.
     pub profile: Option<Box<sse::SseProfile>>,
 }
 

@@ -55,7 +55,7 @@ impl WebSocketSession {
         self.pinged_s = self.pinged_s.or_else(|| NonZeroU32::new(seconds));
     }
 
-    /// Forgets the ping: something else tells whether the peer is there.
+    /// Forgets the ping: the kernel knows whether the peer is there.
     pub fn forget_ping(&mut self) {
         self.pinged_s = None;
     }
@@ -112,8 +112,8 @@ impl WebSocketSession {
         }
     }
 
-    /// Tells the client that a message of its came too fast. Pings and pongs count like any other, but nobody waits for
-    /// what becomes of them.
+    /// Reports that a message came too fast. Pings and pongs count like any other, but no client waits for an answer to
+    /// them.
     fn report_ignored(&self, message: &Message, outbox: &mut Outbox) {
         let reference = match message {
             Message::Text(text) => fanfare_v1::reference_of(text),
@@ -123,7 +123,7 @@ impl WebSocketSession {
         self.report_error("RateLimited", "too many messages; this one was ignored", reference, outbox);
     }
 
-    /// Tells the client that a message of its was not heeded, where the dialect has a word for it.
+    /// Reports that a message was ignored, where the dialect has a form for that.
     fn report_error(&self, code: &str, why: &str, reference: fanfare_v1::Reference<'_>, outbox: &mut Outbox) {
         if self.dialect == Dialect::FanfareV1 {
             let mut text = Vec::new();

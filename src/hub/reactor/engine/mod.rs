@@ -1,7 +1,7 @@
 //! Engine.IO sessions: what outlives the connections that carry it.
 //!
 //! A session is a connection of the reactor's like any other: it has a slot, an outbox and subscriptions. While polls carry
-//! it, its stream leads nowhere and its state is DETACHED: laps pass it over, its cursors lag, and whoever polls fetches what it
+//! it, its stream leads nowhere and its state is DETACHED: laps pass it over, its cursors lag, and each poll fetches what it
 //! is owed ([`Reactor::serve_poll`]). A WebSocket that takes over gives it its socket.
 //!
 //! A session's name says which reactor has it. A request for it that comes in at another one goes there, with its
@@ -212,7 +212,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn new_session_id(&self) -> SessionId {
-        // Whoever knows a session's name can take it over, so it has to be beyond guessing: not from the reactor's own
+        // A client that knows a session's name can take it over, so it has to be beyond guessing: not from the reactor's own
         // generator, which is quick and not for secrets.
         SessionId::new(self.index, rand::rng().random())
     }
@@ -329,7 +329,7 @@ impl<N: Net> Reactor<N> {
         self.schedule_session(slot);
     }
 
-    /// A connection ends: if it is a poll, a probe or a session, the others are told.
+    /// A connection ends: if it is a poll, a probe or a session, the others learn of it.
     pub(in crate::reactor) fn leave_engine(&mut self, slot: Slot) {
         if let Some(session) = self.engines.polls.remove(&slot) {
             if let Some(entry) = self.engines.sessions.get_mut(&session) {

@@ -1,4 +1,4 @@
-//! Engine.IO sessions whose client has entered no namespace: whoever knows the address can make them, so they have a share of
+//! Engine.IO sessions whose client has entered no namespace: any stranger can make them, so they have a share of
 //! their own, in all and for each address, and take no connection's place. Where a share is full, the oldest makes room.
 
 use std::{
@@ -64,7 +64,7 @@ impl<N: Net> Reactor<N> {
             self.metrics.on_shed();
             self.end(oldest.slot, Close::Policy("too many sessions are in no namespace; the oldest goes first"));
             self.leave_pending(oldest.slot);
-            // Nobody fetches its last words, unless a poll waits for them: that one has them by now.
+            // Its last bytes are not fetched any more, unless a poll waits for them: that one has them by now.
             self.schedule_free(oldest.slot);
         }
     }

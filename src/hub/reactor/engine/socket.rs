@@ -109,7 +109,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Tells a client that it may not enter `namespace`, and why.
+    /// Refuses a client a namespace.
     fn refuse_namespace(&mut self, slot: Slot, namespace: &str, message: &str, data: Option<&str>) {
         let mut frames = Vec::new();
         socket_io::write_connect_error(namespace, message, data, &mut frames);
@@ -140,7 +140,7 @@ impl<N: Net> Reactor<N> {
             self.stream_holds.release(slot);
             return self.refuse_namespace(slot, &namespace, why, None);
         }
-        // Only now: of whoever is refused nothing is taken that it could come back to.
+        // Only now: a client that is refused loses nothing that it could come back to.
         let identity = welcome.identity.as_deref();
         let known = (&*self.hub, self.endpoints.value.topics_per_connection_max);
         let back = if recovers { recover(payload, &namespace, identity, known, now) } else { None };
@@ -174,7 +174,7 @@ impl<N: Net> Reactor<N> {
         identity.is_some_and(|identity| identity.subject == known.subject)
     }
 
-    /// Takes note of what the session's clients would come back to.
+    /// Keeps what the session's clients would come back to.
     fn note_recoverable(&mut self, slot: Slot) {
         let subject =
             self.connections.at(slot).and_then(|connection| Some(connection.identity.as_ref()?.subject.clone()));
@@ -212,7 +212,7 @@ impl<N: Net> Reactor<N> {
         let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) else { return Vec::new() };
         client.messages += 1;
-        let topics: Vec<Topic> = client.topics.iter().map(|listening| listening.topic.clone()).collect();
+        let topics: Vec<Topic> = client.topics.iter().map(|it| it.topic.clone()).collect();
         let client = SocketClient {
             namespace,
             sid: &client.sid,
@@ -283,7 +283,7 @@ impl<N: Net> Reactor<N> {
         refused: Vec<SocketAction>,
     ) {
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(&target.namespace)) else { return };
-        if client.topics.iter().any(|listening| listening.topic == *topic) {
+        if client.topics.iter().any(|it| it.topic == *topic) {
             return self.take_socket_replies(slot, target, done);
         }
         let Some(connection) = self.connections.at(slot) else { return };
@@ -315,7 +315,7 @@ impl<N: Net> Reactor<N> {
         let topics: Vec<(TopicIndex, EventId)> =
             topics.into_iter().map(|(topic, id)| (self.attach(&topic), id)).collect();
         for (topic_index, id) in &topics {
-            self.note_listening(slot, *topic_index, *id, &target.namespace);
+            self.note_subscription(slot, *topic_index, *id, &target.namespace);
         }
         for (topic_index, id) in topics {
             self.subscribe(
@@ -335,7 +335,7 @@ impl<N: Net> Reactor<N> {
     /// The session reads the topic already, for a client in another namespace: this one joins it where it is.
     fn join_reader(&mut self, slot: Slot, topic_index: TopicIndex, target: &ClientTarget, done: Vec<SocketAction>) {
         let (id, began_at) = self.cursor_of_reader(slot, topic_index);
-        self.note_listening(slot, topic_index, id, &target.namespace);
+        self.note_subscription(slot, topic_index, id, &target.namespace);
         if let Some(sockets) = self.sockets(slot) {
             sockets.begin(topic_index, began_at);
         }
@@ -370,7 +370,7 @@ impl<N: Net> Reactor<N> {
         pending: PendingSubscribe,
     ) {
         let PendingSubscribe { client, done } = pending;
-        self.note_listening(slot, topic_index, before, &client.namespace);
+        self.note_subscription(slot, topic_index, before, &client.namespace);
         self.take_socket_replies(slot, &client, done);
     }
 
@@ -395,12 +395,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The subscription of the client in `namespace` has begun: events follow from behind `began`.
-    fn note_listening(&mut self, slot: Slot, topic_index: TopicIndex, began: EventId, namespace: &str) {
+    fn note_subscription(&mut self, slot: Slot, topic_index: TopicIndex, began: EventId, namespace: &str) {
         let Some(topic) = self.topics.at(topic_index).map(|topic| topic.state.topic.clone()) else { return };
         self.refresh_cursors(slot);
         if let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) {
-            match client.topics.iter_mut().find(|listening| listening.topic_index == topic_index) {
-                Some(listening) => listening.passed = began,
+            match client.topics.iter_mut().find(|it| it.topic_index == topic_index) {
+                Some(it) => it.passed = began,
                 None => {
                     // Most clients listen to one, and a list that grows by itself begins with four.
                     client.topics.reserve_exact(1);
@@ -416,8 +416,8 @@ impl<N: Net> Reactor<N> {
     fn cursor_of_reader(&mut self, slot: Slot, topic_index: TopicIndex) -> (EventId, Position) {
         self.refresh_cursors(slot);
         let found =
-            self.sockets(slot).and_then(|sockets| sockets.listenings().find(|it| it.topic_index == topic_index));
-        found.map_or_else(Default::default, |listening| (listening.passed, listening.began_at))
+            self.sockets(slot).and_then(|sockets| sockets.subscriptions().find(|it| it.topic_index == topic_index));
+        found.map_or_else(Default::default, |it| (it.passed, it.began_at))
     }
 
     fn unsubscribe_client(&mut self, slot: Slot, namespace: &str, topic: &Topic) -> bool {
@@ -425,7 +425,7 @@ impl<N: Net> Reactor<N> {
         self.refresh_cursors(slot);
         let Some(sockets) = self.sockets(slot) else { return false };
         let Some(client) = sockets.client(namespace) else { return false };
-        let Some(index) = client.topics.iter().position(|listening| listening.topic_index == topic_index) else {
+        let Some(index) = client.topics.iter().position(|it| it.topic_index == topic_index) else {
             return self.cancel_client(slot, topic_index, namespace);
         };
         client.topics.remove(index);

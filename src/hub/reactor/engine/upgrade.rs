@@ -27,7 +27,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<N: Net> Reactor<N> {
     /// Opens a WebSocket that may carry `session` over. If a WebSocket carries it already the new one is closed at once: a browser
-    /// tells its page of a close and not of a refused handshake.
+    /// reports a close to its page, and no refused handshake.
     pub(in crate::reactor) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
         let is_carried = !self.is_absent(session);
         self.count_request(slot, route, 101, 0);
@@ -41,7 +41,7 @@ impl<N: Net> Reactor<N> {
         self.advance_session(slot, &mut leftover);
     }
 
-    /// A message of a WebSocket that may carry a session over: the slot of whoever goes on from here.
+    /// A message of a WebSocket that may carry a session over. Returns the slot of the connection that goes on from here.
     pub(in crate::reactor) fn take_probe(&mut self, slot: Slot, message: &Message) -> Slot {
         let token = self.connections.token(slot);
         let Some(&session) = self.engines.probes.get(&slot) else { return slot };
@@ -116,7 +116,7 @@ impl<N: Net> Reactor<N> {
         if let Some(entry) = self.engines.sessions.get_mut(&session) {
             entry.probe = None;
         }
-        // What has arrived with the upgrade was told of under the old name.
+        // What has arrived with the upgrade was reported under the old token.
         self.read_later(session);
         self.settle_charge(slot);
         self.mark_dirty(session);

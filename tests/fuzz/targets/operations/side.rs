@@ -120,7 +120,7 @@ impl Side {
     /// One reader stops or goes on; one that goes on gets what it is owed.
     pub(super) fn toggle_reader(&mut self, truths: &[Truth], topic: usize, choice: usize, now: Moment) {
         let Some(local) = &mut self.topics[topic] else { return };
-        let slot = local.lap.subscribers()[choice % local.lap.len()].slot.get();
+        let slot = local.lap.all()[choice % local.lap.len()].slot.get();
         if let Some(reader) = &mut local.readers[slot] {
             reader.is_blocked = !reader.is_blocked;
         }
@@ -198,7 +198,7 @@ impl Local {
     }
 
     fn remove_reader(&mut self, choice: usize) {
-        let slot = self.lap.subscribers()[choice % self.lap.len()].slot.get();
+        let slot = self.lap.all()[choice % self.lap.len()].slot.get();
         let Some(reader) = self.readers[slot].take() else { panic!("a subscriber without a reader") };
         if let Some(MovedSubscriber { slot, subscriber, .. }) = self.lap.remove(reader.subscriber)
             && let Some(moved) = &mut self.readers[slot.get()]
@@ -210,7 +210,7 @@ impl Local {
     /// Gives a reader what it is owed; or tells it of the hole, if the log has passed it, and then gives it the rest.
     fn serve(&mut self, slot: usize, truth: &Truth, now: Moment) {
         let Some(reader) = self.readers[slot].as_mut().filter(|reader| !reader.is_blocked) else { return };
-        let subscriber = self.lap.subscriber(reader.subscriber);
+        let subscriber = self.lap.at(reader.subscriber);
         assert_eq!(
             (subscriber.slot.get(), subscriber.cursor),
             (slot, reader.due),
