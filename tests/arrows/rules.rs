@@ -16,6 +16,7 @@ const VOCABULARY: &[&str] = &[
     "exposition",
     "frame",
     "gap",
+    "index",
     "json",
     "label",
     "network",
@@ -23,6 +24,7 @@ const VOCABULARY: &[&str] = &[
     "reload",
     "share",
     "topic",
+    "transport",
     "version",
 ];
 
@@ -39,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("exposition", &[]),
     ("frame", &[]),
     ("gap", &[]),
+    ("index", &[]),
     ("json", &[]),
     ("label", &[]),
     ("network", &[]),
@@ -47,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("share", &[]),
     ("stdio", &[]),
     ("topic", &[]),
+    ("transport", &[]),
     ("version", &[]),
     ("protocol", &[]),
     ("log", &[]),
