@@ -1,4 +1,4 @@
-//! Reactors attach to topics: interest in their events, and copies of their logs.
+//! How reactors attach to topics: their interest in events, and their copies of the logs.
 
 use std::sync::Arc;
 
@@ -11,26 +11,25 @@ use crate::{
     topic::Topic,
 };
 
-/// What a reactor gets when it begins to listen to a topic, or to catch up with it.
+/// The state of a topic's log when a reactor attaches or catches up.
 #[derive(Debug)]
 pub struct Attachment {
-    /// The topic.
     pub state: Arc<TopicState>,
-    /// All that is retained and the reactor lacks, oldest first.
+    /// The retained events that the reactor lacks, oldest first.
     pub events: Vec<Arc<Event>>,
-    /// The position of the next event: the inbox goes on from there.
+    /// The position of the next event, with which the inbox goes on.
     pub next: Position,
-    /// The id before the oldest event retained: whoever has everything up to it lacks nothing.
+    /// The id before the oldest retained event. A reader that has everything up to it lacks nothing.
     pub floor: EventId,
-    /// The position of the log's newest change of epoch, and when it was: it need not be among the events.
+    /// The position and the time of the log's newest change of epoch. The change need not be among the events.
     pub epoch: (Position, Moment),
-    /// Whether the source already delivers it; if not, [`ControlMessage::Live`] follows.
+    /// Whether the source delivers the topic. If not, [`ControlMessage::Live`](super::ControlMessage::Live) follows.
     pub live: bool,
 }
 
 impl Bus {
-    /// `reactor` begins to listen to `topic`: registers its interest and copies the history in one step, so that there
-    /// is neither gap nor duplicate between the two. The topic is made if need be, whatever is left of the memory budget.
+    /// Attaches `reactor` to `topic`: registers its interest and copies the history in one step, so that there is neither a gap
+    /// nor a duplicate between the two. Makes the topic if it does not exist, even if the memory budget is spent.
     pub fn attach(&self, topic: &Topic, reactor: usize) -> Attachment {
         loop {
             if let Some(attachment) = self.attach_to(&self.state(topic), reactor) {
@@ -39,8 +38,8 @@ impl Bus {
         }
     }
 
-    /// The same, unless the topic does not exist and there is no room for it, in the memory budget or among what `owner` may hold.
-    pub fn try_attach(
+    /// As [`Bus::attach`], but refuses to make a topic for which the memory budget, or the share of `owner`, has no room.
+    pub(crate) fn try_attach(
         &self,
         topic: &Topic,
         reactor: usize,
@@ -53,7 +52,7 @@ impl Bus {
         }
     }
 
-    /// `None`: the topic has been taken out of the table meanwhile.
+    /// `None`: the topic was removed from the table meanwhile.
     fn attach_to(&self, state: &Arc<TopicState>, reactor: usize) -> Option<Attachment> {
         let mut core = lock(&state.core);
         if core.retired {
@@ -67,12 +66,12 @@ impl Bus {
         Some(Attachment::of(state, &core, 0))
     }
 
-    /// A copy of the log of `state` as it is now, for a reactor that is attached and has no readers of it yet.
+    /// A copy of the log of `state`, for a reactor that is attached and has no readers of the topic yet.
     pub fn copy(&self, state: &Arc<TopicState>) -> Attachment {
         Attachment::of(state, &lock(&state.core), 0)
     }
 
-    /// `reactor` stops listening to `state`.
+    /// Detaches `reactor` from `state`.
     pub fn detach(&self, state: &TopicState, reactor: usize) {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);
@@ -81,8 +80,8 @@ impl Bus {
         }
     }
 
-    /// What `reactor`, which has all events before `next`, lacks of `state`, after its inbox was full. If even that was
-    /// too much for the history, the position to go on from is beyond the events.
+    /// The events of `state` that `reactor` lacks after its inbox was full; it has all before `next`. If the log has dropped some
+    /// of them already, the next position is behind the first of the events.
     pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> Attachment {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);

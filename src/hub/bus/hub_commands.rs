@@ -17,6 +17,7 @@ pub(crate) fn is_hub_command(topic: &Topic) -> bool {
 
 /// Executes hub commands.
 pub(crate) trait HubCommands: Send + Sync + fmt::Debug {
-    /// Takes what came in on `topic`: a foreign publisher may have sent anything. Called on a source's thread: never blocks.
+    /// Takes an event of `topic`, which anybody with access to the broker may have published. Called on a source's thread, so it
+    /// never blocks.
     fn take(&self, topic: &Topic, kind: Option<&str>, data: Bytes, bus: &Bus, now: Moment);
 }

@@ -41,22 +41,22 @@ pub use sources::{BrokerLog, Interest, SourcePort};
 pub use topic::{TopicKey, TopicState};
 pub use topics::Bus;
 
-/// What the bus is built from.
+/// The configuration of the bus.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many reactors there are, up to [`REACTORS_MAX`].
+    /// The number of reactors, at most [`REACTORS_MAX`].
     pub reactors: usize,
-    /// The major part of in-process ids ([`crate::event::new_epoch`]).
+    /// The major part of ids that this hub gives ([`crate::event::new_epoch`]).
     pub epoch: u64,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
-    /// What topics retain unless a class says otherwise.
+    /// The class of topics that no listed class matches.
     pub default_class: Class,
-    /// Classes, in order: the first whose pattern matches a topic decides.
+    /// Classes in order. The first whose pattern matches a topic decides.
     pub classes: Vec<(Pattern, Class)>,
-    /// What logs may hold together.
+    /// The memory budget.
     pub budget: Arc<Budget>,
-    /// How long a publication's idempotency key is remembered.
+    /// How long an idempotency key is remembered.
     pub idempotency_window: Duration,
 }
 
@@ -74,16 +74,16 @@ impl Default for Config {
     }
 }
 
-/// What all topics of a class have in common.
+/// The settings of a class of topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Class {
-    /// What is retained.
+    /// How much of the log is retained.
     pub retention: log::Retention,
     /// What happens to a reader that falls off the log.
     pub policy: log::Policy,
-    /// For `latest`: where in a JSON payload the key stands (RFC 6901); without it, the event's type is the key.
+    /// For `latest`: the pointer to the key in a JSON payload (RFC 6901). `None`: the event's type is the key.
     pub key: Option<Arc<str>>,
-    /// Lower goes first.
+    /// The priority of laps: lower goes first.
     pub priority: i8,
     /// The source of its events; `None`: the [default](SourcePort::is_default) one, if there is one.
     pub source: Option<SourceName>,
@@ -106,7 +106,8 @@ pub enum LogKind {
 }
 
 impl LogKind {
-    /// What the configuration and the API call a log in memory. What they call a broker's, its source says ([`BrokerLog::word`]).
+    /// The word for a log in memory, in the configuration and the API. A source gives the word for its broker's logs
+    /// ([`BrokerLog::word`]).
     pub const MEMORY_WORD: &'static str = "memory";
 }
 

@@ -14,14 +14,14 @@ use crate::{
     topic::Topic,
 };
 
-/// A batch of events on their way in.
+/// A batch of events on their way into the logs. Dropping it wakes the reactors that got events, each once at most.
 #[derive(Debug)]
 pub struct Feed<'bus> {
     bus: &'bus Bus,
     to_wake: ReactorSet,
-    /// The topic of the last event: bursts mostly stay on one.
+    /// The topic of the last event, because bursts mostly stay on one topic.
     last: Option<Arc<TopicState>>,
-    /// For whom the next events are held; what a broker brings belongs to nobody.
+    /// The tenant that the next events are charged to. Events of a broker are nobody's.
     owner: Option<Arc<Owner>>,
 }
 
@@ -30,20 +30,20 @@ impl<'bus> Feed<'bus> {
         Self { bus, to_wake: ReactorSet::default(), last: None, owner: None }
     }
 
-    /// What follows is held for `owner`, and so is a topic that begins with it.
-    pub fn hold_for(&mut self, owner: Option<Arc<Owner>>) {
+    /// Charges the events that follow, and topics made for them, to `owner`.
+    pub(crate) fn hold_for(&mut self, owner: Option<Arc<Owner>>) {
         self.owner = owner;
     }
 
-    /// Whether `topic` takes events that have no id yet. One whose log a broker keeps does not: behind an id of the hub's own
-    /// none of the broker's would be newer.
-    pub fn gives_ids(&self, topic: &Topic) -> bool {
+    /// Whether `topic` takes events without ids. A log that a broker keeps does not: after an id of the hub's own, none of the
+    /// broker's would be newer.
+    pub(crate) fn gives_ids(&self, topic: &Topic) -> bool {
         let known = self.last.as_ref().filter(|state| state.topic == *topic);
         let log = known.map_or_else(|| self.bus.log_kind(topic), |state| state.class.log);
         log == LogKind::Memory || is_hub_command(topic)
     }
 
-    /// Appends an event to `topic` and hands it to every reactor that has subscribers there. The id is the hub's own:
+    /// Appends an event to `topic` and hands it to every reactor with subscribers there. The hub gives the id, so
     /// [`Feed::gives_ids`] must be true of the topic.
     pub fn publish(
         &mut self,
@@ -72,10 +72,11 @@ impl<'bus> Feed<'bus> {
         })
     }
 
-    /// As [`Feed::publish`], for an event whose payload is `shared`, which [`Bus::share`] made and the caller has checked, and
-    /// then `tail`: together they are JSON. Where hubs share a broker the event comes past the broker, so it is appended only to a log that the broker
-    /// feeds at present: to one that is not fed, with something missing behind its end, nothing is added but another hole.
-    pub fn publish_shared(
+    /// As [`Feed::publish`], for an event whose payload is `shared` and then `tail`: together they are JSON. [`Bus::share`] made
+    /// `shared`, and the caller has checked it. Where hubs share a broker, the event comes past the broker. It is then appended
+    /// only to a log that the broker feeds at present; a log that is not fed, and has something missing at its end, gets another
+    /// hole instead.
+    pub(crate) fn publish_shared(
         &mut self,
         topic: &Topic,
         kind: &str,
@@ -107,8 +108,8 @@ impl<'bus> Feed<'bus> {
         })
     }
 
-    /// As [`Feed::publish`], unless an event was published to `topic` under `key` within the window: then nothing is
-    /// delivered, and the first event's id is returned.
+    /// As [`Feed::publish`], unless an event was published to `topic` under `key` within the window. Then nothing is delivered,
+    /// and the first event's id is returned.
     pub fn publish_once(
         &mut self,
         key: &str,
@@ -126,7 +127,7 @@ impl<'bus> Feed<'bus> {
         Ok(id)
     }
 
-    /// Appends an event that has its broker's id; false if it is not newer than the newest, and so here already.
+    /// Appends an event with its broker's id. False: the id is not newer than the newest one, so the event is here already.
     pub fn publish_as(
         &mut self,
         topic: &Topic,
@@ -150,14 +151,13 @@ impl<'bus> Feed<'bus> {
         })
     }
 
-    /// Events of `topic` may be missing from here on, for `reason`: every reader is told so, in its order. Of several
-    /// reports at the same moment, with no event between, one stands for all; a later one stands for itself, because
-    /// readers may have gone past the earlier one. But while there is no room ([`GapReason::Overflow`]) each event would
-    /// leave a hole that takes room: of those that follow one another, the second is kept until there is, and stands for
-    /// the rest. What is missing of a topic whose log a broker keeps has the broker's ids ([`Feed::report_gap`]): nothing is
-    /// done here.
+    /// Reports that events of `topic` may be missing from here on, for `reason`: every reader gets a gap, in order. Of reports at
+    /// the same moment, with no event between them, the first stands for all; a later one makes a gap of its own, because readers
+    /// may have passed the earlier one. While there is no room ([`GapReason::Overflow`]), each event would leave a hole that
+    /// takes room: then the second report is kept until there is room, and stands for those that follow. No effect on a log that
+    /// a broker keeps: its holes have the broker's ids ([`Feed::report_gap`]).
     pub fn report_loss(&mut self, topic: &Topic, reason: GapReason, now: Moment) {
-        // Else whoever sends to many topics what there is no room for would have a topic made for each.
+        // Otherwise a sender whose events have no room could have any number of topics made.
         if self.bus.budget().is_spent() && !self.bus.has_topic(topic) {
             if self.bus.log_kind(topic) == LogKind::Memory {
                 self.bus.losses.fetch_add(1, Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl<'bus> Feed<'bus> {
         });
     }
 
-    /// Tells the readers of `topic` what was lost since the last hole for want of room, if anything was.
+    /// Reports the losses for want of room since the last hole, if any.
     pub(super) fn report_pending_loss(&mut self, topic: &Topic, now: Moment) {
         self.with_core(topic, |feed, state, core| feed.append_pending_loss(state, core, now));
     }
@@ -196,8 +196,8 @@ impl<'bus> Feed<'bus> {
         self.append_hole(state, core, gap, now);
     }
 
-    /// The broker does not have the events of `gap` any more, or they cannot be delivered. Its end is newer than the newest
-    /// event here; else nothing is missing, and nothing is done.
+    /// Reports that the broker does not have the events of `gap` any more, or cannot deliver them. No effect if the end of `gap`
+    /// is not newer than the newest event.
     pub fn report_gap(&mut self, topic: &Topic, gap: Gap, now: Moment) {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_core(topic, |feed, state, core| {
@@ -208,8 +208,8 @@ impl<'bus> Feed<'bus> {
         });
     }
 
-    /// The broker's log of `topic` was lost or replaced while it had readers: it begins anew after `floor`, whatever the
-    /// ids were before. They are told of a gap `epoch`.
+    /// The broker's log of `topic` was lost or replaced while it had readers. The log here begins again after `floor`, whatever
+    /// its ids were, and readers get a gap `epoch`.
     pub fn restart_log(&mut self, topic: &Topic, floor: EventId, now: Moment) {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_core(topic, |feed, state, core| {
@@ -218,7 +218,7 @@ impl<'bus> Feed<'bus> {
         });
     }
 
-    /// What an event takes of the memory budget: before its topic is made, so that a refusal leaves nothing behind.
+    /// Charges an event to the memory budget before its topic is made, so that a refusal leaves nothing behind.
     fn charge(&self, bytes: usize) -> Result<Charge, PublishRefused> {
         Ok(self.bus.budget().try_charge_for(self.owner.as_ref(), bytes)?)
     }
@@ -231,7 +231,7 @@ impl<'bus> Feed<'bus> {
         charge: Charge,
         now: Moment,
     ) -> EventId {
-        // A part of the payload, or its type: what was to be refused is, by now.
+        // The key is a part of the payload or the type, and the event has been admitted.
         charge.grow(event.key.as_ref().map_or(0, |key| key.len()));
         self.bus.received.fetch_add(1, Ordering::Relaxed);
         if event.kind.as_deref().is_some_and(|kind| is_word_of_sse(kind) || is_word_of_socket_io(kind)) {
@@ -242,7 +242,7 @@ impl<'bus> Feed<'bus> {
         id
     }
 
-    /// A hole cannot be refused for want of room; but never more than one stands between two events.
+    /// A hole is not refused for want of room, but two events never have more than one between them.
     fn append_hole(&mut self, state: &Arc<TopicState>, core: &mut Core, gap: Gap, now: Moment) {
         let hole = Event::hole(state.topic.clone(), gap, core.history.next(), now);
         let charge = self.bus.budget().charge(hole.weight_bytes());
@@ -257,7 +257,7 @@ impl<'bus> Feed<'bus> {
         self.deliver(state, core, &event);
     }
 
-    /// Does `act` under the lock of `topic`.
+    /// Calls `act` under the lock of `topic`.
     fn with_core<T>(&mut self, topic: &Topic, act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core) -> T) -> T {
         loop {
             let state = self.take_last(topic).unwrap_or_else(|| self.bus.state(topic));
@@ -271,8 +271,8 @@ impl<'bus> Feed<'bus> {
         }
     }
 
-    /// The same for an event with this `payload`, unless the topic does not exist and there is no room for it. What `key_of` says
-    /// of the payload is found before the lock is taken, for it takes long; and anew if the topic is given up meanwhile.
+    /// As [`Feed::with_core`], for an event with this `payload`; refuses to make a topic for which there is no room. `key_of`
+    /// takes long, so it runs before the lock is taken, and again if the topic ends meanwhile.
     fn with_room<T>(
         &mut self,
         topic: &Topic,
@@ -296,7 +296,7 @@ impl<'bus> Feed<'bus> {
         }
     }
 
-    /// Under the topic's lock, so that every inbox sees the same order.
+    /// Hands the event to the reactors under the topic's lock, so that every inbox has the same order.
     fn deliver(&mut self, state: &Arc<TopicState>, core: &mut Core, event: &Arc<Event>) {
         for reactor in core.interest.iter() {
             if core.resync.contains(reactor) {
@@ -312,7 +312,7 @@ impl<'bus> Feed<'bus> {
         }
     }
 
-    /// The topic of the last event, if it is this one.
+    /// The topic of the last event, if it is `topic`.
     fn take_last(&mut self, topic: &Topic) -> Option<Arc<TopicState>> {
         self.last.take_if(|state| state.topic == *topic)
     }
@@ -328,12 +328,12 @@ impl Drop for Feed<'_> {
     }
 }
 
-/// Why the bus did not take an event.
+/// Why the bus refused an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishRefused {
-    /// The payload is not UTF-8, and no text transport could carry it.
+    /// The payload is not UTF-8: text transports could not carry it.
     NotUtf8,
-    /// The payload is over the limit.
+    /// The payload is larger than [`super::Config::payload_bytes_max`].
     TooBig,
     /// The type contains a line break or NUL.
     BadKind,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::PublishRefused;
 use crate::{event::EventId, share::QuotaRefused, topic::Topic};
 
-/// Why a publication did not get through to the source.
+/// Why a publication did not reach the source's broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishFailed {
     /// The source's queue is full: nothing was published.
@@ -61,7 +61,7 @@ impl Refusal {
 }
 
 impl From<PublishRefused> for PublishFailed {
-    /// Of an event that has passed every check of what it is.
+    /// For an event that has passed all checks of its content.
     fn from(refused: PublishRefused) -> Self {
         match refused {
             PublishRefused::Quota(refused) => Self::Quota(refused),
@@ -70,23 +70,22 @@ impl From<PublishRefused> for PublishFailed {
     }
 }
 
-/// The answer to one publication: its id, if this hub assigned one.
+/// The outcome of a publication. The id is `None` if this hub did not give it.
 pub type Receipt = Result<Option<EventId>, PublishFailed>;
 
-/// Called with the source's answer.
+/// The callback that gets the outcome of a publication.
 pub type Reply = Box<dyn FnOnce(Receipt) + Send>;
 
-/// An event on its way out to a source that all hubs share.
+/// An event on its way out to a source's broker.
 pub struct Publication {
-    /// Where to.
+    /// The topic to publish to.
     pub topic: Topic,
-    /// Its type.
+    /// The event's type.
     pub kind: Option<Box<str>>,
-    /// The payload.
     pub data: Bytes,
-    /// Under the same key, a repeat within [`super::Config::idempotency_window`] delivers nothing, at any hub.
+    /// A repeat under the same key within [`super::Config::idempotency_window`] is not delivered, by any hub.
     pub idempotency_key: Option<Box<str>>,
-    /// Takes the answer; called exactly once, from any thread.
+    /// Called with the outcome, exactly once, from any thread.
     pub reply: Reply,
 }
 
@@ -96,8 +95,8 @@ impl fmt::Debug for Publication {
     }
 }
 
-/// Takes publications out to a source's broker, which delivers them to every hub.
+/// Takes publications to a source's broker, which delivers them to every hub.
 pub trait EventSink: Send + Sync + fmt::Debug {
-    /// Takes `publication` and answers through its `reply`, later or at once. Never blocks.
+    /// Takes `publication`, and calls its `reply` at once or later. Never blocks.
     fn publish(&self, publication: Publication);
 }

@@ -1,4 +1,4 @@
-//! What the bus knows of its sources: where publications go, who wants which topic, and whether a topic is delivered.
+//! What the bus knows of its sources: where publications go, which topics have subscribers, and whether a topic is delivered.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{clock::Moment, event::EventId, gap::GapReason, topic::Topic};
 
-/// What the bus gets of one source.
+/// What a source gives the bus.
 #[derive(Debug)]
 pub struct SourcePort {
-    /// By which classes of topics name the source.
+    /// The name by which classes of topics refer to the source.
     pub name: SourceName,
-    /// Whether it is the source of topics whose class names none. At most one of a bus' sources is.
+    /// Whether it is the source of topics whose class names none. At most one source is.
     pub is_default: bool,
     /// Takes publications to its topics; `None`: they are appended to the hub's own logs.
     pub sink: Option<Box<dyn EventSink>>,
@@ -25,22 +25,22 @@ pub struct SourcePort {
 /// The logs that a source's broker keeps, of topics whose class says so ([`LogKind::Broker`]).
 #[derive(Debug)]
 pub struct BrokerLog {
-    /// What the configuration and the API call such a log.
+    /// The word for such a log in the configuration and the API.
     pub word: &'static str,
     /// Reads what the broker keeps of a topic beyond the hub's own log.
     pub archive: Box<dyn Archive>,
 }
 
-/// What a source is notified of.
+/// A change of interest that a source is notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// The topic has its first listener.
+    /// The topic has its first subscriber.
     Wanted(Topic),
-    /// Its last listener left.
+    /// The topic has lost its last subscriber.
     Unwanted(Topic),
 }
 
-/// A source, and where to send what its topics gain and lose.
+/// A source, and where its notifications go.
 #[derive(Debug)]
 pub(super) struct AttachedSource {
     port: SourcePort,
@@ -60,7 +60,7 @@ impl AttachedSource {
 
     fn notify(&self, interest: Interest) {
         if let Some(watch) = &*lock(&self.watch) {
-            // A source that has stopped no longer cares.
+            // Fails only if the source has stopped.
             let _ = watch.changes.send(interest);
             watch.waker.wake();
         }
@@ -68,17 +68,17 @@ impl AttachedSource {
 }
 
 impl Bus {
-    /// Takes publications to `topic` in place of its log here; `None`: they are appended to it.
-    pub fn event_sink(&self, topic: &Topic) -> Option<&dyn EventSink> {
+    /// What takes publications to `topic`. `None`: they are appended to the log here.
+    pub(crate) fn event_sink(&self, topic: &Topic) -> Option<&dyn EventSink> {
         self.source_of(self.first_class(topic))?.port.sink.as_deref()
     }
 
-    /// The event sink of the default source, if there is one: what is published there reaches every hub.
-    pub fn default_sink(&self) -> Option<&dyn EventSink> {
+    /// The event sink of the default source, if there is one. Its publications reach every hub.
+    pub(crate) fn default_sink(&self) -> Option<&dyn EventSink> {
         self.sources.iter().find(|source| source.port.is_default)?.port.sink.as_deref()
     }
 
-    /// Reads what the broker of `topic` keeps beyond the log here; `None`: there is no more than the log.
+    /// What reads the events of `topic` that its broker keeps beyond the log here. `None`: the log here is all there is.
     pub fn archive(&self, topic: &Topic) -> Option<&dyn Archive> {
         let class = self.first_class(topic);
         match class.log {
@@ -88,13 +88,13 @@ impl Bus {
     }
 
     /// Whether other hubs may deliver the same events of `topic` under ids of their own.
-    pub fn ids_differ_per_hub(&self, topic: &Topic) -> bool {
+    pub(crate) fn ids_differ_per_hub(&self, topic: &Topic) -> bool {
         self.event_sink(topic).is_some() && self.archive(topic).is_none()
     }
 
-    /// Sends `changes` every topic of the source `name` that gains its first or loses its last listener, beginning with those
-    /// that have one already. From now on a new topic of the source is live only when the source says so. Does nothing if the
-    /// bus was built without that source.
+    /// Notifies the source `name`, through `changes`, of each of its topics that gains its first subscriber or loses its last,
+    /// beginning with those that have subscribers now. From now on a new topic of the source is live only when the source says
+    /// so. No effect if the bus was built without that source.
     pub fn watch_interest(&self, name: SourceName, changes: Sender<Interest>, waker: Arc<dyn Wake>) {
         let Some(source) = self.sources.iter().find(|source| source.port.name == name) else { return };
         *lock(&source.watch) = Some(InterestWatch { changes, waker });
@@ -109,7 +109,8 @@ impl Bus {
         }
     }
 
-    /// The source begins to load what its broker keeps of `topic`, which has no readers yet: the log begins anew, empty, after `floor`.
+    /// Empties the log of `topic` before the source loads the broker's log, which begins after `floor`. The topic has no readers
+    /// yet.
     pub fn begin_log(&self, topic: &Topic, floor: EventId) {
         let state = self.state(topic);
         let mut core = lock(&state.core);
@@ -117,13 +118,12 @@ impl Bus {
         self.count_log(&mut core);
     }
 
-    /// The newest id in the log of `topic`, or where its log begins if there is nothing in it.
+    /// The newest id in the log of `topic`, or the id before its first event if the log is empty.
     pub fn newest_id(&self, topic: &Topic) -> EventId {
         lock(&self.state(topic).core).history.newest_id()
     }
 
-    /// The source confirmed that it delivers `topic` from now on. Readers admitted before may have missed events until now, and get a
-    /// gap.
+    /// The source has confirmed that it delivers `topic`. Readers admitted before may have missed events, and get a gap.
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
@@ -138,28 +138,28 @@ impl Bus {
         }
     }
 
-    /// Whether readers were admitted to `topic` before the source had confirmed it. The caller reports their gap in place of
+    /// Whether readers were admitted to `topic` before the source confirmed it. The caller reports their gap, in place of
     /// [`Bus::mark_live`].
-    pub fn take_unconfirmed(&self, topic: &Topic) -> bool {
+    pub(crate) fn take_unconfirmed(&self, topic: &Topic) -> bool {
         std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
     }
 
-    /// A reader is admitted to `state` although the source may not have confirmed it.
-    pub fn admit_unconfirmed(&self, state: &TopicState) {
+    /// Records that a reader is admitted to `state`, which the source may not have confirmed.
+    pub(crate) fn admit_unconfirmed(&self, state: &TopicState) {
         let mut core = lock(&state.core);
         core.has_unconfirmed = !core.live;
     }
 
-    /// The source does not deliver `topic` at the moment.
+    /// The source does not deliver `topic` at present.
     pub fn mark_stale(&self, topic: &Topic) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
         lock(&state.core).live = false;
     }
 
-    /// The source does not deliver `topic`, and will not before an operator changes something at its broker: new
-    /// listeners are notified. True if readers were admitted in the belief that it delivers, or will soon.
-    pub fn mark_refused(&self, topic: &Topic) -> bool {
+    /// The source does not deliver `topic`, and will not until an operator changes something at its broker. New subscribers are
+    /// told so. True if readers were admitted who expect that it delivers.
+    pub(crate) fn mark_refused(&self, topic: &Topic) -> bool {
         let state = self.state(topic);
         state.refused.store(true, Ordering::Release);
         let mut core = lock(&state.core);
@@ -167,7 +167,7 @@ impl Bus {
         core.has_unconfirmed
     }
 
-    /// What the configuration and the API call the log of a topic of `class`.
+    /// The word for the log of a topic of `class` in the configuration and the API.
     pub(super) fn log_word(&self, class: &Class) -> &'static str {
         match class.log {
             LogKind::Memory => LogKind::MEMORY_WORD,
@@ -177,7 +177,7 @@ impl Bus {
         }
     }
 
-    /// Whether the source of topics of `class` is notified of interest, and so says when it delivers one.
+    /// Whether the source of `class` is notified of interest, and so says when it delivers a topic.
     pub(super) fn has_interest_watch(&self, class: &Class) -> bool {
         self.source_of(class).is_some_and(|source| lock(&source.watch).is_some())
     }

@@ -1,4 +1,4 @@
-//! A topic: its class, and what its lock guards.
+//! The state of a topic: its class, and what its lock guards.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,33 +14,31 @@ use crate::{
     topic::Topic,
 };
 
-/// The number reactors know a topic by. Never used twice in a process.
+/// A topic's number, by which reactors know it. No number is used twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TopicKey(pub u64);
 
 /// A topic, as all reactors share it.
 #[derive(Debug)]
 pub struct TopicState {
-    /// Its name.
     pub topic: Topic,
-    /// Its number.
     pub key: TopicKey,
-    /// What it retains, and its policy.
+    /// The class it was made with.
     pub class: Class,
-    /// How many subscriptions it has, over all reactors.
+    /// The number of subscriptions, over all reactors.
     pub subscriber_count: AtomicUsize,
-    /// The source's broker refuses to deliver it, until somebody changes something there.
+    /// Whether the source's broker refuses to deliver it, until an operator changes something there.
     pub(super) refused: AtomicBool,
     pub(super) core: Mutex<Core>,
-    /// What the topic itself holds of the memory budget, without its events.
+    /// The topic's own share of the memory budget, without its events.
     pub(super) _charge: Charge,
-    /// Whose topic it is, if it is a tenant's.
+    /// The topic's share of its tenant's quota, if a tenant had it made.
     pub(super) _hold: Option<Hold>,
 }
 
 impl TopicState {
-    /// Whether the source's broker refuses to deliver it.
-    pub fn is_refused(&self) -> bool {
+    /// Whether the source's broker refuses to deliver the topic.
+    pub(crate) fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Acquire)
     }
 }
@@ -50,23 +48,23 @@ impl TopicState {
 pub(super) struct Core {
     pub(super) history: Ring,
     pub(super) interest: ReactorSet,
-    /// Reactors whose inbox was full: they get no events of this topic until they have copied the history.
+    /// Reactors whose inbox was full. They get no events of the topic until they have copied the history.
     pub(super) resync: ReactorSet,
     /// Whether events published at the source arrive here.
     pub(super) live: bool,
-    /// Events were lost behind the hole that is the newest entry, and the next one to be appended must say so.
+    /// Whether events were lost after the hole that is the newest entry. The next append reports them.
     pub(super) has_pending_loss: bool,
-    /// Readers were admitted before the source confirmed the topic: they miss what is published until it does.
+    /// Whether readers were admitted before the source confirmed the topic. They miss what is published until it does.
     pub(super) has_unconfirmed: bool,
-    /// Taken out of the table: whoever still holds it must look the topic up anew.
+    /// Whether the topic was removed from the table. Code that still holds it must look the topic up again.
     pub(super) retired: bool,
-    /// What the log weighed when [`Bus::log_bytes`] was last brought up to date.
+    /// The size of the log that [`Bus::log_bytes`](super::Bus::log_bytes) includes.
     pub(super) counted_bytes: usize,
 }
 
 impl Core {
-    /// A broker's log that is fed without having been loaded begins after `floor`: the topic was given up meanwhile, and
-    /// what came before is the broker's to know.
+    /// Begins a broker's log that is fed without having been loaded after `floor`. The topic had ended meanwhile, and only the
+    /// broker knows what came before.
     pub(super) fn begin_at(&mut self, floor: EventId, state: &TopicState) {
         if state.class.log != LogKind::Memory && self.history.newest_id() == EventId::default() {
             self.history.restart(floor);
@@ -75,8 +73,8 @@ impl Core {
 }
 
 impl TopicState {
-    /// What an event stands for, where slow readers get the newest of each key only. Reads the payload once: not under the topic's
-    /// lock.
+    /// The key of an event, for topics whose slow readers get only the newest event of each key. Takes time in proportion to the
+    /// payload: not under the topic's lock.
     pub(super) fn key_of(&self, kind: Option<&str>, payload: &Payload, tail: Option<&str>) -> Option<Box<str>> {
         if self.class.policy != Policy::Latest {
             return None;
@@ -88,7 +86,7 @@ impl TopicState {
         Some(value.unwrap_or_else(|| kind.unwrap_or_default().into()))
     }
 
-    /// The event as it is to stand in the log. `key` is what [`TopicState::key_of`] says.
+    /// The event for the log. `key` is the result of [`TopicState::key_of`].
     pub(super) fn event(
         &self,
         id: EventId,
@@ -101,8 +99,8 @@ impl TopicState {
     }
 }
 
-/// The value at `pointer` in `payload`, if it is JSON and has one. A short one is written as serde writes it, so that spaces,
-/// escapes and the order of members make no other key; a long one is its own text: none is built for it.
+/// The value at `pointer` in `payload`, if the payload is JSON and has it. A short value is normalized, so that spaces, escapes
+/// and the order of members do not make another key. A long one is its own text, because no tree of values is built for it.
 fn value_at(pointer: &str, payload: &[u8], syntax: Syntax) -> Option<Box<str>> {
     let text = std::str::from_utf8(payload).ok()?;
     if !syntax.is_json(text) {
@@ -116,7 +114,7 @@ fn value_at(pointer: &str, payload: &[u8], syntax: Syntax) -> Option<Box<str>> {
     Some(value.to_string().into())
 }
 
-/// Longer keys are compared as they are written.
+/// Longer keys are compared as they are written, in bytes.
 const KEY_BYTES_NORMALIZED_MAX: usize = 1024;
 
 #[cfg(test)]
@@ -140,7 +138,7 @@ mod key_tests {
         check(&format!(r#"{{"a":[{long}]}}"#), Some(&long));
     }
 
-    /// A tree of values takes tens of bytes for each byte of such a payload.
+    /// A tree of values would take tens of bytes for each byte of such a payload.
     #[test]
     fn no_values_are_built_of_a_payload() {
         let payload = format!(r#"{{"many":[{}{{}}],"a":["x"]}}"#, "{},".repeat(10_000));

@@ -1,4 +1,4 @@
-//! The bus itself: all topics, all inboxes, and the checks that every publication passes.
+//! The bus itself: all topics, all inboxes, and the checks of publications.
 
 use std::{
     convert::Infallible,
@@ -28,11 +28,11 @@ use crate::{
     topic::{Pattern, Topic},
 };
 
-/// What a topic without events is taken to weigh besides its name, in bytes: its state, its places in both tables, and the
-/// allocator's part. 469 were counted, with a name of 13 (`tests/allocations`).
+/// The weight of a topic without events, besides its name, in bytes: its state, its slots in both tables, and the allocator's
+/// part. 469 were counted with a name of 13 bytes (`tests/allocations`).
 const TOPIC_BYTES: usize = 512;
 
-/// The default class, and the others with the topics that they are for.
+/// The default class, and the other classes with their patterns.
 type Classes = (Class, Vec<(Pattern, Class)>);
 
 /// All topics and all inboxes.
@@ -42,8 +42,8 @@ pub struct Bus {
     pub(super) topics: TopicTable,
     pub(super) inboxes: Vec<Inbox>,
     pub(super) sources: Vec<AttachedSource>,
-    orders: Mutex<Option<Arc<dyn HubCommands>>>,
-    /// The default class and the listed ones, as they are by now.
+    hub_commands: Mutex<Option<Arc<dyn HubCommands>>>,
+    /// The classes in force, which a reload may change.
     classes: Mutex<Arc<Classes>>,
     pub(super) idempotency_keys: IdempotencyKeys,
     next_key: AtomicU64,
@@ -61,14 +61,14 @@ fn class_in<'c>(default: &'c Class, classes: &'c [(Pattern, Class)], topic: &Top
     classes.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(default, |(_, class)| class)
 }
 
-/// Locks; a thread that panicked while it held the lock brings the process down by itself (`panic = "abort"`).
+/// Locks `mutex`. Ignores poisoning, because a panic ends the process (`panic = "abort"`).
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bus {
-    /// A bus over the reactors' `inboxes`, with these sources. Events published here to a topic whose source has an event sink
-    /// travel through it and come back from the source; others are appended at once.
+    /// A bus with the reactors' `inboxes` and these sources. A publication to a topic whose source has an event sink goes out
+    /// through the sink and comes back from the source; any other is appended at once.
     pub fn new(config: Config, inboxes: Vec<Inbox>, sources: Vec<SourcePort>) -> Self {
         assert!(inboxes.len() <= super::REACTORS_MAX, "at most {} reactors", super::REACTORS_MAX);
         Self {
@@ -78,7 +78,7 @@ impl Bus {
             topics: TopicTable::default(),
             inboxes,
             sources: sources.into_iter().map(AttachedSource::new).collect(),
-            orders: Mutex::new(None),
+            hub_commands: Mutex::new(None),
             next_key: AtomicU64::new(1),
             retired_positions: Mutex::default(),
             received: AtomicU64::new(0),
@@ -95,95 +95,95 @@ impl Bus {
         &self.inboxes[reactor]
     }
 
-    /// Events accepted from all sources.
+    /// Events accepted since the start, from all sources.
     pub fn received_total(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// What all topics retain together, in bytes.
-    pub fn log_bytes(&self) -> usize {
+    /// The size of all topics' logs, in bytes.
+    pub(crate) fn log_bytes(&self) -> usize {
         self.log_bytes.load(Ordering::Relaxed)
     }
 
-    /// How many topics there are.
+    /// The number of topics.
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
 
-    /// Events whose type is a word of some transport's own, and which are shown as `message` there.
-    pub fn reserved_kinds_total(&self) -> u64 {
+    /// Events accepted since the start whose type some transport reserves. That transport shows them as `message`.
+    pub(crate) fn reserved_kinds_total(&self) -> u64 {
         self.reserved_kinds.load(Ordering::Relaxed)
     }
 
-    /// Times a source said that events of a topic may be missing.
-    pub fn losses_total(&self) -> u64 {
+    /// How often a source reported that events of a topic may be missing.
+    pub(crate) fn losses_total(&self) -> u64 {
         self.losses.load(Ordering::Relaxed)
     }
 
-    /// Times an inbox was full and a topic was resynchronised.
-    pub fn resyncs_total(&self) -> u64 {
+    /// How often an inbox was full and a topic had to be copied.
+    pub(crate) fn resyncs_total(&self) -> u64 {
         self.resyncs.load(Ordering::Relaxed)
     }
 
-    /// Times a sleeping reactor was woken for events.
-    pub fn wakeups_total(&self) -> u64 {
+    /// How often a sleeping reactor was woken for events.
+    pub(crate) fn wakeups_total(&self) -> u64 {
         self.wakeups.load(Ordering::Relaxed)
     }
 
-    /// What logs may hold together.
+    /// The memory budget.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.config.budget
     }
 
     /// Sets what executes hub commands. Until then they are dropped.
-    pub(crate) fn set_hub_commands(&self, orders: Arc<dyn HubCommands>) {
-        *lock(&self.orders) = Some(orders);
+    pub(crate) fn set_hub_commands(&self, commands: Arc<dyn HubCommands>) {
+        *lock(&self.hub_commands) = Some(commands);
     }
 
     pub(super) fn take_hub_command(&self, topic: &Topic, kind: Option<&str>, data: Bytes, now: Moment) {
-        let orders = lock(&self.orders).clone();
-        if let Some(orders) = orders {
-            orders.take(topic, kind, data, self, now);
+        let commands = lock(&self.hub_commands).clone();
+        if let Some(commands) = commands {
+            commands.take(topic, kind, data, self, now);
         }
     }
 
-    /// `data` as the shared part of many events' payloads: the memory budget is charged for it once, until the last of them
-    /// is let go, and so is the share of `owner`.
+    /// Makes `data` the shared part of the payloads of many events. The memory budget, and the share of `owner`, are charged
+    /// once, until the last of these events is dropped.
     pub fn share(&self, data: Bytes, owner: Option<&Arc<Owner>>) -> Result<Bytes, PublishRefused> {
         let charge = self.budget().try_charge_for(owner, data.len())?;
         Ok(Bytes::from_owner(SharedPayload { data, _charge: charge }))
     }
 
     /// Who keeps the log of `topic`. Constant while the hub runs.
-    pub fn log_kind(&self, topic: &Topic) -> LogKind {
+    pub(crate) fn log_kind(&self, topic: &Topic) -> LogKind {
         self.first_class(topic).log
     }
 
-    /// The class that `topic` had when the hub started: a reload changes neither its source nor who keeps its log.
+    /// The class that `topic` had when the hub started. A reload changes neither its source nor who keeps its log.
     pub(super) fn first_class(&self, topic: &Topic) -> &Class {
         class_in(&self.config.default_class, &self.config.classes, topic)
     }
 
-    /// The class that `topic` has, or would have if it came into being now.
+    /// The class that `topic` has, or would get if it were made now.
     pub fn class(&self, topic: &Topic) -> Class {
         let classes = Arc::clone(&lock(&self.classes));
         class_in(&classes.0, &classes.1, topic).clone()
     }
 
-    /// From now on topics that come into being have the first of `classes` whose pattern matches, or `default`. Those that there
-    /// are keep theirs until they retire. All of them, before and after, must keep their logs in memory.
-    pub fn replace_classes(&self, default: Class, classes: Vec<(Pattern, Class)>) {
+    /// Replaces the classes of topics made from now on; existing topics keep theirs until they end. All logs, before and after,
+    /// must be in memory.
+    pub(crate) fn replace_classes(&self, default: Class, classes: Vec<(Pattern, Class)>) {
         debug_assert!(classes.iter().all(|(_, class)| class.log == LogKind::Memory), "a broker's logs cannot move");
         *lock(&self.classes) = Arc::new((default, classes));
     }
 
-    /// Begins a batch of events from a source; when it is dropped each reactor they concern is woken, at most once.
+    /// Begins a batch of events. When it is dropped, each reactor that got events is woken, once at most.
     pub fn feed(&self) -> Feed<'_> {
         Feed::new(self)
     }
 
-    /// Checks what every door must check before it publishes. Types that are the hub's own words are the native doors' to refuse
-    /// ([`crate::event::RESERVED_KINDS`]): in a log they do no harm.
+    /// The checks that every publication must pass. Types that the hub reserves ([`crate::event::RESERVED_KINDS`]) pass: the
+    /// native API refuses them, but in a log they do no harm.
     pub fn check(&self, kind: Option<&str>, data: &[u8]) -> Result<(), PublishRefused> {
         if self.config.payload_bytes_max < data.len() {
             return Err(PublishRefused::TooBig);
@@ -194,17 +194,17 @@ impl Bus {
         simdutf8::basic::from_utf8(data).map(drop).map_err(|_| PublishRefused::NotUtf8)
     }
 
-    /// The id of the event that this hub puts at `position`, in whatever topic.
-    pub fn id_at(&self, position: Position) -> EventId {
+    /// The id that this hub gives to the event at `position`, in any topic.
+    pub(crate) fn id_at(&self, position: Position) -> EventId {
         EventId { major: self.config.epoch, minor: position }
     }
 
-    /// Whether there is such a topic.
+    /// Whether the topic exists.
     pub(super) fn has_topic(&self, topic: &Topic) -> bool {
         self.topics.find(topic).is_some()
     }
 
-    /// The topic, made if need be.
+    /// The topic, made if it does not exist.
     pub(super) fn state(&self, topic: &Topic) -> Arc<TopicState> {
         match self.find_or_make(topic, |bytes| Ok::<_, Infallible>((self.budget().charge(bytes), None))) {
             Ok(state) => state,
@@ -212,7 +212,7 @@ impl Bus {
         }
     }
 
-    /// The topic, made for `owner` if need be and if there is room for it.
+    /// The topic, made for `owner` if it does not exist and there is room.
     pub(super) fn try_state(
         &self,
         topic: &Topic,
@@ -247,7 +247,7 @@ impl Bus {
         let before = lock(&self.retired_positions).last_position(self.topics.hash(topic));
         let history = match class.log {
             LogKind::Memory => Ring::new(before + 1, self.id_at(before)),
-            // Where it begins is known once it is loaded.
+            // The source sets where the log begins, once it has loaded it.
             LogKind::Broker => Ring::sparse(before + 1, EventId::default()),
         };
         TopicState {
