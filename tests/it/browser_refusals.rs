@@ -99,7 +99,7 @@ fn the_table_of_refusals() {
             }
         }
     }
-    // What the hub says in a refusal, and nginx in place of an error of its own, reaches the page.
+    // The page gets the hub's words, and those of nginx in place of nginx's own errors.
     assert!(
         0 < seen[1]["refusal"]["told"].as_u64().unwrap_or(0) && 0 < seen[1]["silent"]["told"].as_u64().unwrap_or(0)
     );
@@ -128,7 +128,7 @@ fn a_page_outlives_a_killed_hub() {
     hub.wait_for_listeners("t", 1);
     hub.publish("t", "before");
     page.expect(json!(["message", "before"]));
-    // Killed, as by `kill -9`: nothing tells anybody anything.
+    // Killed, as by `kill -9`: the hub sends nothing.
     drop(hub);
     wait_for(&mut page, &json!(["told", "unavailable"]));
     let hub = start();

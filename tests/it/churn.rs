@@ -104,7 +104,7 @@ fn descriptors(hub: &Hub) -> usize {
     listed.count()
 }
 
-/// Publishes ascending numbers at a steady rate until told to stop, then the last ones. Returns the last number.
+/// Publishes ascending numbers at a steady rate until stopped, then the last ones. Returns the last number.
 fn publish_until(hub: &Hub, stop: &AtomicBool) -> u64 {
     let (mut number, mut due, mut left) = (0, Instant::now(), LAST_EVENTS);
     let mut connection = HttpConnection::new(hub.connect());

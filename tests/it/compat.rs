@@ -155,7 +155,7 @@ fn without_the_broadcaster_a_websocket_names_its_topics() {
     let mut socket = WebSocketClient::open(&hub, "/ws?topic=events.critical");
     hub.publish("events.critical", "down");
     assert_eq!(socket.next_text(), "down");
-    // What somebody sets is no default.
+    // A configured value is no default.
     let settings = [("compat", "esp"), ("server.default_topics", "news")];
     let hub = Hub::start_with(&[], &settings);
     let mut socket = WebSocketClient::open(&hub, "/ws");

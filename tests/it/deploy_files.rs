@@ -73,7 +73,7 @@ fn entry_point(target: Option<&str>) -> Vec<String> {
     found.unwrap_or_else(|| panic!("there is a stage {target:?}")).1
 }
 
-/// What a container of this stage runs when it is given `arguments`, with these addresses in place of its network's.
+/// What a container of this stage runs with `arguments`, with these addresses instead of its network's.
 fn container(target: Option<&str>, arguments: &[String], addresses: &HashMap<&str, &str>) -> Command {
     let mut line: Vec<String> = entry_point(target).into_iter().chain(arguments.iter().cloned()).collect();
     assert_eq!(line[0], "fanfare", "the only program of the image");

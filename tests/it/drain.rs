@@ -82,7 +82,7 @@ fn the_listener_for_administration_lives_to_the_end() {
     drop(idle);
 }
 
-/// Proxies are told that the hub leaves, and sent clients are served, before anything is closed.
+/// Proxies see that the hub is not ready, and clients sent meanwhile are served, before anything is closed.
 #[test]
 fn a_hub_is_not_ready_for_a_while_before_it_closes_anything() {
     let hub = Hub::start_with(&[], &[("drain.delay", "1h"), ("drain.window", "1h")]);

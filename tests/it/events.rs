@@ -80,7 +80,7 @@ fn the_head_of_a_stream_is_as_documented() {
     assert!(!head.iter().any(|line| line.contains("keep-alive")), "{head:?}");
 }
 
-/// The service's document lists the type; the id is what makes it harmless to whoever comes back.
+/// The service's document lists the type. The id makes the event harmless to a client that comes back.
 #[test]
 fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
     let hub = Hub::start();
@@ -110,7 +110,7 @@ fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
         }
         let history = hub.get(&format!("/topics/{topic}/history?since=first")).json();
         assert_eq!(history["events"].as_array().map(Vec::len), Some(2), "{history}");
-        // Whoever comes back with its id misses nothing, and gets nothing twice; nor does whoever has seen more.
+        // A client that comes back with this id misses nothing and gets nothing twice; nor does one that has seen more.
         let mut readers = vec![first, second, native];
         for (id, missed) in [(&told.id, &["one", "two"][..]), (&ids[0], &["two"]), (&ids[1], &[])] {
             let mut back = SseClient::open_with(&hub, &target, &[("Last-Event-ID", id)]);
@@ -241,7 +241,7 @@ fn streams_are_listed_in_pages() {
         );
         assert_eq!(listed.get("next"), next.as_ref(), "{query}");
     };
-    // Two more of which nobody is a client: they are looked at, and not listed.
+    // Two more streams without clients: the listing looks at them and does not show them.
     for stream in ["a", "b.0"] {
         assert_eq!(broadcast(&hub, EVENTS, &json!({ "stream_id": stream, "type": "t", "message": "m" })).status, 200);
     }

@@ -53,7 +53,7 @@ fn streams_of_every_hub_get_a_broadcast_once() {
         (&listed["data"]["both"]["clients"], &listed["data"]["both"]["clients_of"]),
         (&json!(1), &json!("this hub"))
     );
-    // Whoever comes back is told everything, or of a gap.
+    // A client that comes back gets everything, or a gap.
     assert_eq!(hubs[1].metric("fanfare_gaps_total{reason=\"source_lost\"}"), 0.0);
 }
 

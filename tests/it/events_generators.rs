@@ -6,7 +6,7 @@ use crate::support::{hub::Hub, sse::SseClient, wait_until};
 
 const EVENTS: &str = "/api/v1/events";
 
-/// Streams that somebody commands, beside one that keeps time.
+/// Streams whose generators are commanded, beside one that keeps time.
 const QUICK: [(&str, &str); 3] =
     [("demo.default_interval", "10ms"), ("demo.custom_interval", "10ms"), ("demo.system_interval", "10ms")];
 

@@ -103,7 +103,7 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     let network = Relay::start(hub.address());
     let url = format!("http://{}", network.address());
     let mut page = open("socketio.html", &url, r#"connect("WELL-001");"#);
-    // By polling first, unless it has gone over to a WebSocket before it was let in.
+    // By polling first, unless it upgraded to WebSocket before it was admitted.
     page.wait_for("status", "Connected by ");
     hub.wait_for_listeners("wells.WELL-001", 1);
     hub.publish("wells.WELL-001?type=alert", json!({ "n": 1 }).to_string());
@@ -121,7 +121,7 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     hub.wait_for_listeners("wells.WELL-001", 1);
 }
 
-/// It comes back from a loss, but not when it was told to go.
+/// It comes back after a loss, but not after it was disconnected.
 #[test]
 fn the_page_with_socketio_leaves_when_it_is_told_to() {
     let hub = Hub::start();

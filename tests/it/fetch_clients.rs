@@ -41,7 +41,7 @@ fn publish(hub: &Hub) {
     (0..EVENTS).for_each(|number| drop(hub.publish("t", json!({ "n": number }).to_string())));
 }
 
-/// It takes each block for an event, and one that it cannot parse for a reason to begin anew.
+/// It takes each block for an event, and starts again at one that it cannot parse.
 #[test]
 fn fetch_event_source_gets_events_only() {
     let hub = Hub::start();
@@ -52,7 +52,7 @@ fn fetch_event_source_gets_events_only() {
     (0..EVENTS).for_each(|number| page.expect(json!(["message", number])));
 }
 
-/// A stream that greets tells its place by that, and by no block without data, whatever the request looks like.
+/// A stream with a greeting sends its ids with the greeting, and never a block without data, whatever the request looks like.
 #[test]
 fn fetch_event_source_is_greeted_by_the_event_streaming_service() {
     let hub = Hub::start();

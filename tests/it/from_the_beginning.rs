@@ -141,7 +141,7 @@ fn without_a_history_newcomers_get_nothing() {
     assert_eq!(resumed.next_data(), numbered(2), "it has seen what came before");
 }
 
-/// A topic that nobody used is forgotten, but not that it had events.
+/// An unused topic is forgotten, but not that it had events.
 #[test]
 fn a_topic_that_came_back_had_events_before() {
     let settings = [("topics.history.age", "50ms"), ("topics.lag.age", "50ms")];

@@ -21,7 +21,7 @@ fn gap(data: &str) -> Value {
     serde_json::from_str(data).expect("a gap is JSON")
 }
 
-/// The id `back` places before `id`.
+/// The id that is `back` positions before `id`.
 fn before(id: &str, back: u64) -> String {
     let (major, minor) = id.split_once('-').expect("an event id");
     format!("{major}-{}", minor.parse::<u64>().expect("a number") - back)
@@ -91,7 +91,7 @@ fn what_has_expired_is_a_gap_with_exact_ends() {
         assert_eq!(gap(&stream.next().data), expected, "{resume}");
         assert_eq!((stream.next_data(), stream.next_data()), ("3".into(), "4".into()), "{resume}");
     }
-    // Whoever is told of the gap, or has seen all before it, is not told again.
+    // A reader that got the gap, or has seen all before it, does not get it again.
     let mut stream = SseClient::open_with(&hub, "/sse?topic=t", &[("Last-Event-ID", &ids[2])]);
     assert_eq!(stream.next_data(), "3");
     let history = hub.get(&format!("/topics/t/history?since={}", ids[1])).json();

@@ -24,7 +24,7 @@ const ANNOUNCED_BYTES: usize = 1_000_000;
 const EVENT_BYTES: usize = 30_000;
 const EVENTS: usize = 40;
 
-/// The head of a publication with a body of `length` bytes, from whoever `credentials`, lines of a head, show.
+/// The head of a publication with a body of `length` bytes. `credentials` are lines of the head.
 pub(crate) fn head(target: &str, credentials: &str, length: usize) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: hub\r\n{credentials}Content-Length: {length}\r\n\r\n")
 }

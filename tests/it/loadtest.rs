@@ -19,7 +19,7 @@ pub(crate) fn run_script(name: &str, folder: &Folder, arguments: &[&str], variab
     command.output().unwrap_or_else(|error| panic!("cannot run {name}: {error}"))
 }
 
-/// Everything must have arrived, and nobody be left.
+/// Everything must have arrived, and no process be left.
 #[track_caller]
 fn check_report(hub: &Hub, folder: &Folder, output: &Output, outlet: &str) {
     let said = stdout_of(output);

@@ -315,7 +315,7 @@ fn a_signal_leaves_a_report() {
     for (round, signal) in (1..).zip(["INT", "TERM"]) {
         let child = start(&["-s", hub.url(0), "-c", "2", "-t", "100000", "-d", "5", "--duration", "1h"]);
         wait_until("the run is under way", || (round * 40 <= hub.stats()["deliveries"].as_u64()?).then_some(()));
-        // Twice: as `timeout` does, and whoever is impatient.
+        // Twice: as `timeout` does, and as an impatient user.
         send_signal(signal, child.id());
         send_signal(signal, child.id());
         let said = end(child);

@@ -19,7 +19,7 @@ fn script(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Sa
         command.env_remove(variable);
     }
     let path = format!("{}:{}", folder.0.display(), std::env::var("PATH").expect("there is one"));
-    // Where nobody listens, if the test does not say otherwise.
+    // An address without a listener, if the test does not say otherwise.
     let nowhere = [("HUB_PORT", "1"), ("REDIS_PORT", "1"), ("PATH", &*path)];
     command.env("FANFARE", env!("CARGO_BIN_EXE_fanfare")).envs(nowhere).envs(variables.iter().copied());
     let small = ["-c", "3", "-t", "5", "-d", "5"];

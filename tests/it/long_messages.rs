@@ -18,7 +18,7 @@ fn start() -> Hub {
     Hub::start_with(&["--reactors", "2"], &[("limits.message_bytes_max", "1000000")])
 }
 
-/// The data of the next `count` events of `stream`: what is long is told by its length.
+/// The data of the next `count` events of `stream`. Long data is given by its length.
 fn told(stream: &mut SseClient, count: usize) -> Vec<String> {
     let show = |data: String| if data.len() < 100 { data } else { data.len().to_string() };
     (0..count).map(|_| show(stream.next().data)).collect()

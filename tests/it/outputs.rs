@@ -18,7 +18,7 @@ fn full() -> Stdio {
     device.into()
 }
 
-/// A pipe that nobody reads any more: each write fails with `EPIPE`.
+/// A pipe without a reader: each write fails with `EPIPE`.
 fn unread() -> Stdio {
     io::pipe().expect("pipes can be had").1.into()
 }

@@ -73,7 +73,7 @@ fn curl_through_a_unix_socket() {
     assert!(curl(&["--unix-socket", &path, "http://hub/health"]).contains("\"status\":\"ok\""));
 }
 
-/// Connects by the Python library `websockets`; prints what comes, sends what it is told.
+/// Connects by the Python library `websockets`, prints each message, and sends each line of its input.
 const PYTHON: &str = r#"
 import asyncio, sys, websockets
 

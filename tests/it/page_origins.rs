@@ -21,7 +21,7 @@ const HANDSHAKE: [(&str, &str); 4] = [
 const BROADCAST: &str = r#"{"stream_id":"default","type":"t","message":"m","data":{}}"#;
 const READING: &str = r#"{"well_id":"W-1","timestamp":"2025-11-20T10:30:00Z","flow_rate":1.0}"#;
 
-/// Every door that gives or takes events, and what it takes.
+/// Every route that sends or takes events, and the body that it takes.
 const DOORS: [(Method, &str, &str); 16] = [
     (Method::Get, "/sse?topic=t", ""),
     (Method::Get, "/ws?topic=t", ""),
@@ -41,7 +41,7 @@ const DOORS: [(Method, &str, &str); 16] = [
     (Method::Post, "/alice/events/changes", r#"{"sensor":"s"}"#),
 ];
 
-/// The head of the answer at a door, whatever follows it.
+/// The head of a route's answer, whatever follows it.
 fn ask(
     hub: &Hub,
     (method, target, body): (Method, &str, &str),

@@ -104,7 +104,7 @@ fn a_hub_that_goes_and_comes_back() {
     send_signal("TERM", producer.id());
     let status = wait_until("the producer ends", || producer.try_wait().expect("it is our child"));
     assert_eq!(status.code(), Some(1), "not all were taken");
-    // The one thing said last: as many as were told before.
+    // The last line reports as many as the lines before.
     let lost = again.split(' ').rev().nth(3).expect("a number");
     let end = next(&mut complaints, "events were not taken");
     assert!(end.starts_with(&format!("fanfare: {lost} of ")), "{again}: {end}");

@@ -37,7 +37,7 @@ impl Scene {
         Self { nginx, hubs, _redis: redis }
     }
 
-    /// Sends `body` to a door of the platform, as the document has it: by curl, through nginx, to whatever hub.
+    /// Sends `body` to a route of the platform, as the document does: by curl, through nginx, to any hub.
     #[track_caller]
     fn post(&self, door: &str, token: Option<&str>, body: &Value) -> Value {
         let (certificate, url) = (self.nginx.certificate(), format!("{}{door}", self.nginx.url()));

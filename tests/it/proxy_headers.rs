@@ -53,7 +53,7 @@ fn connections_count_for_the_client_that_the_header_names() {
     streams.push(SseClient::open_on(connect_with(&hub, &second), "/sse?topic=t", &[]));
     wait_until("the request before it is gone", || (status(&second) == 200).then_some(()));
     assert_eq!(status(&first), 429);
-    // The proxy's own connections are nobody's.
+    // The proxy's own connections count for no client.
     for own in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
         assert_eq!(status(own), 200);
     }
@@ -118,7 +118,7 @@ fn requests_count_for_the_client_that_the_proxy_names() {
     assert_eq!(get(hub.connect(), "/health", &[("Forwarded", "for=203.0.113.7;proto=https")]).status, 429);
     assert_eq!(get_as("198.51.100.9").status, 200);
     assert_eq!(get_as("not an address").status, 200, "the proxy itself, then");
-    // An EventSource is told when to come back.
+    // An EventSource gets a retry time.
     let browser = [("X-Forwarded-For", "203.0.113.7"), ("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
     let refused = get(hub.connect(), "/sse?topic=t", &browser);
     assert!(refused.status == 200 && refused.text().contains("event: error\n"), "{}", refused.text());
@@ -133,7 +133,7 @@ fn one_connection_serves_many_clients() {
     let ask = |connection: &mut HttpConnection, client: &str| {
         connection.request(Method::Get, "/health", &[("X-Forwarded-For", client)], b"").status
     };
-    // More of them than one client may have; while they wait for a request they are nobody's.
+    // More connections than one client may have. While they wait for a request they count for no client.
     let mut pool: Vec<HttpConnection> = (0..5).map(|_| HttpConnection::new(hub.connect())).collect();
     for connection in &mut pool {
         assert_eq!((ask(connection, "198.51.100.9"), ask(connection, "198.51.100.10")), (200, 200));

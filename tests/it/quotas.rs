@@ -194,7 +194,7 @@ fn a_socket_io_session_is_one_stream_whatever_carries_it() {
     assert!(is_in(&open_session(Carried::open, hub, &other).1) && is_in(&open_session(Polled::open, hub, &other).1));
 }
 
-/// Who signs in by a command was nobody when the stream was opened.
+/// A client that signs in by a command had no identity when the stream was opened.
 #[test]
 fn whoever_signs_in_later_is_counted_then() {
     let (guarded, _folder) = start(&[]);
@@ -244,7 +244,7 @@ fn one_tenant_cannot_take_all() {
     });
 }
 
-/// Two services with a key each; what anybody may publish a second, and what is said of the first.
+/// Two services with a key each; how much everybody may publish a second, and how much the first may.
 fn with_services(default_rate: u32, first: &str) -> String {
     let service = |name: &str| {
         format!(
@@ -313,7 +313,7 @@ fn quotas_are_read_anew_while_the_hub_runs() {
     // Whatever the rule is called, and also those that were opened while there was none: what is open is counted.
     let named = |name: &str, rule: &str| with_services(1, rule).replace("\"ingest\"", &format!("\"{name}\""));
     reload(&named("renamed", "connections = 2"));
-    // What is open is counted within a turn of each reactor: until then a stream may be let in.
+    // Each reactor counts open streams within a turn: until then a stream may be admitted.
     wait_until("the rule has its new name", || {
         let said = open_or_refusal(&hub, &key_of("first")).err()?;
         said.contains("quota `renamed`").then_some(())

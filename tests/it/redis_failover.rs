@@ -16,7 +16,7 @@ use crate::support::{
     websocket::WebSocketClient,
 };
 
-/// Publishes ascending numbers to `t` through the hub until told to stop; a number that the hub refuses is not repeated.
+/// Publishes ascending numbers to `t` through the hub until stopped. A number that the hub refuses is not repeated.
 struct Publisher {
     stop: AtomicBool,
     accepted: AtomicU64,

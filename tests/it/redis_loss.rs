@@ -77,7 +77,7 @@ impl Subscriber {
     }
 }
 
-/// Publishes ascending numbers to all topics straight at Redis while it is there, until told to stop.
+/// Publishes ascending numbers to all topics directly at Redis while it runs, until stopped.
 struct Publisher {
     stop: AtomicBool,
     last: AtomicU64,

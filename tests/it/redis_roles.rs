@@ -200,7 +200,8 @@ fn streams_need_redis_7_and_channels_do_not() {
     assert_eq!(server.command::<u64>(&["EXISTS", "t"]), 0);
 }
 
-/// Such a node passes publications on, but keeps no stream of the others': who points a hub at it is told at once.
+/// Such a node passes publications on, but keeps none of the others' streams: an operator who points a hub at it gets an error at
+/// once.
 #[test]
 fn a_node_of_a_cluster_says_so() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);

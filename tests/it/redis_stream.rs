@@ -106,7 +106,7 @@ fn calls(server: &RedisServer, command: &str) -> u64 {
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or_default()
 }
 
-/// Publishes numbers from 1 on, each through the next of `hubs` that takes it, until told to stop; returns the last.
+/// Publishes numbers from 1 on, each through the next of `hubs` that takes it, until stopped; returns the last.
 fn publish_numbers(hubs: &[&Hub], stop: &AtomicBool) -> u64 {
     let mut connections: Vec<HttpConnection> = hubs.iter().map(|hub| HttpConnection::new(hub.connect())).collect();
     let mut number = 0;
@@ -171,7 +171,7 @@ fn readers_resume_at_any_hub_while_events_are_published() {
     });
 }
 
-/// A client gives up a subscription and begins it anew, further back, before the broker has answered for the first.
+/// A client unsubscribes and subscribes again, further back, before the broker has answered for the first subscription.
 #[test]
 fn a_page_of_the_log_is_for_whoever_asked_for_it() {
     let server = RedisServer::start();
@@ -245,7 +245,7 @@ fn what_the_hub_no_longer_holds_comes_from_the_stream() {
     for (mut stream, last) in many.into_iter().zip(1..) {
         take_numbers(&mut stream, last, 1000 - last);
     }
-    // Four pages each; most of them were read for somebody else.
+    // Four pages each; most of them were already read for another reader.
     let looks = calls(&server, "xrange");
     assert!(looks < 60, "{looks} looks at the stream for 51 readers");
     let history = hub.get("/topics/t/history?since=7-990").json();
@@ -305,7 +305,7 @@ fn a_restart_of_redis_that_loses_its_data_is_a_gap() {
     assert_eq!((&told["from"], &told["reason"]), (&json!(id), &json!("epoch")));
     wait_until("publishing works again", || (hub.post("/publish/t", "2").status == 200).then_some(()));
     assert_eq!(stream.next_data(), "2");
-    // Whoever was away is told as well, also by a hub that knows nothing of what was before.
+    // A reader that was away gets the gap as well, even from a hub that knows nothing of the time before.
     for hub in [&hub, &hub_on(&server, &[])] {
         let mut stream = resume(hub, &id);
         assert_eq!(expect_gap(&stream.next())["reason"], "epoch");

@@ -44,7 +44,7 @@ fn streams_of_other_applications_are_read_and_never_trimmed() {
     let other = hub_on(&server, &[("topics.history.count", "10")]);
     publish_many(&other, "fleet", 300, "ours");
     assert!((10..=110).contains(&length(&server, "fleet")));
-    // Deleted, and made anew by somebody else: it is theirs.
+    // Another application has deleted the key and made it again: it is theirs.
     server.command::<u64>(&["DEL", "fleet"]);
     server.command::<String>(&["XADD", "fleet", "*", "data", "theirs"]);
     publish_many(&other, "fleet", 300, "ours");

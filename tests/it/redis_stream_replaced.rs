@@ -282,7 +282,7 @@ fn a_stream_that_is_let_go_for_its_age_is_no_gap() {
         let looks = calls(&server, "xinfo|stream");
         wait_until("the hubs have seen it", || (looks + 6 <= calls(&server, "xinfo|stream")).then_some(()));
     }
-    // Filled by somebody else with what is older: that is another stream.
+    // Another application fills it with older entries: that is another stream.
     add(&server, "new", &["7-1"]);
     for stream in &mut streams {
         expect_told(&read_up_to(stream, "new 7-1"), &payloads("new", &["7-1"]), "a connected reader");

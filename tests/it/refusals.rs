@@ -67,7 +67,7 @@ fn check_limit(hub: &Hub, status: u16, code: &str) {
         assert!(response.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()));
         assert!(connection.is_closed());
     }
-    // Health and figures are still shown, once per connection, to anybody but who asks for too much.
+    // Health and metrics are still shown, once per connection, except to an address with too many connections.
     let shown = if status == 503 { 200 } else { status };
     for target in ["/health", "/ready", "/metrics"] {
         let mut connection = HttpConnection::new(hub.connect());
@@ -75,7 +75,7 @@ fn check_limit(hub: &Hub, status: u16, code: &str) {
         assert!(connection.is_closed());
     }
     for protocols in [&[][..], &["fanfare.v1"]] {
-        // A WebSocket tells its page nothing but a close code and a reason.
+        // A WebSocket shows its page only a close code and a reason.
         let mut socket = WebSocketClient::open_on(hub.connect(), "/ws?topic=t", protocols);
         let Incoming::Close(Some(1013), reason) = socket.next() else { panic!("it should close with 1013") };
         let reason: Value = serde_json::from_str(&reason).expect("the reason is JSON");
@@ -123,8 +123,8 @@ fn health_at(hub: &Hub, index: usize) -> u16 {
     HttpConnection::new(hub.connect_at(index)).request(Method::Get, "/health", &[], b"").status
 }
 
-/// More streams than the process has descriptors for, and clients that only connect: each gets an answer, health is told at
-/// all times, and the log says so once.
+/// More streams than the process has descriptors for, and clients that only connect: each gets an answer, health answers at all
+/// times, and the log has one line.
 #[test]
 fn beyond_the_descriptors_of_the_process() {
     fanfare_platform::os::raise_descriptor_limit().expect("a process may use what it is given");
@@ -163,8 +163,8 @@ fn the_admin_listener_has_descriptors_of_its_own() {
     }
 }
 
-/// Should descriptors run out all the same (here the limit falls below what is open), clients are told so, the log has one
-/// line, and the hub goes on once there are some.
+/// If descriptors run out all the same (here the limit falls below what is open), clients get an answer, the log has one line,
+/// and the hub goes on once there are descriptors.
 #[test]
 fn without_a_single_descriptor_left() {
     let folder = Folder::new();

@@ -19,7 +19,7 @@ use crate::support::{
     stdout_of, wait_until,
 };
 
-/// A hub with a file that may be read anew, and a log of JSON lines.
+/// A hub with a file that it can reload, and a log of JSON lines.
 struct Reloaded {
     hub: Hub,
     folder: Folder,
@@ -173,8 +173,8 @@ fn what_is_wrong_changes_nothing() {
     assert!(!text.contains("geheim"), "{text}");
 }
 
-/// Holds a lease on a file: whoever opens the file waits until the kernel breaks the lease, 45 seconds by default. So does a file
-/// system that hangs.
+/// Holds a lease on a file: opening the file blocks until the kernel breaks the lease, after 45 seconds by default. A file system
+/// that hangs does the same.
 const LEASE: &str = "
 import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)

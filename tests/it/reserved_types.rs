@@ -106,7 +106,7 @@ fn a_type_that_a_broker_brings_is_shown_as_a_message() {
     wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
     let mut readers = Readers::open(&hub, "t");
     for kind in ["gap", "error", "disconnect"] {
-        // As another hub of an earlier version, or anybody, may publish it.
+        // As a hub of an earlier version, or any program, may publish it.
         let envelope = [b"\xFFfanfare1\n".as_slice(), json!({ "type": kind }).to_string().as_bytes(), b"\n1"].concat();
         let receivers: u64 =
             redis::cmd("PUBLISH").arg("t").arg(envelope).query(&mut server.connect()).expect("the server answers");

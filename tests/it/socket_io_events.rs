@@ -79,7 +79,7 @@ fn binaries_in_payloads_become_attachments() {
     }
 }
 
-/// A listener at every door.
+/// A subscriber of every protocol.
 struct Doors {
     carried: Carried,
     polled: Polled,

@@ -172,7 +172,7 @@ fn requests_that_fit_no_session_are_refused_by_the_protocols_numbers() {
     assert_eq!(client.post("40").text(), "ok", "nobody else is harmed");
 }
 
-/// So that whoever makes sessions without end keeps nobody out who has shown a token.
+/// A client that opens sessions without end keeps out nobody who has shown a token.
 #[test]
 fn sessions_count_against_the_limit_on_connections_once_they_are_in_a_namespace() {
     for (limit, why) in [

@@ -120,7 +120,7 @@ fn a_client_that_comes_back_gets_what_it_missed() {
     }
 }
 
-/// A network that is cut tells the client at once, and the hub perhaps when a ping is overdue.
+/// The client notices a cut network at once, and the hub perhaps when a ping is overdue.
 #[test]
 fn a_client_comes_back_before_the_hub_has_noticed_its_loss() {
     let hub = hub_with(&[]);
@@ -201,7 +201,7 @@ fn who_comes_too_late_is_new() {
     place.note(&client.next_event());
     drop(client);
     wait_for_sessions(&hub, 0);
-    // Nothing else tells that the window is over: a later client, whose window is, has left after it.
+    // Nothing else shows that the window is over: a client that left later has passed its window.
     let later = std::time::Instant::now() + std::time::Duration::from_millis(60);
     wait_until("the window is over", || (later < std::time::Instant::now()).then_some(()));
     let mut client = Carried::open(&hub);
@@ -277,7 +277,7 @@ fn nobody_comes_back_as_somebody_else() {
     }
 }
 
-/// Who has seen the private name of somebody's client, and is not let back in by it, takes nothing from that client.
+/// An attempt with another client's private id that is refused takes nothing from that client.
 #[test]
 fn a_failed_attempt_costs_its_owner_nothing() {
     let (folder, quota) = (Folder::new(), "[[quota]]\nname = \"one\"\nwho = \"sub:alice\"\nconnections = 1\n");
@@ -362,7 +362,7 @@ fn at_another_hub_it_goes_on_where_a_broker_keeps_the_topics() {
             assert_eq!(told.name, "message", "{told:?}");
             let before = place.offset.clone();
             let number = place.note(&told);
-            // The place that has moved tells the topic.
+            // The id that has moved shows which topic it was.
             let of = |offset: &str, topic: &str| {
                 offset.split(',').find(|part| part.starts_with(&format!("{topic}@"))).map(str::to_owned)
             };

@@ -157,7 +157,7 @@ fn the_documented_example_runs_in_a_browser() {
     page.expect(json!(["notification", serde_json::from_str::<Value>(ALERT).expect("it is JSON")]));
 }
 
-/// A client comes back with a fresh token by itself; one that has none it could renew is told why it is not let in.
+/// A client reconnects with a renewed token by itself. One that cannot renew its token gets the reason of the refusal.
 #[test]
 fn clients_sign_in() {
     let guarded = Guarded::start("4s", &[], &[("socketio.recovery", "1m")]);

@@ -92,7 +92,7 @@ fn several_topics_have_a_vector_for_an_id() {
     let second = hub.publish("a", "a1");
     let event = stream.next();
     assert_eq!((event.id, event.data.as_str()), (format!("{second},{first}"), "a1"));
-    // What comes while nobody listens is there for who comes back with that id.
+    // Events published while nobody is subscribed are there for a client that comes back with that id.
     drop(stream);
     for (topic, payload) in [("a", "a2"), ("b", "b2"), ("b", "b3")] {
         hub.publish(topic, payload);

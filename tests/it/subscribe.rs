@@ -232,7 +232,7 @@ fn metrics_are_all_there_is_at_their_address() {
     let long = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(10_000));
     assert!(exchange(connect(&place), long.as_bytes()).starts_with("HTTP/1.1 431 "));
     assert!(exchange(connect(&place), b"nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
-    // Who says nothing takes a place for some seconds, and there are few places.
+    // A silent client occupies a place for some seconds, and there are few places.
     let silent: Vec<Socket> = (0..16).map(|_| connect(&place)).collect();
     wait_until("there is no place left", || exchange(connect(&place), b"").is_empty().then_some(()));
     drop(silent);

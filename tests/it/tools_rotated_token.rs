@@ -153,7 +153,7 @@ fn who_comes_during_a_bench_shows_it() {
     assert_eq!(site.sum("fanfare_auth_failures_total"), 0.0);
     site.rotate(WRONG);
     wait_until("somebody is refused", || (0.0 < site.sum("fanfare_auth_failures_total")).then_some(()));
-    // It is let in again as well.
+    // It is admitted again as well.
     site.rotate(site.guarded.admin_token());
     let opened = || site.sum("fanfare_connects_total");
     let before = opened();

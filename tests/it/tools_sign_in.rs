@@ -272,7 +272,7 @@ fn a_token_in_a_query_is_in_no_report() {
             written.contains("/sse?topic={topic}&token=…") || written.contains("/sse?topic={topic}&amp;token=…");
         assert!(shown && !written.contains(token), "{written}");
     }
-    // What cannot be done is told without it as well.
+    // Errors are reported without it as well.
     let (code, said) = bench(&format!("{url}/nowhere?topic={{topic}}&token={token}"));
     assert!(code == Some(1) && said.contains("404"), "{said}");
     let (code, said) = bench(&format!("ftp://hub?token={token}"));

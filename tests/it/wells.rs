@@ -118,7 +118,7 @@ fn a_number_of_the_former_server_is_a_gap() {
     let hub = Hub::start();
     let id = publish(&hub, "alert", &alert());
     let mut stream = SseClient::open_with(&hub, STREAM, &[("Last-Event-ID", "15")]);
-    // The greeting comes first, with the place before the gap: whoever is cut off in between is told again.
+    // The greeting comes first, with the id before the gap: a client that is cut off in between gets the gap again.
     assert_eq!(expect_greeting(&mut stream).id, "0-15");
     let gap = stream.next();
     assert_eq!(gap.kind, "gap");
@@ -234,7 +234,7 @@ fn curl_listens_to_a_well() {
 /// The platform's own complete example, as its document prints it.
 const EXAMPLE: &str = include_str!("documents/esp_sse.js");
 
-/// What the example leaves to the page; and what it tells the console is reported.
+/// What the example leaves to the page; and what it writes to the console is reported.
 const EXAMPLE_PAGE: &str = r#"
 console.log = (...words) => report(...words);
 console.error = (what, detail) => report(what, detail instanceof Event ? null : detail);

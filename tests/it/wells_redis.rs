@@ -38,7 +38,7 @@ fn a_stream_goes_on_at_another_hub_behind_its_greeting() {
     }
     let id = publish(&hub, "alert", &alert());
     expect_event(&mut stream, "alert", &id, &alert());
-    // Before the first event of a well, its stream's place is the beginning.
+    // Before the first event of a well, its stream begins at the beginning.
     let other = "/api/v1/sse/stream/WELL-002";
     let mut fresh = SseClient::open(&hub, other);
     let greeting = fresh.next();
@@ -74,7 +74,7 @@ fn ingest(hub: &Hub, pip: u32) {
     assert_eq!(taken.status, 202, "{}", taken.text());
 }
 
-/// What a client is told next: the reading's pressure, or why events are missing.
+/// The next event that a client gets: the reading's pressure, or why events are missing.
 fn next(stream: &mut SseClient) -> Value {
     let event = stream.next();
     let data: Value = serde_json::from_str(&event.data).expect("JSON");
@@ -89,7 +89,7 @@ fn a_client_of_a_well_goes_on_at_any_hub_of_a_fleet() {
     let mut place = expect_greeting(&mut SseClient::open(&hubs[0], STREAM)).id;
     let mut expected = 0;
     for round in 0..6 {
-        // While nobody listens, at both hubs.
+        // While there are no subscribers, at either hub.
         (0..5).for_each(|number| ingest(&hubs[(round + number) % 2], (round * 10 + number) as u32));
         let hub = &hubs[(round + 1) % 2];
         let mut stream = SseClient::open_with(hub, STREAM, &[("Last-Event-ID", &place)]);
@@ -109,7 +109,7 @@ fn a_client_of_a_well_goes_on_at_any_hub_of_a_fleet() {
     }
 }
 
-/// Without the class each hub counts by itself, so a client is told that it may have missed something.
+/// Without the class each hub has ids of its own, so a client gets a gap.
 #[test]
 fn without_streams_a_client_is_told_of_a_gap_at_another_hub() {
     let server = RedisServer::start();

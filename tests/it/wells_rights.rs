@@ -93,7 +93,7 @@ fn the_platform_s_example_is_told_that_its_token_is_wrong() {
     page.expect(json!(["SSE connection established"]));
     page.expect(json!(["SSE connection error:", null]));
     page.expect(json!(["Error:", told]));
-    // It comes back, but not before the time it was told, which is an hour if nothing else is configured. What the end of
-    // a connection does to the example, which takes it for an event with data, is its own affair.
+    // It comes back, but not before the retry time, which is an hour by default. The example takes the end of a connection for an
+    // event with data.
     while page.next() != json!(["Error:", told]) {}
 }

@@ -21,7 +21,7 @@ impl Client {
         client
     }
 
-    /// The same, let in and greeted.
+    /// The same client, admitted and greeted.
     #[track_caller]
     fn open(hub: &Hub, auth: &Value) -> Self {
         let mut client = Self::connect(hub, auth);
@@ -158,6 +158,6 @@ fn a_token_runs_out() {
     let mut client = Client::open(&hub, &json!({ "token": brief }));
     let (name, error) = client.event();
     assert_eq!((name.as_str(), &error["error"]), ("error", &json!("AuthenticationError")));
-    // Out of the namespace, so that it does not come back by itself with the same token.
+    // Removed from the namespace, so that it does not reconnect by itself with the same token.
     assert_eq!(client.next(), "41");
 }

@@ -13,7 +13,7 @@ use crate::support::{
     websocket::{Incoming, WebSocketClient},
 };
 
-/// How a client fares at a door.
+/// What a client gets at a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     In,
@@ -23,7 +23,7 @@ enum Fate {
     Forbidden,
 }
 
-/// What a door asks for besides a token.
+/// What a route asks for besides a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
     Nothing,
@@ -33,7 +33,7 @@ enum Asks {
     OtherRight,
 }
 
-/// A door, and how to try it with a token, or without one.
+/// A route, and how to try it with a token or without one.
 struct Door {
     name: &'static str,
     asks: Asks,
@@ -150,7 +150,7 @@ fn target(path: &str, token: Option<&str>) -> String {
 
 fn open_raw(hub: &Hub, token: Option<&str>) -> Fate {
     let mut client = WebSocketClient::open(hub, &target("/ws?topic=a.b", token));
-    // A client that is let in gets the event; one that is not, the end.
+    // An admitted client gets the event; a refused one, the end.
     publish_as_admin(hub);
     of_incoming(&client.next())
 }
@@ -178,7 +178,7 @@ fn of_incoming(incoming: &Incoming) -> Fate {
 fn command(hub: &Hub, token: Option<&str>, command: &Value) -> Fate {
     let path = token.map_or_else(|| "/ws".to_owned(), |token| format!("/ws?token={token}"));
     let mut client = WebSocketClient::open_v1(hub, &path);
-    // The hub may have closed already, which the next message tells.
+    // The hub may have closed already, which the next message shows.
     client.send(&command.to_string());
     match client.next() {
         Incoming::Text(text) => of_reply(&serde_json::from_str(&text).expect("it speaks JSON")),
@@ -195,7 +195,7 @@ fn of_reply(reply: &Value) -> Fate {
     }
 }
 
-/// A session of Socket.IO that shows the token, and says `packet` once it is let in.
+/// A Socket.IO session that shows the token, and sends `packet` once it is admitted.
 fn say_packet(hub: &Hub, token: Option<&str>, packet: Option<&str>) -> Fate {
     let mut client = WebSocketClient::open(hub, "/socket.io/?EIO=4&transport=websocket");
     assert!(client.next_text().starts_with("0{"), "the handshake");

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{ask, claims, sign, start, status_of, with};
 
-/// Where streams are opened, each of a topic of its own that nobody has used.
+/// Where streams are opened, each of an unused topic of its own.
 const STREAMS: [(&str, &str); 5] = [
     ("/sse?topic=a.head", "a.head"),
     ("/sse?topic=a.one&topic=a.two", "a.one"),
@@ -23,7 +23,7 @@ fn a_head_asks_for_the_rights_of_its_get_and_opens_nothing() {
     for (target, topic) in STREAMS {
         let join = if target.contains('?') { '&' } else { '?' };
         let of_head = tokens.each_ref().map(|token| {
-            // As an EventSource would ask: what is told to browsers in streams has no place here.
+            // As an EventSource would ask. What browsers get in streams must not appear here.
             let browser = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
             let with_token = format!("{target}{join}token={token}");
             let plain = ask(&hub, Method::Head, &with_token, &[], "");

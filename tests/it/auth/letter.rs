@@ -113,7 +113,7 @@ fn no_mistake_in_the_configuration_prints_a_secret() {
     let (is_good, said) = check_config(&[("auth.secert", HIDDEN)], "");
     assert!(!is_good && said.contains("FANFARE_AUTH__SECERT") && !said.contains(HIDDEN), "{said}");
 
-    // The file that somebody names by mistake is not shown either.
+    // The content of a file that was named by mistake is not shown either.
     let folder = Folder::new();
     for content in [HIDDEN.to_owned(), format!("\"{HIDDEN}\""), format!("user = \"{HIDDEN}\""), format!("{HIDDEN} = 1")]
     {

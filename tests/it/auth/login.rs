@@ -137,7 +137,7 @@ fn addresses_and_users_have_limits_of_their_own() {
     }
     check("192.0.2.9", "ann", "correct", "429 too_many_failures");
     check("2001:db8::5", "ann", "correct", "200 ");
-    // A proxy that does not say for whom it asks is not one client.
+    // A proxy that does not name its clients is not one client.
     for index in 0..6 {
         let body = json!({ "username": format!("name{index}"), "password": "x" }).to_string();
         assert_eq!(ask(&hub, Method::Post, "/api/v1/auth/login", &[], &body).status, 401, "{index}");
@@ -197,8 +197,8 @@ fn a_flood_of_wrong_tokens_is_refused_unchecked() {
     assert!(1.0 <= hub.metric("fanfare_auth_failures_total{reason=\"too_many_tokens\"}"));
 }
 
-/// The same without an address that says something: from this machine, by one connection that waits for no answer. Its last
-/// token is told so and ends it; what it has sent behind is not looked at.
+/// The same without an address: from this machine, by one connection that sends without waiting for answers. Its last token gets
+/// an answer that ends the connection; what it has sent after that is not read.
 #[test]
 fn a_connection_that_shows_wrong_tokens_is_closed() {
     const SENT: usize = 500;
@@ -259,7 +259,7 @@ fn wrong_tokens_in_messages_close_the_connection_too() {
     assert!(connection.is_closed());
 }
 
-/// The file decides: whoever is disabled there, or gone, is refused with the token that was given before.
+/// The file decides: the earlier token of a user who is disabled there, or gone, is refused.
 #[test]
 fn a_user_who_is_taken_out_of_the_file_is_refused() {
     let folder = Folder::new();

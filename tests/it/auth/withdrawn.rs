@@ -42,7 +42,7 @@ impl Changing {
         Self { folder, hash, hub }
     }
 
-    /// Changes a file, and has the hub read all of them anew.
+    /// Changes a file, and has the hub reload all of them.
     fn change(&self, name: &str, text: &str) {
         fs::write(self.folder.path(name), text).expect("the folder is writable");
         send_signal("HUP", self.hub.pid());
@@ -63,7 +63,7 @@ fn config(topics: &str) -> String {
     )
 }
 
-/// A token of somebody else's making, of the hub's own login, and an API key.
+/// A token of another issuer, one of the hub's own login, and an API key.
 fn credentials() -> [String; 3] {
     let of_login = json!({ "sub": "ann", "exp": unix_s() + 60, "fanfare_login": unix_s() });
     [sign(&with(with(claims(), "sub", "eve"), "jti", "t1")), sign(&of_login), KEY.to_owned()]

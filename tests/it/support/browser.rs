@@ -50,7 +50,7 @@ pub(crate) enum From<'a> {
     Disk,
 }
 
-/// A page in a browser of its own. It tells what it sees by publishing it to a second hub, where the test listens.
+/// A page in a browser of its own. It reports what it sees by publishing it to a second hub, to which the test is subscribed.
 #[derive(Debug)]
 pub(crate) struct Page {
     browser: Child,

@@ -71,7 +71,7 @@ impl Conversation {
         self.lines.iter().collect()
     }
 
-    /// Waits until it ends by itself. What it says meanwhile is not kept.
+    /// Waits until it ends by itself. Its output meanwhile is dropped.
     #[track_caller]
     pub(crate) fn wait(mut self) -> ExitStatus {
         while self.lines.recv_timeout(PATIENCE).is_ok() {}

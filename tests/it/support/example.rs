@@ -15,7 +15,7 @@ pub(crate) enum Client {
     Node(&'static [&'static str]),
 }
 
-/// What a client has to be told in order to trust a certificate that is signed by itself.
+/// The environment with which a client trusts a self-signed certificate.
 const CERTIFICATE_VARIABLES: [&str; 3] = ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "WEBSOCKET_CLIENT_CA_BUNDLE"];
 
 impl Client {

@@ -28,7 +28,7 @@ const SECRET: &str = "of thirty-two bytes or more, as HS256 demands";
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) hub: Hub,
-    /// Of somebody who may do everything, for an hour.
+    /// A token with all rights, for an hour.
     admin_token: String,
     _folder: Folder,
 }
@@ -52,7 +52,7 @@ impl Guarded {
         Self { hub, admin_token: mint_token(&["--sub", "the-test", "--role", "admin"]), _folder: folder }
     }
 
-    /// A token of somebody who may do everything.
+    /// A token with all rights.
     pub(crate) fn admin_token(&self) -> &str {
         &self.admin_token
     }
@@ -62,7 +62,7 @@ impl Guarded {
         mint_token(&["--sub", subject, "--publish", pattern, "--subscribe", pattern])
     }
 
-    /// Publishes as somebody who may do everything.
+    /// Publishes with all rights.
     #[track_caller]
     pub(crate) fn publish(&self, target: &str, data: &str) {
         let taken = self.request(Method::Post, &format!("/publish/{target}"), data);

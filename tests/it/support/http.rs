@@ -39,7 +39,7 @@ impl Response {
         })
     }
 
-    /// The code of the error that the body tells.
+    /// The code of the error in the body.
     #[track_caller]
     pub(crate) fn error_code(&self) -> String {
         let body = self.json();
@@ -77,7 +77,7 @@ impl HttpConnection {
 
     /// Sends `bytes` as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        // A hub that refuses early may close before it has read all; its answer tells more than this error.
+        // A hub that refuses early may close before it has read all; its answer says more than this error.
         let _ = self.socket.write_all(bytes);
     }
 

@@ -55,7 +55,7 @@ impl Hub {
         Self::spawn_as_it_is(command)
     }
 
-    /// By a command line whose environment is the caller's affair, too: variables win over a file that is read anew.
+    /// With a command line and an environment of the caller's: variables override a file that is reloaded.
     pub(crate) fn spawn_as_it_is(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the hub was just built");
         let stdout = child.stdout.take().expect("it was just asked for");
@@ -162,7 +162,7 @@ impl Hub {
         self.wait()
     }
 
-    /// Asks it to end, and waits until it has begun to: nobody is accepted any more.
+    /// Asks it to end, and waits until it has begun to: no connection is accepted any more.
     pub(crate) fn drain(self) -> Self {
         send_signal("TERM", self.pid());
         wait_until("the hub stops listening", || TcpStream::connect(self.address()).is_err().then_some(()));

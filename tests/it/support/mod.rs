@@ -57,7 +57,7 @@ pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    /// In the system's own place for such things, because the path of a unix socket must be short.
+    /// In the system's folder for temporary files, because the path of a unix socket must be short.
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("fanfare-it-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

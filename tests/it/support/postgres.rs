@@ -32,7 +32,7 @@ impl PostgresServer {
         // The server refuses to run as root, so its folder is to be that of another.
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).expect("it is ours");
         let data = folder.path("data");
-        // One password, so that the way it is told to the hub is tested, too.
+        // One password, so that passing it to the hub is tested, too.
         fs::write(folder.path("password"), "geheim").expect("it is ours");
         let password = format!("--pwfile={}", folder.path("password"));
         let arguments = ["-D", &data, "-U", "postgres", "-A", "scram-sha-256", "--no-sync", &password];
@@ -83,7 +83,7 @@ impl PostgresServer {
         self.signal_all("CONT");
     }
 
-    /// One of its children may end by itself meanwhile: it need not be told.
+    /// One of its children may end by itself meanwhile and needs no signal.
     fn signal_all(&self, signal: &str) {
         for pid in self.processes() {
             let told =
@@ -143,7 +143,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
 }
 
-/// As whom the server runs, if not as whoever runs the tests.
+/// The user as whom the server runs, if not the one who runs the tests.
 pub(crate) fn server_user() -> Option<(u32, u32)> {
     // `nobody` and `nogroup` on Debian.
     is_root().then_some((65534, 65534))

@@ -118,7 +118,7 @@ impl RedisServer {
         command.query(&mut self.connect()).expect("Redis takes the command")
     }
 
-    /// The channels that somebody is subscribed to.
+    /// The channels that have subscribers.
     pub(crate) fn channels(&self) -> Vec<String> {
         let mut channels: Vec<String> = self.command(&["PUBSUB", "CHANNELS"]);
         channels.sort();
@@ -212,13 +212,13 @@ fn make_certificate(folder: &Folder, name: &str) {
     stdout_of(&run_program("openssl", "openssl", &arguments));
 }
 
-/// A port at which nobody listens, of a server that is to be started later.
+/// A free port, for a server that is to be started later.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((HOST, 0)).expect("the loopback network has more than one address");
     listener.local_addr().expect("it is bound").port()
 }
 
-/// `host:port` at which nobody listens, of a server that is to be started later, or again.
+/// `host:port` of a free port, for a server that is to be started later, or again.
 pub(crate) fn free_address() -> String {
     format!("{HOST}:{}", free_port())
 }

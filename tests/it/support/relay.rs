@@ -70,7 +70,7 @@ fn pass_on(client: TcpStream, target: &str, line: &Mutex<Line>) -> io::Result<()
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
-    // However it ends, the other side is told.
+    // However it ends, the other side is closed.
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
