@@ -112,8 +112,8 @@ impl Snapshot {
         let mut counts: Vec<(f64, u64)> = bounds_us.iter().map(|bound| (*bound as f64 / 1e6, 0)).collect();
         counts.push((f64::INFINITY, 0));
         for (index, count) in self.buckets.iter().enumerate() {
-            let place = bounds_us.partition_point(|bound| *bound < upper_us(index));
-            counts[place].1 += count;
+            let bound = bounds_us.partition_point(|bound| *bound < upper_us(index));
+            counts[bound].1 += count;
         }
         counts
     }

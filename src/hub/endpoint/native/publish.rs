@@ -161,8 +161,8 @@ impl BatchForm for NativeBatch {
     }
 
     fn refuse(&self, index: Option<usize>, bad: &BadJsonValue) -> Response {
-        let place = index.map(|index| format!("[{index}]"));
-        let whose = place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
+        let path = index.map(|index| format!("[{index}]"));
+        let whose = path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
         let message = format!("the body is not what it should be: {whose}{}", bad.message);
         Response::error(400, "bad_json", &message, None)
     }

@@ -132,13 +132,13 @@ const FOREIGN_ID: Start = Start::After(EventId { major: 0, minor: 1 });
 
 /// Where a stream of one topic begins: after the client's last event id, or else at `otherwise`.
 pub(in crate::endpoint) fn resume_start(request: &Request, otherwise: Start) -> Start {
-    last_event_id(request).map_or(otherwise, |told| told.parse().unwrap_or(FOREIGN_ID))
+    last_event_id(request).map_or(otherwise, |id| id.parse().unwrap_or(FOREIGN_ID))
 }
 
 /// The id of the last event that the client saw, as its field or its query says.
 fn last_event_id(request: &Request) -> Option<&str> {
-    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
-    told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
+    let id = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    id.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"))
 }
 
 /// Whether the client says which event it saw last.
@@ -148,19 +148,19 @@ pub(in crate::endpoint) fn has_last_event_id(request: &Request) -> bool {
 
 /// Each topic with where it begins: after the client's last event id, or else with the next event.
 fn resume_starts(request: &Request, topics: Vec<Topic>) -> Result<Vec<(Topic, Start)>, Response> {
-    let Some(told) = last_event_id(request).or_else(|| request.query("since")) else {
+    let Some(given) = last_event_id(request).or_else(|| request.query("since")) else {
         return Ok(topics.into_iter().map(|topic| (topic, Start::Live)).collect());
     };
-    let places: Vec<&str> = told.split(',').collect();
+    let starts: Vec<&str> = given.split(',').collect();
     // One value for all topics, or one id for each.
-    let place = |index: usize| if places.len() == 1 { places.first() } else { places.get(index) };
+    let start = |index: usize| if starts.len() == 1 { starts.first() } else { starts.get(index) };
     let bad = || {
         let message = "give one event id per topic, joined by commas, or one of: first, 0, last:N";
         Response::error(400, "bad_event_id", message, Some("last_event_id"))
     };
-    if places.len() != 1 && places.len() != topics.len() {
+    if starts.len() != 1 && starts.len() != topics.len() {
         return Err(bad());
     }
-    let with_place = |(index, topic)| Some((topic, place(index)?.parse().ok()?));
-    topics.into_iter().enumerate().map(with_place).collect::<Option<Vec<_>>>().ok_or_else(bad)
+    let with_start = |(index, topic)| Some((topic, start(index)?.parse().ok()?));
+    topics.into_iter().enumerate().map(with_start).collect::<Option<Vec<_>>>().ok_or_else(bad)
 }

@@ -94,22 +94,20 @@ fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
 
 /// Where a stream begins: after the client's last event id, or else with the next event.
 fn requested_start(request: &Request) -> Result<Start, Refused> {
-    let told = request.header_text("last-event-id").filter(|id| !id.is_empty());
-    let told = told.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
-    match told {
+    let id = request.header_text("last-event-id").filter(|id| !id.is_empty());
+    let id = id.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
+    match id {
         None | Some("") => Ok(Start::Live),
-        Some(told) => {
-            parse_start(told).ok_or_else(|| Refused::invalid(format!("last_event_id is no event's id: {told}")))
-        }
+        Some(id) => parse_start(id).ok_or_else(|| Refused::invalid(format!("last_event_id is no event's id: {id}"))),
     }
 }
 
 /// Reads a last event id. A mere number is of the platform's former server. A client that shows one gets a gap, as with the id of
 /// another hub, and then the retained events.
-fn parse_start(told: &str) -> Option<Start> {
+fn parse_start(id: &str) -> Option<Start> {
     let former = |number| Start::After(EventId { major: 0, minor: number });
-    let is_number = told.bytes().all(|byte| byte.is_ascii_digit());
-    told.parse().ok().or_else(|| told.parse().ok().filter(|_| is_number).map(former))
+    let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+    id.parse().ok().or_else(|| id.parse().ok().filter(|_| is_number).map(former))
 }
 
 /// The topic of a well. The well's id is one segment, so that a right to `wells.*` is a right to every well.
@@ -196,7 +194,7 @@ mod tests {
 
     #[test]
     fn where_a_stream_begins() {
-        let check = |told: &str, expected: Option<Start>| assert_eq!(parse_start(told), expected, "{told}");
+        let check = |id: &str, expected: Option<Start>| assert_eq!(parse_start(id), expected, "{id}");
         let after = |major, minor| Some(Start::After(EventId { major, minor }));
         check("1768068834227-12", after(1_768_068_834_227, 12));
         check("0", Some(Start::First));

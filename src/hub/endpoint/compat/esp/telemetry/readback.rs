@@ -55,7 +55,7 @@ fn parse_query(request: &Request, well_id: &str) -> Result<Query, Response> {
     let after = match filled(request, "cursor").or_else(|| filled(request, "after")).map(str::parse::<ReadingCursor>) {
         None => None,
         // The database cannot compare with a time beyond its range.
-        Some(Ok(place)) if place.time_us <= TIME_US_MAX => Some(place),
+        Some(Ok(cursor)) if cursor.time_us <= TIME_US_MAX => Some(cursor),
         Some(_) => return Err(wrong("cursor must be a next_cursor of an earlier answer")),
     };
     let from_us = bound(request, "from")?.unwrap_or(0);
@@ -97,7 +97,7 @@ fn describe(well_id: &str, outcome: Result<Page, ReadFailed>) -> Response {
         Ok(page) => page,
         Err(failed) => return describe_failure(failed),
     };
-    let next = next.map_or_else(|| "null".to_owned(), |place| format!("\"{place}\""));
+    let next = next.map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
     let (count, data) = (readings.len(), readings.join(","));
     let body =
         format!(r#"{{"success":true,"well_id":"{well_id}","count":{count},"data":[{data}],"next_cursor":{next}}}"#);

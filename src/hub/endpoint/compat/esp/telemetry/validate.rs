@@ -31,7 +31,7 @@ pub(super) struct Invalid {
 #[derive(Debug, Default)]
 pub(super) struct RecordReader {
     /// The offset up to which members are read; `None`: not begun.
-    place: Option<usize>,
+    offset: Option<usize>,
     is_object: bool,
     /// The value of `event`, and the member that holds the event's record.
     event: Option<Range<usize>>,
@@ -62,8 +62,8 @@ impl RecordReader {
     /// Reads at least `bytes` more of `text`, to the end of a member. `true`: all is read. `text` is always the same JSON, of
     /// these `traits`.
     pub(super) fn advance(&mut self, kind: Kind, (text, traits): (&str, Traits), bytes: usize) -> bool {
-        let mut members = match self.place {
-            Some(place) => Members::behind(text, place),
+        let mut members = match self.offset {
+            Some(offset) => Members::behind(text, offset),
             None => match Members::of(text) {
                 Some(members) => members,
                 None => return true,
@@ -93,7 +93,7 @@ impl RecordReader {
                 },
             }
         }
-        self.place = Some(members.offset());
+        self.offset = Some(members.offset());
         false
     }
 
@@ -106,7 +106,7 @@ impl RecordReader {
         let inner = self.member.clone().filter(|inner| text[inner.clone()].starts_with('{'));
         let Some(inner) = inner.filter(|_| is_event && !has_more && self.envelope.is_none()) else { return false };
         let envelope = Some(Envelope { well_id: self.well_id.take(), timestamp: self.timestamp.take() });
-        *self = Self { place: Some(inner.start + 1), is_object: true, envelope, ..Self::default() };
+        *self = Self { offset: Some(inner.start + 1), is_object: true, envelope, ..Self::default() };
         true
     }
 
