@@ -62,8 +62,12 @@ impl Metrics {
         let mut connects = Family::counter("fanfare_connects", "Connections opened");
         let mut closes = Family::counter("fanfare_closes", "Connections closed, by reason");
         let mut deliveries = Family::counter("fanfare_deliveries", "Events handed to the kernel, per connection");
-        let mut bytes = Family::counter("fanfare_delivered_bytes", "Bytes of those events, framing included");
-        let mut seconds = Family::histogram("fanfare_delivery_seconds", "Event accepted to handed to the kernel");
+        let mut bytes =
+            Family::counter("fanfare_delivered_bytes", "Bytes of the events handed to the kernel, with framing");
+        let mut seconds = Family::histogram(
+            "fanfare_delivery_seconds",
+            "From the acceptance of an event to its hand-over to the kernel",
+        );
         for transport in Transport::ALL {
             let totals = self.totals(transport);
             let labels = || vec![("transport", transport.label().to_owned())];
@@ -96,11 +100,11 @@ impl Metrics {
                 .of(websocket.deliveries + socketio.deliveries),
             Family::counter(
                 "websocket_errors",
-                "WebSocket connections and Socket.IO sessions ended by an error or refused their namespace",
+                "WebSocket connections and Socket.IO sessions that ended with an error or were refused their namespace",
             )
             .of(self.sum(|reactor| &reactor.websocket_errors)),
             Family::counter("realtime_publishes", "Events published through the hub").of(durations.count()),
-            Family::histogram("realtime_publish_duration_seconds", "Publish request to its answer")
+            Family::histogram("realtime_publish_duration_seconds", "From a publish request to its answer")
                 .with(Vec::new(), Value::Histogram(Box::new(durations))),
         ]
     }
@@ -109,15 +113,19 @@ impl Metrics {
         let now = self.clock.now();
         let mut received = Family::counter("fanfare_events_received", "Events that arrived from a source");
         let mut up = Family::gauge("fanfare_source_up", "Whether the source delivers");
-        let mut age = Family::gauge("fanfare_source_last_event_age_seconds", "Time since its last event");
-        let mut probe = Family::gauge("fanfare_source_probe_seconds", "How long its last proof of delivery took");
-        let mut reconnects = Family::counter("fanfare_source_reconnects", "Times its connection was lost");
-        let mut losses = Family::counter("fanfare_source_losses", "Times it may have lost events of a topic");
-        let mut refused =
-            Family::gauge("fanfare_source_refused_subscriptions", "Topics and patterns its broker refuses");
-        let mut unpublished = Family::counter("fanfare_source_refused_publications", "Publications its broker refused");
+        let mut age = Family::gauge("fanfare_source_last_event_age_seconds", "Time since the last event of the source");
+        let mut probe =
+            Family::gauge("fanfare_source_probe_seconds", "Duration of the last proof that the source delivers");
+        let mut reconnects = Family::counter("fanfare_source_reconnects", "Lost connections to the source");
+        let mut losses = Family::counter("fanfare_source_losses", "Times the source may have lost events of a topic");
+        let mut refused = Family::gauge(
+            "fanfare_source_refused_subscriptions",
+            "Topics and patterns that the broker refuses to deliver at present",
+        );
+        let mut unpublished =
+            Family::counter("fanfare_source_refused_publications", "Publications that the broker refused");
         let mut unasked =
-            Family::counter("fanfare_source_unasked", "Messages dropped: their channel is not subscribed");
+            Family::counter("fanfare_source_unasked", "Messages dropped because their channel is not subscribed");
         for source in &self.sources {
             let labels = || vec![("source", source.name().to_owned())];
             refused.add(labels(), Value::Number(source.refused_subscriptions()));
@@ -152,12 +160,14 @@ impl Metrics {
             open.add(labels(), Value::Number(reactor.open()));
             reactor.last_subscriber.merge_into(&mut last);
         }
-        let mut gaps = Family::counter("fanfare_gaps", "Gaps told to single readers; what a source lost is in losses");
+        let mut gaps =
+            Family::counter("fanfare_gaps", "Gaps of single readers; losses of sources are in fanfare_losses");
         for reason in GapReason::ALL {
             let count = self.sum(|reactor| &reactor.gaps[reason as usize]);
             gaps.add(vec![("reason", reason.label().to_owned())], Value::Number(count));
         }
-        let mut denied = Family::counter("fanfare_auth_failures", "Clients not let in, or not to what they asked for");
+        let mut denied =
+            Family::counter("fanfare_auth_failures", "Requests refused for want of a valid credential or of a right");
         for failure in AuthFailure::ALL {
             let count = self.sum(|reactor| &reactor.auth_failures[failure as usize]);
             denied.add(vec![("reason", failure.label().to_owned())], Value::Number(count));
@@ -167,19 +177,19 @@ impl Metrics {
             open,
             self.request_row(),
             denied,
-            Family::histogram("fanfare_publish_to_last_subscriber_seconds", "Event accepted to its last subscriber")
+            Family::histogram("fanfare_publish_to_last_subscriber_seconds", "From the acceptance of an event to its hand-over for the last subscriber of a reactor")
                 .with(Vec::new(), Value::Histogram(Box::new(last))),
             Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")
                 .of(self.sum(|reactor| &reactor.lagging)),
             gaps,
             Family::counter("fanfare_websocket_messages_received", "Messages that came from WebSocket clients")
                 .of(self.sum(|reactor| &reactor.messages_in)),
-            Family::counter("fanfare_overflows", "Readers that the log has passed").of(self.sum(|it| &it.overflows)),
-            Family::counter("fanfare_conflated", "Events left out for readers that were behind, by their policy")
+            Family::counter("fanfare_overflows", "Times a reader fell off its log").of(self.sum(|it| &it.overflows)),
+            Family::counter("fanfare_conflated", "Events not sent to readers that were behind, because a newer one of the same key followed")
                 .of(self.sum(|reactor| &reactor.conflated)),
             Family::counter(
                 "fanfare_accepts_shed",
-                "Connections closed without a word: no descriptors left, or far too many came",
+                "Connections closed without an answer, because no descriptors were left or far too many connections came",
             )
             .of(self.sum(|reactor| &reactor.accepts_shed)),
         ]
@@ -203,21 +213,21 @@ impl Metrics {
     fn bus_rows(&self, bus: &Bus) -> Vec<Family> {
         vec![
             Family::counter("fanfare_events", "Events accepted from all sources").of(bus.received_total()),
-            Family::gauge("fanfare_topics", "Topics known").of(bus.topic_count() as u64),
-            Family::gauge("fanfare_log_bytes", "Weight of all retained events").of(bus.log_bytes() as u64),
+            Family::gauge("fanfare_topics", "Topics that exist").of(bus.topic_count() as u64),
+            Family::gauge("fanfare_log_bytes", "Memory of all retained events").of(bus.log_bytes() as u64),
             Family::gauge(
                 "fanfare_budget_used_bytes",
-                "Held by topics, logs, subscriptions, answers and unfinished requests",
+                "Memory held by topics, logs, subscriptions, answers and unfinished requests",
             )
             .of(bus.budget().used() as u64),
-            Family::gauge("fanfare_budget_bytes", "What these may hold").of(bus.budget().limit() as u64),
+            Family::gauge("fanfare_budget_bytes", "The memory budget").of(bus.budget().limit() as u64),
             Family::counter(
                 "fanfare_reserved_types",
                 "Events whose type some transport reserves, shown as message there",
             )
             .of(bus.reserved_kinds_total()),
             Family::counter("fanfare_losses", "Times a source may have lost events of a topic").of(bus.losses_total()),
-            Family::counter("fanfare_resyncs", "Times a full inbox became a resync").of(bus.resyncs_total()),
+            Family::counter("fanfare_resyncs", "Times a full inbox caused a resync").of(bus.resyncs_total()),
             Family::counter("fanfare_wakeups", "Sleeping reactors woken for events").of(bus.wakeups_total()),
             Family::gauge("fanfare_build_info", "The version that runs, and the commit it was built from")
                 .with(vec![("version", VERSION.to_owned()), ("commit", COMMIT.to_owned())], Value::Number(1)),
@@ -277,7 +287,7 @@ pub(crate) struct QuotaFigures {
 }
 
 fn quota_rows(quotas: &QuotaFigures) -> Vec<Family> {
-    let mut refusals = Family::counter("fanfare_quota_refusals", "What quotas have refused, by rule and limit");
+    let mut refusals = Family::counter("fanfare_quota_refusals", "Requests that quotas refused, by rule and limit");
     for (rule, limit, count) in &quotas.refusals {
         let labels = vec![("rule", (*rule).to_owned()), ("limit", (*limit).to_owned())];
         refusals.add(labels, Value::Number(*count));
