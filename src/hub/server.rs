@@ -234,7 +234,7 @@ fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<P
 /// What the sources get of the rest of the hub.
 fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSetup {
     let has_streams = config.compat.has(CompatApi::EventStreams);
-    let orders = if has_streams { endpoint::order_topics() } else { Vec::new() };
+    let orders = if has_streams { endpoint::command_topics() } else { Vec::new() };
     let topics = &config.topics;
     SourceSetup {
         clock,

@@ -80,8 +80,8 @@ impl Bus {
         }
     }
 
-    /// The events of `state` that `reactor` lacks after its inbox was full; it has all before `next`. If the log has dropped some
-    /// of them already, the next position is behind the first of the events.
+    /// The events of `state` that `reactor` lacks after its inbox was full; it has all before `next`. If the log has dropped some of
+    /// them already, the first event's position, or the attachment's `next` if there are no events, is above `next`.
     pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> Attachment {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);

@@ -49,7 +49,7 @@ pub use work::{OpenWork, Step, Work};
 pub(crate) use admission::{BodySender, admit_body, refuse_body, refuse_request};
 pub(crate) use compat::{
     esp::telemetry::Telemetry,
-    event_streams::{BroadcastQueue, DemoGenerators, demo_streams, order_topics},
+    event_streams::{BroadcastQueue, DemoGenerators, command_topics, demo_streams},
 };
 pub(crate) use completion::Completion;
 pub(crate) use gate::{

@@ -61,7 +61,7 @@ impl<N: Net> Reactor<N> {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some((session, outbox)) = connection.speaks() else { return };
         match session.write_gap(topic_index, name, gap, outbox) {
-            GapOutcome::Told => {}
+            GapOutcome::Written => {}
             GapOutcome::NoForm => return self.end_behind(slot, topic_index, gap),
             GapOutcome::NoClient => return,
         }

@@ -369,14 +369,14 @@ impl Mount {
     }
 
     /// The topic of the commands to broadcast to all streams.
-    fn orders(&self) -> Result<Topic, BadTopic> {
+    fn command_topic(&self) -> Result<Topic, BadTopic> {
         Topic::parse(&format!("{HUB_COMMANDS}{}all", self.prefix))
     }
 }
 
 /// The topics over which hubs tell each other to broadcast. A hub is subscribed to them from the start.
-pub(crate) fn order_topics() -> Vec<Topic> {
-    MOUNTS.iter().filter_map(|mount| mount.orders().ok()).collect()
+pub(crate) fn command_topics() -> Vec<Topic> {
+    MOUNTS.iter().filter_map(|mount| mount.command_topic().ok()).collect()
 }
 
 fn bad_stream(bad: BadTopic) -> ApiError {

@@ -125,7 +125,7 @@ impl Work for TopicPage {
             if !body.ends_with(b"[") {
                 body.push(b',');
             }
-            write_json(&Described(context.hub.bus.summary_of(state, context.now)), body);
+            write_json(&TopicFigures(context.hub.bus.summary_of(state, context.now)), body);
         });
         self.left -= looks;
         match next {
@@ -154,7 +154,7 @@ impl Work for TopicPage {
 pub(in crate::endpoint) fn show_topic(request: &Request, name: &str, context: &Context<'_>) -> Answer {
     match permitted_topic(name, context).and_then(|topic| TOPIC_PARAMETERS.check(request).map(|()| topic)) {
         Ok(topic) => match context.hub.bus.summary(&topic, context.now) {
-            Some(summary) => Response::json(200, &Described(summary)).into(),
+            Some(summary) => Response::json(200, &TopicFigures(summary)).into(),
             None => unknown_topic(),
         },
         Err(response) => response.into(),
@@ -305,7 +305,7 @@ impl Work for HistoryAnswer {
             return Step::More;
         }
         self.body.extend_from_slice(b"],\"next\":");
-        write_json(&self.next.map(Shown), &mut self.body);
+        write_json(&self.next.map(IdText), &mut self.body);
         self.body.push(b'}');
         Step::Done(Response::json_text(200, std::mem::take(&mut self.body)))
     }
@@ -322,7 +322,7 @@ impl Work for HistoryAnswer {
 /// Appends an event as the API shows it. `data` is the payload itself if that is JSON, else a string, as in `fanfare.v1`.
 fn write_described(event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");
-    write_json(&Shown(event.id), out);
+    write_json(&IdText(event.id), out);
     if let Some(gap) = event.gap {
         out.extend_from_slice(b",\"gap\":");
         write_json(&describe_gap(gap), out);
@@ -350,9 +350,9 @@ fn unknown_topic() -> Answer {
 }
 
 /// A topic's figures in the form of the API.
-struct Described(TopicSummary);
+struct TopicFigures(TopicSummary);
 
-impl Serialize for Described {
+impl Serialize for TopicFigures {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(TopicSummary { topic, subscriber_count, retained, retained_bytes, oldest, newest, class, log_word }) =
             self;
@@ -362,22 +362,22 @@ impl Serialize for Described {
         map.serialize_entry("listeners", subscriber_count)?;
         map.serialize_entry("retained", retained)?;
         map.serialize_entry("retained_bytes", retained_bytes)?;
-        map.serialize_entry("oldest", &oldest.map(Shown))?;
-        map.serialize_entry("newest", &newest.map(Shown))?;
+        map.serialize_entry("oldest", &oldest.map(IdText))?;
+        map.serialize_entry("newest", &newest.map(IdText))?;
         map.serialize_entry("policy", class.policy.name())?;
         map.serialize_entry("log", log_word)?;
         map.serialize_entry(
             "history",
-            &Kept { count: history.count, bytes: history.bytes, age_s: history.age.as_secs() },
+            &HistoryLimits { count: history.count, bytes: history.bytes, age_s: history.age.as_secs() },
         )?;
         map.end()
     }
 }
 
 /// An event id, written as a string.
-struct Shown(EventId);
+struct IdText(EventId);
 
-impl Serialize for Shown {
+impl Serialize for IdText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -385,7 +385,7 @@ impl Serialize for Shown {
 
 /// What a topic keeps for replay, in the form of the API.
 #[derive(Serialize)]
-struct Kept {
+struct HistoryLimits {
     count: usize,
     bytes: usize,
     age_s: u64,

@@ -54,7 +54,7 @@ pub(in crate::endpoint) fn open_stream(request: &Request, well_id: &str, context
     let identity = access::identify(request, context);
     if let Err(denied @ (Denied::ForeignPage | Denied::ForeignHost)) = identity {
         // The page cannot read the answer, whatever its status.
-        return refuse(&Refused::of_denied(denied), false, context).into();
+        return refuse(&EspError::of_denied(denied), false, context).into();
     }
     match admit(request, identity, well_id, context) {
         Ok(open) => open.into(),
@@ -67,10 +67,10 @@ fn admit(
     identity: Result<Option<Arc<Identity>>, Denied>,
     well_id: &str,
     context: &Context<'_>,
-) -> Result<OpenSse, Refused> {
-    let identity = identity.map_err(Refused::of_denied)?;
-    let topic = well_topic(well_id).map_err(Refused::invalid)?;
-    access::may_subscribe(identity.as_deref(), &topic).map_err(Refused::of_denied)?;
+) -> Result<OpenSse, EspError> {
+    let identity = identity.map_err(EspError::of_denied)?;
+    let topic = well_topic(well_id).map_err(EspError::invalid)?;
+    access::may_subscribe(identity.as_deref(), &topic).map_err(EspError::of_denied)?;
     let start = requested_start(request)?;
     let esp = &context.config.esp;
     let greeting = Some(Greeting { name: Some("connected"), data: greeting_data(well_id, context).into() });
@@ -79,9 +79,9 @@ fn admit(
 }
 
 /// The refusal of a Socket.IO client without the right. Counted here, because no HTTP answer shows it.
-pub(in crate::endpoint) fn deny(denied: Denied, context: &Context<'_>) -> Refused {
+pub(in crate::endpoint) fn deny(denied: Denied, context: &Context<'_>) -> EspError {
     access::count_refusal(denied, context);
-    Refused::of_denied(denied)
+    EspError::of_denied(denied)
 }
 
 fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
@@ -93,12 +93,12 @@ fn greeting_data(well_id: &str, context: &Context<'_>) -> String {
 }
 
 /// Where a stream begins: after the client's last event id, or else with the next event.
-fn requested_start(request: &Request) -> Result<Start, Refused> {
+fn requested_start(request: &Request) -> Result<Start, EspError> {
     let id = request.header_text("last-event-id").filter(|id| !id.is_empty());
     let id = id.or_else(|| request.query("last_event_id")).or_else(|| request.query("lastEventId"));
     match id {
         None | Some("") => Ok(Start::Live),
-        Some(id) => parse_start(id).ok_or_else(|| Refused::invalid(format!("last_event_id is no event's id: {id}"))),
+        Some(id) => parse_start(id).ok_or_else(|| EspError::invalid(format!("last_event_id is no event's id: {id}"))),
     }
 }
 
@@ -128,7 +128,7 @@ const BAD_WELL_ID: &str = "well_id has 1 to 249 of the characters A-Z a-z 0-9 _ 
 
 /// Why a client of the platform is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::endpoint) struct Refused {
+pub(in crate::endpoint) struct EspError {
     /// The status for clients other than a browser's `EventSource`.
     pub(in crate::endpoint) status: u16,
     /// The kind of error, for programs.
@@ -137,7 +137,7 @@ pub(in crate::endpoint) struct Refused {
     pub(in crate::endpoint) message: String,
 }
 
-impl Refused {
+impl EspError {
     /// A bad argument.
     pub(in crate::endpoint) fn invalid(message: impl Into<String>) -> Self {
         Self { status: 400, error: "ValidationError", message: message.into() }
@@ -163,7 +163,7 @@ impl Refused {
 }
 
 /// The `error` event, with status 200 for a browser and the true status for others.
-fn refuse(refused: &Refused, is_browser: bool, context: &Context<'_>) -> Response {
+fn refuse(refused: &EspError, is_browser: bool, context: &Context<'_>) -> Response {
     let mut response = Response::empty(if is_browser { 200 } else { refused.status });
     if is_browser {
         if refused.status == 403 && context.hub.auth.is_required() {

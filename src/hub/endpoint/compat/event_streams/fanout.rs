@@ -199,7 +199,7 @@ impl BroadcastQueue {
 
 impl HubCommands for BroadcastQueue {
     fn take(&self, topic: &Topic, key: Option<&str>, data: Bytes, bus: &Bus, now: Moment) {
-        let Some(mount) = MOUNTS.iter().position(|mount| mount.orders().as_ref() == Ok(topic)) else { return };
+        let Some(mount) = MOUNTS.iter().position(|mount| mount.command_topic().as_ref() == Ok(topic)) else { return };
         let Some(key) = key else { return self.warn_of(&MOUNTS[mount], now) };
         let command = |data| Task::Command { mount, key: key.into(), data };
         if !bus.share(data, None).is_ok_and(|data| self.queue.try_send(command(data)).is_ok()) {
@@ -268,7 +268,7 @@ impl BroadcastRun<'_> {
                 let receipts = if shared.is_none() { self.publish_here(&job) } else { Vec::new() };
                 let answers = Arc::new(BroadcastReceipts::new(requester, receipts, Arc::clone(bus)));
                 self.append_kept(&job, Some(&answers));
-                if let (Some(sink), Ok(topic)) = (shared, self.mount.orders()) {
+                if let (Some(sink), Ok(topic)) = (shared, self.mount.command_topic()) {
                     let (kind, data, idempotency_key) = (Some(job.key.clone()), job.whole(None), None);
                     sink.publish(Publication { topic, kind, data, idempotency_key, reply: answers.expect() });
                 }

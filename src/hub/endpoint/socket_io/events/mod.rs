@@ -25,7 +25,7 @@ use crate::{
     endpoint::{
         CheckedEvent, CompatApi, ConnectAccepted, ConnectRefused, Context, Emit, SocketAction, SocketClient,
         SocketEvent, SocketHandlers, SocketPublication,
-        compat::esp::wells::{Refused, deny, object, well_of},
+        compat::esp::wells::{EspError, deny, object, well_of},
         gate::{
             access,
             publish::{BAD_KIND, RESERVED_KIND, describe_failure, is_reserved},
@@ -35,7 +35,7 @@ use crate::{
     event::Payload,
     topic::Topic,
 };
-use arguments::{Publish, Target, parse_publish, parse_target, parse_token};
+use arguments::{PublishArguments, TopicArguments, parse_publish, parse_token, parse_topic_arguments};
 
 /// The hub's application.
 pub(in crate::endpoint) const HANDLERS: SocketHandlers =
@@ -87,7 +87,7 @@ fn answer_event(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Co
         "publish" => publish(event, client, context),
         unknown => {
             let shown = &unknown[..unknown.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
-            Err(Refused { status: 404, error: "UnknownEvent", message: format!("there is no event {shown:?}") })
+            Err(EspError { status: 404, error: "UnknownEvent", message: format!("there is no event {shown:?}") })
         }
     };
     answered.unwrap_or_else(|refused| refused.actions(event.wants_ack))
@@ -110,7 +110,7 @@ fn describe_receipts(topics: &[Topic], receipts: &[Receipt], (is_esp, wants_ack)
                 503 => "ServiceUnavailable",
                 _ => "UnknownOutcome",
             };
-            Refused { status, error, message: message.into_owned() }.actions(wants_ack)
+            EspError { status, error, message: message.into_owned() }.actions(wants_ack)
         }
     };
     topics.iter().zip(receipts).flat_map(describe).collect()
@@ -125,15 +125,15 @@ fn subscribe(
     event: &SocketEvent<'_>,
     client: &SocketClient<'_>,
     context: &Context<'_>,
-) -> Result<Vec<SocketAction>, Refused> {
-    let Target { topic, since } = parse_target(event.arguments, is_esp(context))?;
+) -> Result<Vec<SocketAction>, EspError> {
+    let TopicArguments { topic, since } = parse_topic_arguments(event.arguments, is_esp(context))?;
     access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
     if client.topics.contains(&topic) {
         // Subscribing again changes nothing, as joining a room again; but a subscription under way cannot begin elsewhere.
         return match since {
             None => Ok(done),
-            Some(_) => Err(Refused::invalid("since: it is subscribed already; unsubscribe first")),
+            Some(_) => Err(EspError::invalid("since: it is subscribed already; unsubscribe first")),
         };
     }
     if context.config.topics_per_connection_max <= client.topics.len() {
@@ -143,17 +143,17 @@ fn subscribe(
     Ok(vec![SocketAction::Subscribe { topic, start: since.unwrap_or_default(), done, refused }])
 }
 
-fn unsubscribe(event: &SocketEvent<'_>, context: &Context<'_>) -> Result<Vec<SocketAction>, Refused> {
-    let Target { topic, .. } = parse_target(event.arguments, is_esp(context))?;
+fn unsubscribe(event: &SocketEvent<'_>, context: &Context<'_>) -> Result<Vec<SocketAction>, EspError> {
+    let TopicArguments { topic, .. } = parse_topic_arguments(event.arguments, is_esp(context))?;
     let done = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
     // As in leaving a room, a client that is not subscribed gets the same answer.
     let refused = answer("unsubscribed", describe_topic(&topic, context), event.wants_ack);
     Ok(vec![SocketAction::Unsubscribe { topic, done, refused }])
 }
 
-fn too_many_topics() -> Refused {
+fn too_many_topics() -> EspError {
     let message = "this client listens to as many topics as it may, or is about to listen to this one".to_owned();
-    Refused { status: 400, error: "TooManyTopics", message }
+    EspError { status: 400, error: "TooManyTopics", message }
 }
 
 fn stats(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketAction> {
@@ -174,19 +174,19 @@ fn publish(
     event: &SocketEvent<'_>,
     client: &SocketClient<'_>,
     context: &Context<'_>,
-) -> Result<Vec<SocketAction>, Refused> {
-    let Publish { topic, kind, data } = parse_publish(event.arguments, is_esp(context))?;
+) -> Result<Vec<SocketAction>, EspError> {
+    let PublishArguments { topic, kind, data } = parse_publish(event.arguments, is_esp(context))?;
     access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, context))?;
     if is_reserved(kind.as_deref()) {
-        return Err(Refused::invalid(format!("type: {RESERVED_KIND}")));
+        return Err(EspError::invalid(format!("type: {RESERVED_KIND}")));
     }
     context.hub.bus.check(kind.as_deref(), &data).map_err(|refused| match refused {
-        PublishRefused::TooBig => Refused { status: 413, error: "TooBig", message: "data is over the limit".into() },
-        PublishRefused::BadKind => Refused::invalid(format!("type: {}", BAD_KIND)),
-        PublishRefused::NotUtf8 => Refused::invalid("data: the payload must be UTF-8 text"),
+        PublishRefused::TooBig => EspError { status: 413, error: "TooBig", message: "data is over the limit".into() },
+        PublishRefused::BadKind => EspError::invalid(format!("type: {}", BAD_KIND)),
+        PublishRefused::NotUtf8 => EspError::invalid("data: the payload must be UTF-8 text"),
         PublishRefused::NoRoom | PublishRefused::Quota(_) => {
             let message = "the memory budget is spent; try again later".to_owned();
-            Refused { status: 503, error: "ServiceUnavailable", message }
+            EspError { status: 503, error: "ServiceUnavailable", message }
         }
     })?;
     let (form, topics) = ((is_esp(context), event.wants_ack), [topic.clone()]);
@@ -202,7 +202,7 @@ fn answer(name: &'static str, data: String, wants_ack: bool) -> Vec<SocketAction
     [emit].into_iter().chain(ack).collect()
 }
 
-impl Refused {
+impl EspError {
     fn actions(&self, wants_ack: bool) -> Vec<SocketAction> {
         answer("error", self.json(), wants_ack)
     }

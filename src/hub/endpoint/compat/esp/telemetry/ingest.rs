@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use super::{
-    Line, Results, describe_failure, describe_invalid, describe_outcome, describe_unpublished, error, idempotency_key,
-    label, refuse,
+    RecordLine, Results, describe_failure, describe_invalid, describe_outcome, describe_unpublished, error,
+    idempotency_key, label, refuse,
     validate::{Invalid, RecordReader, wrong},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) struct Ingest {
     /// The weight of `records`, in bytes.
     record_bytes: usize,
     /// What the answer says of each record.
-    lines: Vec<Line>,
+    lines: Vec<RecordLine>,
     /// What the records take of the client's quotas.
     tally: PublishTotals,
     /// The tenant that each record is charged to, set once the quotas admit all of them.
@@ -171,7 +171,7 @@ impl Ingest {
         let wanted = PublishRequest { topic: &record.topic, bytes: payload.len() };
         context.hub.quotas.add(&mut self.tally, requester, wanted);
         self.record_bytes += record.weight_bytes();
-        self.lines.push(Line::of(&record));
+        self.lines.push(RecordLine::of(&record));
         self.records.push_back(record);
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Work for Ingest {
     }
 
     fn held_bytes(&self) -> usize {
-        let answer = self.lines.capacity() * size_of::<Line>() + self.results.text.capacity();
+        let answer = self.lines.capacity() * size_of::<RecordLine>() + self.results.text.capacity();
         let owners = self.owners.as_ref().map_or(0, Owners::held_bytes);
         let objects = self.objects.capacity() * size_of::<(Range<u32>, Traits)>();
         self.body.len()

@@ -71,7 +71,7 @@ pub(in crate::endpoint) fn ingest_diagnostics(request: &Request, _: &str, contex
 
 /// What the answer says of a record.
 #[derive(Debug)]
-struct Line {
+struct RecordLine {
     kind: Kind,
     well_id: Arc<str>,
     time_us: u64,
@@ -102,7 +102,7 @@ fn label(kind: Kind) -> RouteLabel {
     }
 }
 
-impl Line {
+impl RecordLine {
     fn of(record: &Record) -> Self {
         Self { kind: record.kind, well_id: Arc::clone(&record.well_id), time_us: record.time_us }
     }
@@ -128,7 +128,7 @@ struct Results {
 }
 
 impl Results {
-    fn add(&mut self, line: &Line, record_id: Option<i64>, published: bool, event_id: Option<&str>) {
+    fn add(&mut self, line: &RecordLine, record_id: Option<i64>, published: bool, event_id: Option<&str>) {
         if 0 < self.count {
             self.text.push_str("},{");
         }
@@ -153,7 +153,7 @@ impl Results {
     }
 }
 
-fn describe_outcome(lines: &[Line], outcome: Result<Vec<Kept>, KeepFailed>, is_single: bool) -> Response {
+fn describe_outcome(lines: &[RecordLine], outcome: Result<Vec<Kept>, KeepFailed>, is_single: bool) -> Response {
     let kept = match outcome {
         Ok(kept) => kept,
         Err(failed) => return describe_failure(failed),

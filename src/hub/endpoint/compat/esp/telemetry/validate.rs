@@ -39,7 +39,7 @@ pub(super) struct RecordReader {
     /// How many members are neither documented nor part of an event.
     others: usize,
     /// Set while the object inside of an event is read.
-    envelope: Option<Envelope>,
+    envelope: Option<EventEnvelope>,
     /// The value as it is written. If a member comes several times, the last one counts.
     well_id: Option<Range<usize>>,
     timestamp: Option<Range<usize>>,
@@ -53,7 +53,7 @@ pub(super) struct RecordReader {
 
 /// The members of an event outside of its record, as they are written.
 #[derive(Debug)]
-struct Envelope {
+struct EventEnvelope {
     well_id: Option<Range<usize>>,
     timestamp: Option<Range<usize>>,
 }
@@ -105,7 +105,7 @@ impl RecordReader {
         let has_more = self.has_id || 0 < self.others || self.fields.iter().any(Option::is_some);
         let inner = self.member.clone().filter(|inner| text[inner.clone()].starts_with('{'));
         let Some(inner) = inner.filter(|_| is_event && !has_more && self.envelope.is_none()) else { return false };
-        let envelope = Some(Envelope { well_id: self.well_id.take(), timestamp: self.timestamp.take() });
+        let envelope = Some(EventEnvelope { well_id: self.well_id.take(), timestamp: self.timestamp.take() });
         *self = Self { offset: Some(inner.start + 1), is_object: true, envelope, ..Self::default() };
         true
     }
