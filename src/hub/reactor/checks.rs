@@ -3,10 +3,7 @@
 //! Until its message is checked, a connection is not read (CHECKING), and whatever it asked for behind the message waits.
 //! A request that brings a session such a message, or more while one is being checked, is answered afterwards.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
 use super::{
     Reactor,
@@ -194,9 +191,8 @@ impl<N: Net> Reactor<N> {
                 let (admission, identity) = (connection.admission(), connection.identity.clone());
                 if is_stream {
                     self.metrics.on_message();
-                    let hub = Arc::clone(&self.hub);
-                    let config = self.endpoints.clone();
-                    let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
+                    let shared = self.shared();
+                    let context = self.context(&shared, slot, admission, identity.as_deref());
                     let reply = endpoint::answer_long_command(&message.text, checked, &context);
                     self.take_outcome(slot, reply);
                 }

@@ -114,7 +114,8 @@ impl<N: Net> Reactor<N> {
         let requests = connection.session.as_ref().ok().and_then(Session::requests)?;
         let Some(path) = requests.refused_path().map(str::to_owned) else { return Response::refusal(close) };
         let admission = Admission { overload: None, ..connection.admission() };
-        let context = self.context((&self.hub, &self.endpoints.value), slot, admission, None);
+        let shared = self.shared();
+        let context = self.context(&shared, slot, admission, None);
         endpoint::refuse_request(&path, close, &context)
     }
 

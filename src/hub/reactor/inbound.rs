@@ -1,6 +1,6 @@
 //! What peers send: bytes become asks, asks become answers.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use super::{
     Reactor,
@@ -190,8 +190,7 @@ impl<N: Net> Reactor<N> {
     /// Carries out what the peer wants. What it wants after that, the connection at the slot returned does: a session, if
     /// the peer has just carried one over.
     pub(super) fn take_ask(&mut self, slot: Slot, ask: Ask) -> Slot {
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         if let Ask::Request(request) = &ask {
             self.note_request(slot, request);
             self.take_client(slot, request);
@@ -203,7 +202,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(slot) else { return slot };
         let (admission, identity) = (connection.admission(), connection.identity.clone());
-        let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
+        let context = self.context(&shared, slot, admission, identity.as_deref());
         match ask {
             Ask::Source(source) => self.take_source(slot, source),
             Ask::Body => self.take_body(slot),

@@ -107,9 +107,8 @@ impl<N: Net> Reactor<N> {
     ) {
         let Some(connection) = self.connections.named(token) else { return };
         let (admission, identity) = (connection.admission(), connection.identity.clone());
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
-        let answer = make(&self.context((&hub, &config.value), token.slot, admission, identity.as_deref()));
+        let shared = self.shared();
+        let answer = make(&self.context(&shared, token.slot, admission, identity.as_deref()));
         match answer {
             Answer::Work(open) => self.open_work(token.slot, route, open),
             Answer::Response(response) => self.answer_later_owned(token, route, response),

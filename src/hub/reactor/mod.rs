@@ -229,6 +229,12 @@ pub struct Reactor<N: Net> {
     journal: Journal,
 }
 
+/// What requests are answered with: the hub, and the endpoints' configuration as it is now.
+struct Shared {
+    hub: Arc<Hub>,
+    config: LocalCopy<endpoint::Config>,
+}
+
 impl<N: Net> Reactor<N> {
     /// A reactor of `hub`, the one of this `index`.
     pub fn new(net: N, index: usize, hub: Arc<Hub>, placement: Arc<Placement<N::Stream>>, config: Config) -> Self {
@@ -369,13 +375,19 @@ impl<N: Net> Reactor<N> {
         ConnectionId { reactor: self.index, token: self.connections.token(slot).pack() }
     }
 
+    /// What requests are answered with, held apart from the reactor, which may change meanwhile.
+    fn shared(&self) -> Shared {
+        Shared { hub: Arc::clone(&self.hub), config: self.endpoints.clone() }
+    }
+
     fn context<'hub>(
         &self,
-        (hub, config): (&'hub Hub, &'hub endpoint::Config),
+        shared: &'hub Shared,
         slot: Slot,
         Admission { admin, overload }: Admission,
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
+        let (hub, config) = (&*shared.hub, &*shared.config.value);
         let token = self.connections.token(slot).pack();
         let peer = self.connections.peek(slot).and_then(|connection| connection.peer);
         let peer = peer.filter(|peer| !self.config.trusted.contains(Some(*peer)));

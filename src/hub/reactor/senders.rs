@@ -53,10 +53,9 @@ impl<N: Net> Reactor<N> {
     /// share that the body counts against, and goes on reading.
     pub(super) fn take_body(&mut self, slot: Slot) {
         self.take_client_of_head(slot);
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let Some(connection) = self.connections.peek(slot) else { return };
-        let context = self.context((&hub, &config.value), slot, connection.admission(), None);
+        let context = self.context(&shared, slot, connection.admission(), None);
         let Some(request) = self.begun(slot) else { return };
         let sender = match endpoint::admit_body(request, &context) {
             Ok(sender) => sender,
@@ -83,11 +82,9 @@ impl<N: Net> Reactor<N> {
             self.keep_fields(slot, headers);
             return self.answer_head(slot, route, EngineRefusal::UnknownSession.response().into());
         };
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let identity = self.connections.peek(session).and_then(|connection| connection.identity.clone());
-        let requester =
-            self.context((&hub, &config.value), session, Admission::ORDINARY, identity.as_deref()).requester();
+        let requester = self.context(&shared, session, Admission::ORDINARY, identity.as_deref()).requester();
         self.expect_body(slot, usize::MAX, Some(requester));
     }
 
@@ -143,19 +140,17 @@ impl<N: Net> Reactor<N> {
     /// Who pays for messages of the stream at `slot`, or for requests that wait for an answer to an earlier one.
     fn owner_of_stream(&self, slot: Slot) -> Option<Arc<Owner>> {
         let identity = self.connections.peek(slot)?.identity.clone();
-        let requester = self
-            .context((&self.hub, &self.endpoints.value), slot, Admission::ORDINARY, identity.as_deref())
-            .requester();
+        let shared = self.shared();
+        let requester = self.context(&shared, slot, Admission::ORDINARY, identity.as_deref()).requester();
         self.hub.quotas.sender(requester, self.now)
     }
 
     /// There is no room in the share of the peer at `slot` for what it has begun to send.
     fn refuse_sender(&mut self, slot: Slot, refused: QuotaRefused) {
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
-        hub.quotas.count(refused);
+        let shared = self.shared();
+        shared.hub.quotas.count(refused);
         let Some(connection) = self.connections.peek(slot) else { return };
-        let context = self.context((&hub, &config.value), slot, connection.admission(), None);
+        let context = self.context(&shared, slot, connection.admission(), None);
         match self.begun(slot).map(|request| endpoint::refuse_body(request, PublishFailed::Quota(refused), &context)) {
             Some((route, answer)) => self.answer_head(slot, route, answer),
             None => self.end(slot, SHARE_USED_UP),

@@ -81,11 +81,10 @@ impl<N: Net> Reactor<N> {
     /// Counts the stream at `slot` among those that `identity` has open, and no more among those of the identity it had before. It is
     /// counted once however often this is called, until it ends.
     pub(super) fn claim_stream(&mut self, slot: Slot, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
-        let requester = self.context((&hub, &config.value), slot, Admission::ORDINARY, identity).requester();
+        let shared = self.shared();
+        let requester = self.context(&shared, slot, Admission::ORDINARY, identity).requester();
         let mut hold = self.stream_holds.holds.remove(&slot);
-        let claimed = hub.quotas.reopen(requester, &mut hold, self.now);
+        let claimed = shared.hub.quotas.reopen(requester, &mut hold, self.now);
         self.stream_holds.keep(slot, hold);
         claimed
     }
@@ -99,12 +98,10 @@ impl<N: Net> Reactor<N> {
         let first = self.stream_holds.to_claim.len().saturating_sub(CLAIMED_PER_TURN);
         for slot in self.stream_holds.to_claim.split_off(first) {
             if self.is_stream(slot) && !self.stream_holds.holds.contains_key(&slot) {
-                let hub = Arc::clone(&self.hub);
-                let config = self.endpoints.clone();
+                let shared = self.shared();
                 let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
-                let requester =
-                    self.context((&hub, &config.value), slot, Admission::ORDINARY, identity.as_deref()).requester();
-                let hold = hub.quotas.claim(requester, self.now);
+                let requester = self.context(&shared, slot, Admission::ORDINARY, identity.as_deref()).requester();
+                let hold = shared.hub.quotas.claim(requester, self.now);
                 self.stream_holds.keep(slot, hold);
             }
         }

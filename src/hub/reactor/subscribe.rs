@@ -1,9 +1,6 @@
 //! Subscriptions: a connection begins and ends to listen to topics.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{borrow::Cow, sync::atomic::Ordering};
 
 use serde_json::value::RawValue;
 
@@ -378,14 +375,13 @@ impl<N: Net> Reactor<N> {
         if let Some(topic_index) = self.topics.find(topic) {
             return Ok(topic_index);
         }
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let identity = self.connections.at(slot).and_then(|connection| connection.identity.clone());
-        let requester = self.context((&hub, &config.value), slot, Admission::ORDINARY, identity.as_deref()).requester();
-        let owner = hub.quotas.topic_owner(requester, topic, self.now);
-        let attached = hub.bus.try_attach(topic, self.index, owner.as_ref());
+        let requester = self.context(&shared, slot, Admission::ORDINARY, identity.as_deref()).requester();
+        let owner = shared.hub.quotas.topic_owner(requester, topic, self.now);
+        let attached = shared.hub.bus.try_attach(topic, self.index, owner.as_ref());
         if let Err(ChargeRefused::Quota(refused)) = attached {
-            hub.quotas.count(refused);
+            shared.hub.quotas.count(refused);
         }
         Ok(self.take_in_topic(attached?))
     }

@@ -7,14 +7,14 @@ use std::{
 };
 
 use super::{
-    Reactor,
+    Reactor, Shared,
     connection::Admission,
     net::{Net, Token},
 };
 use crate::{
     auth::Identity,
     bus::Receipt,
-    endpoint::{self, Context, Hub, OpenWork, ReceiptWaiter, Step, Work},
+    endpoint::{Context, OpenWork, ReceiptWaiter, Step, Work},
     index::Slot,
     label::RouteLabel,
     protocol::http::Response,
@@ -101,10 +101,9 @@ impl<N: Net> Reactor<N> {
     /// The receipts of a part of what the connection `token` waits for.
     pub(super) fn resume_work(&mut self, token: Token, waiting: ReceiptWaiter, receipts: Vec<Receipt>) {
         let Some(mut job) = self.works.waiting.remove(&token.pack()) else { return };
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let (admission, identity) = (job.admission, job.identity.clone());
-        let context = self.context_of((&hub, &config.value), job.token, admission, identity.as_deref());
+        let context = self.context_of(&shared, job.token, admission, identity.as_deref());
         job.work.take_receipts(waiting, receipts, &context);
         self.put_job(job, false);
     }
@@ -113,10 +112,9 @@ impl<N: Net> Reactor<N> {
         if self.connections.named(job.token).is_none() && !job.work.is_committed() {
             return self.hub.bus.budget().adjust(job.charged_bytes, 0);
         }
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let (admission, identity) = (job.admission, job.identity.clone());
-        let context = self.context_of((&hub, &config.value), job.token, admission, identity.as_deref());
+        let context = self.context_of(&shared, job.token, admission, identity.as_deref());
         let step = job.work.step(&context);
         match step {
             Step::More => {
@@ -127,9 +125,9 @@ impl<N: Net> Reactor<N> {
                 self.charge_job(&mut job);
                 self.put_job(job, true);
             }
-            Step::Later => hub.bus.budget().adjust(job.charged_bytes, 0),
+            Step::Later => shared.hub.bus.budget().adjust(job.charged_bytes, 0),
             Step::Done(response) => {
-                hub.bus.budget().adjust(job.charged_bytes, 0);
+                shared.hub.bus.budget().adjust(job.charged_bytes, 0);
                 self.answer_later_owned(job.token, job.route, response);
             }
         }
@@ -156,11 +154,11 @@ impl<N: Net> Reactor<N> {
     /// The connection may have left, and another may stand in its slot: the token is the request's own.
     fn context_of<'hub>(
         &self,
-        hub: (&'hub Hub, &'hub endpoint::Config),
+        shared: &'hub Shared,
         token: Token,
         admission: Admission,
         identity: Option<&'hub Identity>,
     ) -> Context<'hub> {
-        Context { token: token.pack(), ..self.context(hub, token.slot, admission, identity) }
+        Context { token: token.pack(), ..self.context(shared, token.slot, admission, identity) }
     }
 }

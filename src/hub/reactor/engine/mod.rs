@@ -1,8 +1,9 @@
-//! Engine.IO sessions: what outlives the connections that carry it.
+//! Engine.IO sessions, which outlive what carries them.
 //!
-//! A session is a connection of the reactor's like any other: it has a slot, an outbox and subscriptions. While polls carry
-//! it, its stream leads nowhere and its state is DETACHED: laps pass it over, its cursors lag, and each poll fetches what it
-//! is owed ([`Reactor::serve_poll`]). A WebSocket that takes over gives it its socket.
+//! A session is a connection of the reactor like any other: it has a slot, an outbox and subscriptions. What its bytes leave by is
+//! its *carrier*: a WebSocket's socket, or the answers to polls. While polls carry it, its stream leads nowhere and its state is
+//! DETACHED: laps pass it over, its cursors lag, and each poll fetches what it is owed ([`Reactor::serve_poll`]). A WebSocket that
+//! takes over gives it its socket (`upgrade`); it never goes back.
 //!
 //! A session's name says which reactor has it. A request for it that comes in at another one goes there, with its
 //! connection ([`Reactor::pass_on`]).
@@ -52,7 +53,7 @@ pub(in crate::reactor) use socket::PendingSubscribe;
 #[derive(Debug, Default)]
 pub(in crate::reactor) struct Engines {
     slots: HashMap<SessionId, Slot, foldhash::fast::RandomState>,
-    sessions: HashMap<Slot, Entry, foldhash::fast::RandomState>,
+    sessions: HashMap<Slot, SessionEntry, foldhash::fast::RandomState>,
     /// Requests that wait for news of a session: the slot of each, and the session's.
     polls: HashMap<Slot, Slot, foldhash::fast::RandomState>,
     /// WebSockets that are about to carry a session over, and the session: by its token, for its slot may be another's by
@@ -67,7 +68,7 @@ pub(in crate::reactor) struct Engines {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SessionEntry {
     sid: SessionId,
     /// The request that waits, and the label of its route.
     waiting: Option<(Token, RouteLabel)>,
@@ -206,7 +207,7 @@ impl<N: Net> Reactor<N> {
     fn enter_session(&mut self, slot: Slot, sid: SessionId) {
         self.engines.slots.insert(sid, slot);
         let due = Moment(0);
-        let entry = Entry { sid, waiting: None, probe: None, due, pids: Vec::new(), turn: 0, pending: None };
+        let entry = SessionEntry { sid, waiting: None, probe: None, due, pids: Vec::new(), turn: 0, pending: None };
         self.engines.sessions.insert(slot, entry);
         self.schedule_session(slot);
     }
@@ -218,7 +219,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether requests carry the session at `slot`.
-    pub(in crate::reactor) fn is_absent(&mut self, slot: Slot) -> bool {
+    fn is_detached(&mut self, slot: Slot) -> bool {
         self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }
 
@@ -273,7 +274,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message that waited until it was decided where its client is.
-    pub(in crate::reactor) fn take_held(&mut self, slot: Slot, message: Message) {
+    fn take_held(&mut self, slot: Slot, message: Message) {
         self.advance_engine(slot, |engine, limits, outbox, asks, now| {
             engine.take_held(message, limits, outbox, asks, now)
         });
@@ -352,7 +353,7 @@ impl<N: Net> Reactor<N> {
         for pid in std::mem::take(&mut entry.pids) {
             self.hub.recovery.mark_disconnected(&pid, entry.sid, self.config.limits.engine.recovery, self.now);
         }
-        if self.is_absent(slot) {
+        if self.is_detached(slot) {
             if let Some(connection) = self.connections.at(slot) {
                 // A client that has closed knows: its poll only has to end.
                 let last = if let Err(Close::Done) = connection.session { PacketKind::Noop } else { PacketKind::Close };

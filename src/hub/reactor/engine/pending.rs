@@ -19,7 +19,7 @@ use crate::{
 
 /// The pending sessions of a reactor, by the order in which they came.
 #[derive(Debug, Default)]
-pub(in crate::reactor) struct Pending {
+pub(super) struct Pending {
     next: u64,
     by_age: BTreeMap<u64, (Token, Option<IpAddr>)>,
     by_address: BTreeSet<(Option<IpAddr>, u64)>,
@@ -56,7 +56,7 @@ impl Pending {
 impl<N: Net> Reactor<N> {
     /// Makes room for one more pending session of `peer`: sends the oldest away if a share is full. Shares are the hub's,
     /// divided among the reactors.
-    pub(in crate::reactor) fn make_room_for_pending(&mut self, peer: Option<IpAddr>) {
+    pub(super) fn make_room_for_pending(&mut self, peer: Option<IpAddr>) {
         let share = |most: usize| most.div_ceil(self.placement.reactors());
         let (most, of_peer) = (share(self.config.pending_max), share(self.config.pending_per_ip_max));
         let of_peer = if self.config.trusted.contains(peer) { 0 } else { of_peer };
@@ -70,7 +70,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session at `slot` has entered no namespace yet.
-    pub(in crate::reactor) fn note_pending(&mut self, slot: Slot) {
+    pub(super) fn note_pending(&mut self, slot: Slot) {
         let token = self.connections.token(slot);
         let Some(peer) = self.connections.at(slot).map(|connection| connection.peer) else { return };
         let number = self.engines.pending.insert(token, peer);
@@ -80,14 +80,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session at `slot` is pending no more.
-    pub(in crate::reactor) fn leave_pending(&mut self, slot: Slot) {
+    pub(super) fn leave_pending(&mut self, slot: Slot) {
         if let Some(number) = self.engines.sessions.get_mut(&slot).and_then(|entry| entry.pending.take()) {
             self.engines.pending.remove(number);
         }
     }
 
     /// The client at `slot` enters its first namespace: from now on it is a connection like any other. Else why it is not let in.
-    pub(in crate::reactor) fn claim_connection(&mut self, slot: Slot) -> Result<(), &'static str> {
+    pub(super) fn claim_connection(&mut self, slot: Slot) -> Result<(), &'static str> {
         let Some(connection) = self.connections.at(slot) else { return Ok(()) };
         if !connection.state.has(UNCOUNTED) {
             self.leave_pending(slot);
@@ -110,7 +110,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether nothing is lost if the session at `slot` ends: requests carry it, and its client is in no namespace.
-    pub(in crate::reactor) fn is_pending(&mut self, slot: Slot) -> bool {
+    pub(super) fn is_pending(&mut self, slot: Slot) -> bool {
         self.engines.sessions.get(&slot).is_some_and(|entry| entry.pending.is_some())
             && self.connections.at(slot).is_some_and(|connection| connection.state.has(DETACHED))
     }

@@ -26,13 +26,8 @@ use crate::{
 
 impl<N: Net> Reactor<N> {
     /// The request at `slot` waits for what `session` has for its client.
-    pub(in crate::reactor) fn take_poll(
-        &mut self,
-        slot: Slot,
-        route: RouteLabel,
-        session: Slot,
-    ) -> Result<(), Response> {
-        let (token, is_carried) = (self.connections.token(slot), !self.is_absent(session));
+    pub(super) fn take_poll(&mut self, slot: Slot, route: RouteLabel, session: Slot) -> Result<(), Response> {
+        let (token, is_carried) = (self.connections.token(slot), !self.is_detached(session));
         let Some(entry) = self.engines.sessions.get_mut(&session) else { return Ok(()) };
         if is_carried {
             return Err(EngineRefusal::BadRequest.response());
@@ -68,7 +63,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers the poll that waits for the session with nothing: a WebSocket takes over.
-    pub(in crate::reactor) fn release_poll(&mut self, slot: Slot) {
+    pub(super) fn release_poll(&mut self, slot: Slot) {
         self.answer_poll(slot, engine_io::NOOP.as_bytes().to_vec());
     }
 
@@ -156,14 +151,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The request at `slot` brings what the client has for `session`.
-    pub(in crate::reactor) fn take_post(
+    pub(super) fn take_post(
         &mut self,
         slot: Slot,
         route: RouteLabel,
         session: Slot,
         body: &[u8],
     ) -> Result<(), Response> {
-        if !self.is_absent(session) {
+        if !self.is_detached(session) {
             return Err(EngineRefusal::BadRequest.response());
         }
         if self.config.limits.engine.payload_bytes_max < body.len() {
@@ -225,7 +220,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Goes on with packets that have waited.
-    pub(in crate::reactor) fn take_held_packets(&mut self, slot: Slot, held: HeldPayload) {
+    pub(super) fn take_held_packets(&mut self, slot: Slot, held: HeldPayload) {
         let HeldPayload { text, at, packets_left } = held;
         let taken = self.take_packets(slot, PollPayload::behind(&text[at..], packets_left));
         if let Some((rest, packets_left)) = taken.rest {
@@ -266,7 +261,7 @@ pub(in crate::reactor) fn post_response(is_whole: bool) -> Response {
 }
 
 /// What a poll is answered with.
-pub(in crate::reactor) fn poll_response(payload: Vec<u8>) -> Response {
+pub(super) fn poll_response(payload: Vec<u8>) -> Response {
     let headers =
         vec![("Content-Type", "text/plain; charset=UTF-8".to_owned()), ("Cache-Control", "no-store".to_owned())];
     Response { status: 200, headers, body: payload }

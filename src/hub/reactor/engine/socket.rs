@@ -1,6 +1,6 @@
 //! Socket.IO: what clients want, decided by the application ([`crate::endpoint::SocketHandlers`]) and carried out here.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rand::RngExt;
 use serde_json::value::RawValue;
@@ -90,19 +90,18 @@ impl<N: Net> Reactor<N> {
     }
 
     fn enter_namespace(&mut self, slot: Slot, namespace: Box<str>, payload: Option<&RawValue>) {
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let Some(connection) = self.connections.at(slot) else { return };
         let admission = connection.admission();
         // A request may bring tokens for one session after the other: they count for the connection that it came by.
-        let context = self.context((&hub, &config.value), self.engines.post.unwrap_or(slot), admission, None);
-        match (hub.sockets().connect)(&namespace, payload, &context) {
+        let context = self.context(&shared, self.engines.post.unwrap_or(slot), admission, None);
+        match (shared.hub.sockets().connect)(&namespace, payload, &context) {
             Ok(welcome) => {
                 self.welcome(slot, namespace, welcome, payload);
             }
             Err(refused) => {
                 self.refuse_namespace(slot, &namespace, &refused.message, refused.data.as_deref());
-                if hub.auth.has_spent(context.connection(), self.now) {
+                if shared.hub.auth.has_spent(context.connection(), self.now) {
                     self.end(slot, Denied::TooMany.close());
                 }
             }
@@ -205,11 +204,10 @@ impl<N: Net> Reactor<N> {
         namespace: &str,
         ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
     ) -> Vec<SocketAction> {
-        let hub = Arc::clone(&self.hub);
-        let config = self.endpoints.clone();
+        let shared = self.shared();
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
         let (admission, identity) = (connection.admission(), connection.identity.clone());
-        let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
+        let context = self.context(&shared, slot, admission, identity.as_deref());
         let Some(client) = self.sockets(slot).and_then(|sockets| sockets.client(namespace)) else { return Vec::new() };
         client.messages += 1;
         let topics: Vec<Topic> = client.topics.iter().map(|it| it.topic.clone()).collect();
@@ -221,7 +219,7 @@ impl<N: Net> Reactor<N> {
             topics: &topics,
             identity: identity.as_deref(),
         };
-        ask(&hub, &client, &context)
+        ask(&shared.hub, &client, &context)
     }
 
     /// Carries out what the application has decided.
@@ -255,11 +253,10 @@ impl<N: Net> Reactor<N> {
                     self.take_socket_replies(slot, target, if was_there { done } else { refused });
                 }
                 SocketAction::Publish(publication) => {
-                    let hub = Arc::clone(&self.hub);
-                    let config = self.endpoints.clone();
+                    let shared = self.shared();
                     let Some(connection) = self.connections.at(slot) else { return };
                     let (admission, identity) = (connection.admission(), connection.identity.clone());
-                    let context = self.context((&hub, &config.value), slot, admission, identity.as_deref());
+                    let context = self.context(&shared, slot, admission, identity.as_deref());
                     let frames = publish_for_socket(publication, &target.namespace, target.ack, &context);
                     self.send_frames(slot, &frames);
                 }

@@ -28,8 +28,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 impl<N: Net> Reactor<N> {
     /// Opens a WebSocket that may carry `session` over. If a WebSocket carries it already the new one is closed at once: a browser
     /// reports a close to its page, and no refused handshake.
-    pub(in crate::reactor) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
-        let is_carried = !self.is_absent(session);
+    pub(super) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
+        let is_carried = !self.is_detached(session);
         self.count_request(slot, route, 101, 0);
         let of_session = self.connections.token(session);
         let mut leftover = self.open(slot, Opening::WebSocket { accepted, dialect: Dialect::Messages }, &[]);
@@ -42,10 +42,10 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message of a WebSocket that may carry a session over. Returns the slot of the connection that goes on from here.
-    pub(in crate::reactor) fn take_probe(&mut self, slot: Slot, message: &Message) -> Slot {
+    pub(super) fn take_probe(&mut self, slot: Slot, message: &Message) -> Slot {
         let token = self.connections.token(slot);
         let Some(&session) = self.engines.probes.get(&slot) else { return slot };
-        if self.connections.named(session).is_none() || !self.is_absent(session.slot) {
+        if self.connections.named(session).is_none() || !self.is_detached(session.slot) {
             self.end(slot, Close::BadFrame("the session is gone, or carried already"));
             return slot;
         }
@@ -123,7 +123,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A message for the session at `slot` that was read before the session was carried by its connection.
-    pub(in crate::reactor) fn take_carried(&mut self, slot: Slot, message: Message) {
+    pub(super) fn take_carried(&mut self, slot: Slot, message: Message) {
         self.advance_engine(slot, |engine, limits, outbox, asks, now| engine.take(message, limits, outbox, asks, now));
     }
 }
