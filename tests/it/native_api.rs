@@ -4,7 +4,7 @@ use fanfare_core::protocol::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    http::{HttpConnection, Response},
+    http::{HttpConnection, Response, exchange},
     hub::Hub,
     socket_io::{Carried, SocketClient},
     sse::SseClient,
@@ -26,6 +26,24 @@ fn publish_answers_the_id_that_listeners_see() {
     let (major, minor) = first_id.split_once('-').expect("an id is major-minor");
     let minor: u64 = minor.parse().expect("a number");
     assert_eq!(second_id, format!("{major}-{}", minor + 1), "ids are dense");
+}
+
+/// A field that the hub cannot read is not the same as none: a stream would begin with the next event, without a gap.
+#[test]
+fn a_field_that_is_not_utf_8_is_refused() {
+    let hub = Hub::start();
+    let check = |start: &str, field: &[u8]| {
+        let end: &[u8] = b"\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+        let request = [start.as_bytes(), b" HTTP/1.1\r\nHost: localhost\r\n", field, end].concat();
+        let answer = exchange(hub.connect(), &request);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"bad_header\""), "{start}: {answer}");
+    };
+    check("GET /sse?topic=t", b"Last-Event-ID: 1-5\xe9");
+    check("GET /api/v1/events/stream/default", b"Last-Event-ID: 1-5\xe9");
+    check("POST /publish/t", b"Event-Type: caf\xe9");
+    check("POST /publish/t", b"Idempotency-Key: caf\xe9");
+    let topics = hub.get("/topics").json();
+    assert_eq!(topics["topics"], json!([]), "nothing was published: {topics}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::{
     endpoint::{
         Answer, Context, Overload, Route,
         error_form::unix_s,
-        gate::{access, cors, overload},
+        gate::{access, cors, fields, overload},
         native::stream,
         routes::find_route,
     },
@@ -77,6 +77,9 @@ fn answer_for_all(request: &Request) -> Answer {
 }
 
 fn dispatch(route: &Route, request: &Request, topic: &str, context: &Context<'_>) -> Answer {
+    if let Some(refused) = fields::refuse_unreadable(request) {
+        return refused.into();
+    }
     // A HEAD is answered as a GET without its content (RFC 9110 section 9.3.2). The HTTP session leaves the content out.
     let wanted = if request.method == Method::Head { Method::Get } else { request.method };
     match route.methods.iter().find(|(method, _)| *method == wanted) {

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod cors;
+pub(super) mod fields;
 pub(super) mod origin;
 pub(super) mod overload;
 pub(super) mod publish;
