@@ -1,10 +1,10 @@
 //! What a connection speaks: a closed enum whose transition consumes it.
 //!
-//! LIFECYCLE: a connection begins as [`Session::Http`], or as [`Session::Preface`], which turns into it, where a proxy has
-//! to say first for whom it connects. A request that opens a stream turns it into [`Session::Sse`], an
-//! upgrade into [`Session::WebSocket`]; neither ever turns back. [`Session::receive`] takes the session and returns the
-//! next one, or the [`Close`] that ended it; its owner stores that `Result`, so that after an end every later call says
-//! the same.
+//! LIFECYCLE: a connection begins as [`Session::Http`], or as [`Session::Preface`], which turns into it, where a proxy
+//! has to name its client first. A request that opens a stream turns it into [`Session::Sse`],
+//! [`Session::WebSocket`] or [`Session::Engine`] ([`Session::open`]); none of them ever turns back. [`Session::receive`] takes
+//! the session and returns the next one, or the [`Close`] that ended it; its owner stores that `Result`, so that after an end
+//! every later call returns the same.
 
 mod cursors;
 mod ending;

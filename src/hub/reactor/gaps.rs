@@ -1,6 +1,6 @@
 //! Gaps: what a connection is told when events of a topic are missing for it, and what becomes of one that fell behind.
 
-use super::{Reactor, connection::Subscription, merged_batch, net::Net, state::REPLAYING, table::LocalTopic};
+use super::{Reactor, connection::Subscription, fan_out, net::Net, state::REPLAYING, table::LocalTopic};
 use crate::{
     bus::LogKind,
     close::Close,
@@ -98,7 +98,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn refresh_cursors(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let Ok(session) = &mut connection.session else { return };
-        merged_batch::refresh_cursors(session, &connection.subscriptions, &self.topics);
+        fan_out::refresh_cursors(session, &connection.subscriptions, &self.topics);
     }
 
     /// The subscription of a connection to the topic, if it listens to it.

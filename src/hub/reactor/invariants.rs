@@ -2,12 +2,11 @@
 
 use super::{
     Reactor,
-    group::APART,
     net::Net,
     state::{BEHIND, BLOCKED, CHECKING, DIRTY, FROM_HISTORY, HELD, Life, REPLAYING},
     table::LocalTopic,
 };
-use crate::index::Slot;
+use crate::index::{GroupIndex, Slot};
 
 impl<N: Net> Reactor<N> {
     /// Panics if the reactor contradicts itself. For tests, between turns.
@@ -32,9 +31,9 @@ impl<N: Net> Reactor<N> {
             });
             let Some(number) = numbers.next() else { continue };
             assert!(numbers.all(|other| other == number), "{slot}: of two groups");
-            members += usize::from(number != APART);
+            members += usize::from(number != GroupIndex::NONE);
         }
-        assert_eq!(self.groups.members(), members, "members of groups");
+        assert_eq!(self.fan_out.grouped(), members, "members of groups");
     }
 
     fn is_blocked(&mut self, slot: Slot) -> bool {
@@ -56,7 +55,7 @@ impl<N: Net> Reactor<N> {
         for (index, subscription) in connection.subscriptions.iter().enumerate() {
             let topic = self.topics.at(subscription.topic).expect("a subscription has a topic");
             let has_round =
-                topic.news || topic.subscribers.is_pending() || self.rounds.is_cooling_down(subscription.topic);
+                topic.news || topic.subscribers.is_pending() || self.fan_out.is_cooling_down(subscription.topic);
             let is_visited = topic.queued && has_round || self.outcomes.goes_on(slot);
             let (next, queued) = (topic.ring.next(), topic.queued);
             let cursor = topic.cursor(subscription);
@@ -93,7 +92,7 @@ impl<N: Net> Reactor<N> {
     fn check_topics(&self) {
         let mut subscribers = 0;
         for (topic_index, topic) in self.topics.all() {
-            let waits = self.rounds.count(topic_index);
+            let waits = self.fan_out.waits(topic_index);
             assert_eq!(waits, usize::from(topic.queued), "topic {topic_index} in the run queues");
             assert!(
                 topic.queued || !topic.subscribers.is_pending(),

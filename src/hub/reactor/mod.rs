@@ -15,18 +15,15 @@ mod accept;
 mod beginning;
 mod checks;
 mod connection;
-mod deliver;
 mod descriptors;
 mod ending;
 mod engine;
-mod frame_batch;
+mod fan_out;
 mod gaps;
-mod group;
 mod inbound;
 mod invariants;
 mod journal;
 mod listen;
-mod merged_batch;
 mod messages;
 mod mio_net;
 mod net;
@@ -37,8 +34,6 @@ mod placement;
 mod readiness;
 mod replay;
 mod rights;
-mod rounds;
-mod run_queue;
 mod senders;
 mod shutdown;
 mod signing;
@@ -47,7 +42,6 @@ mod state;
 mod subscribe;
 mod table;
 mod timers;
-mod visit;
 mod wheel;
 mod works;
 
@@ -66,7 +60,7 @@ use crate::{
     bus::Notifier,
     clock::Moment,
     endpoint::{self, Context, Hub},
-    index::{GroupIndex, Slot},
+    index::Slot,
     metrics::ReactorMetrics,
     protocol::{SessionLimits, proxy::Trusted},
     reload::{LocalCopy, Reloadable},
@@ -76,15 +70,13 @@ use checks::Checks;
 use connection::{Admission, Connection};
 use ending::Endings;
 use engine::Engines;
-use frame_batch::FrameBatchCache;
-use group::Groups;
+use fan_out::{FanOut, VisitOutcomes};
 use inbound::Intake;
 use journal::Journal;
 use messages::Resyncs;
 use readiness::TurnLists;
 use replay::Replays;
 use rights::RightsReview;
-use rounds::Rounds;
 use senders::Senders;
 use shutdown::Shutdown;
 use signing::StreamHolds;
@@ -92,7 +84,6 @@ use slab::Slab;
 use subscribe::GapsOwed;
 use table::TopicTable;
 use timers::Timers;
-use visit::VisitOutcomes;
 use works::Works;
 
 /// Configuration of a reactor.
@@ -212,12 +203,8 @@ pub struct Reactor<N: Net> {
     shutdown: Shutdown,
     topics: TopicTable,
     resyncs: Resyncs,
-    rounds: Rounds,
-    frame_batches: FrameBatchCache,
-    groups: Groups,
+    fan_out: FanOut,
     outcomes: VisitOutcomes,
-    /// Connections that a lap has come to and that are written to from all their topics. Kept to spare the allocation.
-    several: Vec<(Slot, GroupIndex)>,
     gaps_owed: GapsOwed,
     replays: Replays,
     engines: Engines,
@@ -258,11 +245,8 @@ impl<N: Net> Reactor<N> {
             shutdown: Shutdown::new(now),
             topics: TopicTable::default(),
             resyncs: Resyncs::default(),
-            rounds: Rounds::default(),
-            frame_batches: FrameBatchCache::default(),
-            groups: Groups::default(),
+            fan_out: FanOut::default(),
             outcomes: VisitOutcomes::default(),
-            several: Vec::new(),
             gaps_owed: GapsOwed::default(),
             replays: Replays::default(),
             engines: Engines::default(),
@@ -360,7 +344,7 @@ impl<N: Net> Reactor<N> {
             self.timers.next_wait(self.now),
             self.acceptor.next_wait(self.now),
             self.shutdown.next_wait(self.now),
-            self.rounds.next_wait(self.now),
+            self.fan_out.next_wait(self.now),
             self.engines.next_wait(self.now),
         ];
         waits.into_iter().flatten().fold(SLEEP_MAX, Duration::min)

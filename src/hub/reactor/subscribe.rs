@@ -387,7 +387,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn take_in_topic(&mut self, attachment: Attachment) -> TopicIndex {
-        self.frame_batches.forget();
+        self.fan_out.on_topic_added();
         self.topics.insert(attachment, self.hub.bus.budget())
     }
 
@@ -425,8 +425,7 @@ impl<N: Net> Reactor<N> {
         }
         if let Some(topic) = self.topics.remove(topic_index) {
             self.hub.bus.detach(&topic.state, self.index);
-            self.rounds.remove(topic_index);
-            self.frame_batches.forget();
+            self.fan_out.on_topic_removed(topic_index);
         }
     }
 }

@@ -3,14 +3,8 @@
 use std::{io, time::Duration};
 
 use super::{
-    Reactor,
-    connection::{Connection, write_owed},
     frame_batch::FrameBatchCache,
     group::APART,
-    net::Net,
-    slab::Slab,
-    state::{BEHIND, FROM_HISTORY, REPLAYING, State},
-    table::{LocalTopic, TopicTable},
     visit::{Visit, Visitor, may_visit, visit, visit_newest},
 };
 use crate::{
@@ -18,6 +12,14 @@ use crate::{
     index::{GroupIndex, Slot, TopicIndex},
     log::Subscriber,
     metrics::ReactorMetrics,
+    reactor::{
+        Reactor,
+        connection::{Connection, write_owed},
+        net::Net,
+        slab::Slab,
+        state::{BEHIND, FROM_HISTORY, REPLAYING, State},
+        table::{LocalTopic, TopicTable},
+    },
 };
 
 /// A slice ends after so many visits …
@@ -29,15 +31,15 @@ const VISITS_PER_CLOCK: usize = 16;
 impl<N: Net> Reactor<N> {
     /// One slice for topics with fresh news, then one for a topic whose lap is under way: so neither waits for more than
     /// one slice of the other, however many subscribers it has.
-    pub(super) fn run_laps(&mut self) {
+    pub(in crate::reactor) fn run_laps(&mut self) {
         self.end_cooldowns();
         let deadline = self.now + SLICE_TIME;
         let mut budget = VISITS_PER_SLICE;
         while 0 < budget && self.now < deadline {
-            let Some(topic_index) = self.rounds.next_fresh() else { break };
+            let Some(topic_index) = self.fan_out.rounds.next_fresh() else { break };
             budget -= self.run_slice(topic_index, budget, deadline).min(budget);
         }
-        if let Some(topic_index) = self.rounds.next_ongoing() {
+        if let Some(topic_index) = self.fan_out.rounds.next_ongoing() {
             self.run_slice(topic_index, VISITS_PER_SLICE, self.now + SLICE_TIME);
         }
     }
@@ -46,10 +48,10 @@ impl<N: Net> Reactor<N> {
     fn run_slice(&mut self, topic_index: TopicIndex, budget: usize, deadline: Moment) -> usize {
         let began = self.now;
         let (mut visits, mut looks) = (0, 0);
-        self.frame_batches.batches.carried.clear();
+        self.fan_out.frame_batches.batches.carried.clear();
         while visits < budget {
             self.now = self.net.now();
-            self.frame_batches.settle(&self.metrics, self.now);
+            self.fan_out.frame_batches.settle(&self.metrics, self.now);
             if deadline <= self.now && 0 < visits + looks {
                 break;
             }
@@ -62,21 +64,21 @@ impl<N: Net> Reactor<N> {
             let mut visitor = Visitor {
                 net: &mut self.net,
                 connections: &mut self.connections,
-                frame_batches: &mut self.frame_batches,
+                frame_batches: &mut self.fan_out.frame_batches,
                 metrics: &self.metrics,
                 outcomes: &mut self.outcomes,
-                several: &mut self.several,
+                several: &mut self.fan_out.several,
                 topic_index,
                 now: self.now,
             };
             visits += visitor.visit_all(&topic.ring, subscribers);
-            if !self.several.is_empty() {
-                looks += self.several.len();
+            if !self.fan_out.several.is_empty() {
+                looks += self.fan_out.several.len();
                 visits += self.visit_several();
             }
         }
         self.now = self.net.now();
-        self.frame_batches.settle(&self.metrics, self.now);
+        self.fan_out.frame_batches.settle(&self.metrics, self.now);
         self.end_slice(topic_index, began);
         visits
     }
@@ -85,13 +87,13 @@ impl<N: Net> Reactor<N> {
     /// written to.
     fn visit_several(&mut self) -> usize {
         let mut visits = 0;
-        for index in 0..self.several.len() {
-            let (slot, group) = self.several[index];
+        for index in 0..self.fan_out.several.len() {
+            let (slot, group) = self.fan_out.several[index];
             let Some(connection) = self.connections.at(slot) else { continue };
             if !may_visit(connection, slot, &mut self.outcomes) {
                 continue;
             }
-            let batches = &mut self.frame_batches.batches;
+            let batches = &mut self.fan_out.frame_batches.batches;
             let outcome = batches.visit(&mut self.net, connection, group, false, &self.topics, &self.metrics, self.now);
             visits += usize::from(!outcome.is_level);
             if outcome.visit != Visit::AtHead {
@@ -102,12 +104,12 @@ impl<N: Net> Reactor<N> {
                 self.reunite(slot);
             }
         }
-        self.several.clear();
+        self.fan_out.several.clear();
         visits
     }
 
     /// Writes what the connection is owed, in order: the unfinished frame, the outbox, the logs.
-    pub(super) fn flush(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn flush(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         if !connection.state.may_flush() {
             return;
@@ -154,13 +156,13 @@ impl<N: Net> Reactor<N> {
             }
             connection.written = self.now;
             let topic_index = subscription.topic;
-            let (net, frame_batches) = (&mut self.net, &mut self.frame_batches);
+            let (net, frame_batches) = (&mut self.net, &mut self.fan_out.frame_batches);
             let outcome = if conflates && connection.state.has(BEHIND) {
                 visit_newest(net, connection, subscription.subscriber, topic_index, topic, frame_batches, &self.metrics)
             } else {
                 visit(net, connection, subscriber, topic_index, &topic.ring, frame_batches, &self.metrics)
             };
-            settle(&mut self.frame_batches, connection.state, &self.metrics, self.now);
+            settle(&mut self.fan_out.frame_batches, connection.state, &self.metrics, self.now);
             if outcome != Visit::AtHead {
                 at_head = false;
                 self.outcomes.record(outcome, slot, topic_index, &mut connection.state);
@@ -179,9 +181,9 @@ impl<N: Net> Reactor<N> {
         }
         let conflates = |topic: TopicIndex| self.topics.get(topic).is_some_and(LocalTopic::conflates);
         let newest = connection.state.has(BEHIND) && connection.subscriptions.iter().any(|it| conflates(it.topic));
-        let batches = &mut self.frame_batches.batches;
+        let batches = &mut self.fan_out.frame_batches.batches;
         let outcome = batches.visit(&mut self.net, connection, group, newest, &self.topics, &self.metrics, self.now);
-        settle(&mut self.frame_batches, connection.state, &self.metrics, self.now);
+        settle(&mut self.fan_out.frame_batches, connection.state, &self.metrics, self.now);
         if outcome.visit == Visit::AtHead {
             connection.state.clear(BEHIND | FROM_HISTORY);
         } else {

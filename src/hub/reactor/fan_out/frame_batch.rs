@@ -4,7 +4,7 @@
 //! sent to each in one `send`, which costs the kernel less than a list of pieces, and the reactor nothing per frame.
 //! Deliveries are counted per such piece and written to the metrics when the clock is read or the piece changes.
 
-use super::{merged_batch::MergedBatches, table::LocalTopic};
+use super::merged_batch::MergedBatches;
 use crate::{
     clock::Moment,
     event::Position,
@@ -13,6 +13,7 @@ use crate::{
     log::Ring,
     metrics::{ReactorMetrics, Transport},
     protocol::encode_frame,
+    reactor::table::LocalTopic,
 };
 
 /// Frames written in one visit.

@@ -7,13 +7,16 @@
 
 use std::time::Duration;
 
-use super::{
-    Reactor,
-    net::Net,
-    run_queue::RunQueue,
-    table::{CARRIED_MAX, LocalTopic},
+use super::run_queue::RunQueue;
+use crate::{
+    clock::Moment,
+    index::TopicIndex,
+    reactor::{
+        Reactor,
+        net::Net,
+        table::{CARRIED_MAX, LocalTopic},
+    },
 };
-use crate::{clock::Moment, index::TopicIndex};
 
 /// A round that took less is no burden, and the poll's timeout is no finer than a millisecond.
 const ROUND_TIME_MIN: Duration = Duration::from_micros(200);
@@ -71,8 +74,8 @@ impl Rounds {
 
 impl<N: Net> Reactor<N> {
     /// The topic has news.
-    pub(super) fn announce(&mut self, topic_index: TopicIndex) {
-        self.frame_batches.batches.note_news();
+    pub(in crate::reactor) fn announce(&mut self, topic_index: TopicIndex) {
+        self.fan_out.frame_batches.batches.note_news();
         let Some(topic) = self.topics.at(topic_index) else { return };
         topic.news = true;
         if topic.queued {
@@ -80,7 +83,7 @@ impl<N: Net> Reactor<N> {
         }
         topic.queued = true;
         if self.now < topic.cooldown_until {
-            self.rounds.cooling_down.push((topic.cooldown_until, topic_index));
+            self.fan_out.rounds.cooling_down.push((topic.cooldown_until, topic_index));
         } else {
             self.begin_round(topic_index);
         }
@@ -89,9 +92,9 @@ impl<N: Net> Reactor<N> {
     /// Lets go on the topics whose cooldown is over.
     pub(super) fn end_cooldowns(&mut self) {
         let mut index = 0;
-        while index < self.rounds.cooling_down.len() {
-            if self.rounds.cooling_down[index].0 <= self.now {
-                let (_, topic_index) = self.rounds.cooling_down.swap_remove(index);
+        while index < self.fan_out.rounds.cooling_down.len() {
+            if self.fan_out.rounds.cooling_down[index].0 <= self.now {
+                let (_, topic_index) = self.fan_out.rounds.cooling_down.swap_remove(index);
                 self.begin_round(topic_index);
             } else {
                 index += 1;
@@ -106,7 +109,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(topic_index) else { return };
         topic.spent += took;
         if topic.subscribers.is_pending() {
-            return self.rounds.ongoing.push(topic.state.class.priority, topic_index);
+            return self.fan_out.rounds.ongoing.push(topic.state.class.priority, topic_index);
         }
         for event in topic.ring.events_from(topic.completed).take_while(|event| event.position < topic.round_head) {
             self.metrics.on_last_subscriber(self.now.since(event.accepted));
@@ -131,7 +134,7 @@ impl<N: Net> Reactor<N> {
     /// connections for a few events. A much smaller topic is not held up by what it shares with a large one.
     fn count_carried(&mut self, topic_index: TopicIndex, took: Duration) {
         let Some(topic) = self.topics.at(topic_index) else { return };
-        let brought = &self.frame_batches.batches.carried;
+        let brought = &self.fan_out.frame_batches.batches.carried;
         if brought.is_empty() && topic.carried.is_empty() {
             return;
         }
@@ -164,6 +167,6 @@ impl<N: Net> Reactor<N> {
         topic.round_head = topic.ring.next();
         topic.spent = Duration::ZERO;
         topic.carried.clear();
-        self.rounds.fresh.push(topic.state.class.priority, topic_index);
+        self.fan_out.rounds.fresh.push(topic.state.class.priority, topic_index);
     }
 }

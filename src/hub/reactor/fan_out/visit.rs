@@ -8,15 +8,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{
-    connection::{Connection, Unfinished},
-    frame_batch::{FrameBatch, FrameBatchCache},
-    gaps::Lagged,
-    net::Net,
-    slab::Slab,
-    state::{BEHIND, BLOCKED, POLL_PENDING, State},
-    table::LocalTopic,
-};
+use super::frame_batch::{FrameBatch, FrameBatchCache};
 use crate::{
     clock::Moment,
     close::Close,
@@ -24,6 +16,14 @@ use crate::{
     index::{GroupIndex, Slot, SubscriberIndex, TopicIndex},
     log::{Ring, Subscriber},
     metrics::ReactorMetrics,
+    reactor::{
+        connection::{Connection, Unfinished},
+        gaps::Lagged,
+        net::Net,
+        slab::Slab,
+        state::{BEHIND, BLOCKED, POLL_PENDING, State},
+        table::LocalTopic,
+    },
 };
 
 /// How a visit ended.
@@ -250,7 +250,7 @@ fn short_write(batch: &FrameBatch, from: Position, written: usize) -> ShortWrite
 
 /// What becomes of connections that a visit did not bring to the head.
 #[derive(Debug, Default)]
-pub(super) struct VisitOutcomes {
+pub(in crate::reactor) struct VisitOutcomes {
     /// How many wait for their peers to read.
     blocked: usize,
     /// Those that go on next turn: there was more than one visit may write.
@@ -285,7 +285,7 @@ impl VisitOutcomes {
     }
 
     /// The connection's peer has read, or there is nothing more to write to it. False if it was not blocked.
-    pub(super) fn unblock(&mut self, state: &mut State) -> bool {
+    pub(in crate::reactor) fn unblock(&mut self, state: &mut State) -> bool {
         let was_blocked = state.has(BLOCKED);
         if was_blocked {
             state.clear(BLOCKED);
@@ -295,12 +295,12 @@ impl VisitOutcomes {
     }
 
     /// How many connections wait for their peers to read.
-    pub(super) fn blocked(&self) -> usize {
+    pub(in crate::reactor) fn blocked(&self) -> usize {
         self.blocked
     }
 
     /// The connection cannot be brought on in the topic.
-    pub(super) fn lag(&mut self, lagged: Lagged) {
+    pub(in crate::reactor) fn lag(&mut self, lagged: Lagged) {
         self.lagged.push(lagged);
     }
 
@@ -309,32 +309,32 @@ impl VisitOutcomes {
         self.broken.push((slot, Close::PeerGone));
     }
 
-    pub(super) fn goes_on(&self, slot: Slot) -> bool {
+    pub(in crate::reactor) fn goes_on(&self, slot: Slot) -> bool {
         self.write_again.contains(&slot)
     }
 
-    pub(super) fn has_more(&self) -> bool {
+    pub(in crate::reactor) fn has_more(&self) -> bool {
         !self.write_again.is_empty()
     }
 
-    pub(super) fn take_write_again(&mut self) -> Vec<Slot> {
+    pub(in crate::reactor) fn take_write_again(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.write_again)
     }
 
-    pub(super) fn take_polled(&mut self) -> Vec<Slot> {
+    pub(in crate::reactor) fn take_polled(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.polled)
     }
 
-    pub(super) fn next_lagged(&mut self) -> Option<Lagged> {
+    pub(in crate::reactor) fn next_lagged(&mut self) -> Option<Lagged> {
         self.lagged.pop()
     }
 
-    pub(super) fn next_broken(&mut self) -> Option<(Slot, Close)> {
+    pub(in crate::reactor) fn next_broken(&mut self) -> Option<(Slot, Close)> {
         self.broken.pop()
     }
 
     /// Whether nothing is broken or lags.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::reactor) fn is_settled(&self) -> bool {
         self.lagged.is_empty() && self.broken.is_empty()
     }
 }

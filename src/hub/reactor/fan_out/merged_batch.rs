@@ -8,11 +8,8 @@
 use std::{io, sync::Arc};
 
 use super::{
-    connection::{Connection, Subscription, Unfinished},
     frame_batch::{FRAMES_PER_VISIT, Frames},
     group::APART,
-    net::Net,
-    table::{CARRIED_MAX, TopicTable},
     visit::Visit,
 };
 use crate::{
@@ -22,6 +19,11 @@ use crate::{
     index::{GroupIndex, SubscriptionIndex, TopicIndex},
     metrics::ReactorMetrics,
     protocol::Session,
+    reactor::{
+        connection::{Connection, Subscription, Unfinished},
+        net::Net,
+        table::{CARRIED_MAX, TopicTable},
+    },
 };
 
 /// How many batches are kept; a group's number says which.
@@ -406,7 +408,7 @@ fn earliest(active: &[Active]) -> Option<usize> {
 /// Writes into the session where the client stands in each of the topics it listens to. Sessions write that with each
 /// event, and it follows from the cursors; but not for topics that they wait for or replay, or in which they have had nothing
 /// since they began.
-pub(super) fn refresh_cursors(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) {
+pub(in crate::reactor) fn refresh_cursors(session: &mut Session, subscriptions: &[Subscription], topics: &TopicTable) {
     session.each_cursor(|it| {
         let found = find_cursor(subscriptions, topics, (it.index, it.topic));
         if let Some((_, derived)) = found.filter(|(cursor, _)| *cursor != it.began) {

@@ -8,13 +8,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    Reactor, connection::Connection, merged_batch::has_odd_cursor, net::Net, state::REPLAYING, table::TopicTable,
-};
+use super::merged_batch::has_odd_cursor;
 use crate::{
     frame::FormatCode,
     index::{GroupIndex, Slot, SubscriptionIndex},
     protocol::Session,
+    reactor::{Reactor, connection::Connection, net::Net, state::REPLAYING, table::TopicTable},
 };
 
 /// The number of no group: what the connection is owed depends on more than where it stands in the topics it listens to,
@@ -79,7 +78,7 @@ impl Groups {
 
 impl<N: Net> Reactor<N> {
     /// The connection's topics, or the form of its events, have changed: finds its group anew.
-    pub(super) fn regroup(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn regroup(&mut self, slot: Slot) {
         self.ungroup(slot);
         self.group(slot);
     }
@@ -92,7 +91,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes the connection out of its group, if it is in one or apart: its subscribers have its cursors again.
-    pub(super) fn ungroup(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn ungroup(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let mut former = None;
         for subscription in &connection.subscriptions {
@@ -104,29 +103,29 @@ impl<N: Net> Reactor<N> {
             }
         }
         if let Some(group) = former.filter(|group| *group != APART) {
-            self.groups.leave(group);
+            self.fan_out.groups.leave(group);
         }
     }
 
     /// Puts the connection, which [`Reactor::ungroup`] has left, into the group where it belongs, or apart, if it belongs
     /// into one of them.
-    pub(super) fn group(&mut self, slot: Slot) {
+    pub(in crate::reactor) fn group(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let Some(format) = connection.session.as_ref().ok().and_then(Session::format) else { return };
         let format = FormatCode::from(format);
         let is_several = 1 < connection.subscriptions.len() || !format.is_shared();
         let mut group = APART;
         if is_several {
-            let mut key = std::mem::take(&mut self.groups.key);
+            let mut key = std::mem::take(&mut self.fan_out.groups.key);
             key.clear();
             if connection.sort_for_group(format, &mut key) && !is_odd(connection, format, &self.topics) {
-                let (joined, is_reused) = self.groups.join(&key);
+                let (joined, is_reused) = self.fan_out.groups.join(&key);
                 if is_reused {
-                    self.frame_batches.batches.forget(joined);
+                    self.fan_out.frame_batches.batches.forget(joined);
                 }
                 group = joined;
             }
-            self.groups.key = key;
+            self.fan_out.groups.key = key;
         }
         for (index, subscription) in connection.subscriptions.iter_mut().enumerate() {
             let Some(topic) = self.topics.at(subscription.topic) else { continue };
