@@ -1,5 +1,5 @@
-//! Keeps the shape of the code: who may use whom, where sockets, threads and clocks may be, where `unsafe` may be, how
-//! long files and functions get. Reads every source file, and says what is wrong where.
+//! Checks the structure of the code: which part uses which, where sockets, threads, clocks and `unsafe` may be, and how long
+//! files and functions are. Reads every source file, and says what is wrong where.
 
 mod floors;
 mod lexer;
@@ -32,7 +32,7 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         match entry.file_type() {
-            // What was measured is data, as long as it is.
+            // Measurements are data, and may be long.
             Ok(kind) if kind.is_dir() && entry.path().ends_with("bench/results") => {}
             // Written by cargo.
             Ok(kind) if kind.is_file() && entry.file_name() == "Cargo.lock" => {}
@@ -83,7 +83,7 @@ fn planted_uses_of_a_higher_floor_are_found() {
     check("mod.rs", "pub use dispatch::answer;", None);
 }
 
-/// A check that cannot fail is none: each of these must be found.
+/// A check must be able to fail: each of these faults must be found.
 #[test]
 fn planted_faults_are_found() {
     check(

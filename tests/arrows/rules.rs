@@ -57,14 +57,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("os", &[]),
     ("bus", &["log"]),
-    // The part that others embed: it stands alone.
+    // The part that others embed uses nothing else.
     ("broadcaster", &["protocol"]),
     // The bus's own counts are read at the scrape; the bus itself counts nothing.
     ("metrics", &["bus"]),
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
-    // A source turned round, with the sources' ways to wait and to complain.
+    // It waits and logs as the sources do.
     ("store", &["bus", "metrics", "source"]),
-    // Of the store it has the handle: a queue, behind which other threads work.
+    // Of the store it has the handle: a queue to other threads.
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
     ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
@@ -85,7 +85,7 @@ const CONFIGURING: &[&str] = &[
     "GeneratorConfig", "LOG_WORDS", "SourcesConfig",
 ];
 
-/// What comes from outside, and the parts that may use it.
+/// External crates and modules, and the parts that may use them.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("mio", &["reactor", "server", "source", "tools"]),
     ("socket2", &["reactor", "server", "source", "tools"]),
@@ -100,7 +100,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("std::thread", &["config", "reactor", "server", "source", "store", "tools"]),
 ];
 
-/// The parts that may read a clock; all others are told the time.
+/// The parts that may read a clock. All others get the time as an argument.
 const CLOCK_READERS: &[&str] = &["broadcaster", "clock", "main", "os", "reactor", "server", "source", "token", "tools"];
 
 /// Macros that panic where standard output or standard error is closed or full.

@@ -1,4 +1,4 @@
-//! The bus: the very files of `src/hub/bus`, over the locks and queues of [`sync`]. `mod.rs` alone is this one instead.
+//! The bus: the files of `src/hub/bus`, with the locks and queues of [`sync`]. Only `mod.rs` is replaced, by this file.
 
 #[path = "../../src/hub/bus/archive.rs"]
 mod archive;

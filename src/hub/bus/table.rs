@@ -22,14 +22,14 @@ type TopicShard = HashMap<Topic, Arc<TopicState>, foldhash::fast::RandomState>;
 /// All topics. Publishing to an existing topic reads one shard and not the ordered index, which changes only when a topic begins
 /// or ends.
 #[derive(Debug)]
-pub(super) struct TopicTable {
+pub(super) struct TopicMap {
     shards: Box<[RwLock<TopicShard>]>,
     hasher: foldhash::fast::RandomState,
     /// Every topic of the shards. Changed under the lock of the topic's shard.
     by_name: RwLock<BTreeMap<Topic, Arc<TopicState>>>,
 }
 
-impl Default for TopicTable {
+impl Default for TopicMap {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -39,7 +39,7 @@ impl Default for TopicTable {
     }
 }
 
-impl TopicTable {
+impl TopicMap {
     /// The topic, if it exists.
     pub(super) fn find(&self, topic: &Topic) -> Option<Arc<TopicState>> {
         self.shard(topic).read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()

@@ -19,7 +19,7 @@ use crate::{
     topic::Topic,
 };
 
-/// A default source, which takes no publications.
+/// A default source without an event sink.
 const SOURCE: SourceName = SourceName("test");
 
 #[derive(Debug, Default)]
@@ -166,7 +166,8 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
     );
     assert_eq!(taken(&bus, 0), [1, 2, 3, 4]);
     assert_eq!(shown(&bus, "a", Start::After(EventId { major: 9, minor: 3 }))[0], "[9-3 1000-0 epoch]");
-    // Whoever came after the first is told of the second; where there is no room, of all that follow in one.
+    // Readers that came after the first loss get a gap for the second. While there is no room, one gap stands for all that
+    // follow.
     lose_at(1, GapReason::SourceLost);
     lose_at(2, GapReason::SourceLost);
     assert_eq!(taken(&bus, 0), [5, 6]);
@@ -252,7 +253,7 @@ fn a_shared_payload_is_charged_once_until_the_last_of_its_events_is_gone() {
     assert_eq!(budget.used(), 0);
 }
 
-/// A broadcast comes past the broker: where the broker's events do not arrive, it must not look as if nothing were missing.
+/// A broadcast comes past the broker: where the broker's events do not arrive, a reader must see that something is missing.
 #[test]
 fn a_log_that_its_source_does_not_feed_takes_no_event_past_the_source() {
     let source = SourcePort { name: SOURCE, is_default: true, sink: Some(Box::new(Nowhere)), log: None };
@@ -279,7 +280,7 @@ impl EventSink for Nowhere {
     fn publish(&self, _: Publication) {}
 }
 
-/// Epochs are greater than all ids that Redis gives: behind one of the hub's own, no entry of the stream would be news.
+/// Epochs are greater than all ids of Redis: after an id of the hub's own, no entry of the stream would be newer.
 #[test]
 fn a_brokers_log_takes_no_id_of_the_hubs_own() {
     let class = Class { log: LogKind::Broker, ..Class::default() };
@@ -352,7 +353,7 @@ fn what_is_refused_leaves_nothing_behind() {
     bus.feed().report_loss(&topic("lost"), GapReason::Overflow, Moment(0));
     assert_eq!((bus.topic_count(), budget.used()), (topics, held));
     drop(rest);
-    // Nobody is there to be told; whoever comes back is.
+    // No reader is there for the gap; one that comes back gets it.
     assert_eq!(fresh("lost").map(|id| id.minor), Ok(first.minor + 2));
     assert_eq!(shown(&bus, "lost", Start::After(first))[0], format!("[{first} 1000-2 expired]"));
 }

@@ -16,7 +16,7 @@ use super::{
     retired::RetiredPositions,
     sources::AttachedSource,
     sync::{Mutex, MutexGuard},
-    table::TopicTable,
+    table::TopicMap,
     topic::{Core, TopicKey, TopicState},
 };
 use crate::{
@@ -39,7 +39,7 @@ type Classes = (Class, Vec<(Pattern, Class)>);
 #[derive(Debug)]
 pub struct Bus {
     pub(super) config: Config,
-    pub(super) topics: TopicTable,
+    pub(super) topics: TopicMap,
     pub(super) inboxes: Vec<Inbox>,
     pub(super) sources: Vec<AttachedSource>,
     hub_commands: Mutex<Option<Arc<dyn HubCommands>>>,
@@ -75,7 +75,7 @@ impl Bus {
             classes: Mutex::new(Arc::new((config.default_class.clone(), config.classes.clone()))),
             idempotency_keys: IdempotencyKeys::new(config.idempotency_window, Arc::clone(&config.budget)),
             config,
-            topics: TopicTable::default(),
+            topics: TopicMap::default(),
             inboxes,
             sources: sources.into_iter().map(AttachedSource::new).collect(),
             hub_commands: Mutex::new(None),

@@ -35,7 +35,7 @@ fn broadcasts_that_are_understood() {
     check(&body, None, Some(r#"{"b":"1 2","a":[1.50,{}]}"#));
 }
 
-/// What is shared by all streams and what ends it are together the documented event.
+/// The shared part and the end of each stream's own are together the documented event.
 #[test]
 fn events_have_the_documented_form() {
     let check = |body: &str, expected: EventData| {
@@ -59,7 +59,7 @@ fn events_have_the_documented_form() {
     );
 }
 
-/// What is said in the body stands in the event byte by byte.
+/// The event has the body's members byte by byte.
 #[test]
 fn what_is_sent_on_keeps_its_bytes() {
     let check = |message: &str, data: &str| {

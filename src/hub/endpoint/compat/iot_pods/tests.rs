@@ -12,7 +12,7 @@ fn pods_are_one_segment() {
     }
 }
 
-/// Hundreds of thousands of ids are written once, where they stay.
+/// Hundreds of thousands of ids are written once and not copied.
 #[test]
 fn an_answer_is_not_put_together_at_its_end() {
     let topic = topic_of("alice").expect("a good name");

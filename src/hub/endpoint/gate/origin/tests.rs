@@ -1,4 +1,4 @@
-//! Which page may do what, by tables. What a real browser sends: `tests/it/pages.rs`.
+//! Tables of which page may do what. What real browsers send: `tests/it/page_origins.rs`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -70,7 +70,7 @@ fn hosts_that_a_stranger_could_have_resolved_to_the_hub_are_refused() {
     assert!(any.allow("evil.example"));
 }
 
-/// A hub that asks nobody serves programs, its own pages and those of this machine.
+/// A hub without tokens serves programs, its own pages and those of this machine.
 #[test]
 fn pages_that_may_do_what_everybody_may() {
     const ALL: Result<(), Denied> = Ok(());
@@ -107,7 +107,7 @@ fn pages_that_may_do_what_everybody_may() {
     check(own, "Origin: x://localhost\r\n", PAGE);
     check(own, "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", PAGE);
     check("hub.example", "Sec-Fetch-Site: same-site\r\n", PAGE);
-    // Both: Origin says more.
+    // Both fields: `Origin` decides.
     check(own, "Origin: https://evil.example\r\nSec-Fetch-Site: same-origin\r\n", PAGE);
 
     check("hub.example", "Origin: http://hub.example\r\n", ALL);
@@ -120,7 +120,7 @@ fn pages_that_may_do_what_everybody_may() {
     check("hub.example", "Origin: http://hub.example.evil.example\r\n", PAGE);
     check("hub.example", "Origin: http://localhost:3000\r\n", ALL);
 
-    // A name of the page's own that leads here: for its browser the hub is the same origin.
+    // A name of the page's own that resolves to this hub (DNS rebinding): its browser takes both for one origin.
     check("evil.example:8080", "Origin: http://evil.example:8080\r\n", HOST);
     check("evil.example:8080", "Sec-Fetch-Site: same-origin\r\n", HOST);
     check("evil.example:8080", "", HOST);
@@ -135,7 +135,7 @@ fn pages_that_may_do_what_everybody_may() {
         check_with(&open, own, headers, ALL);
         check_with(&open, "evil.example", headers, ALL);
     }
-    // A link, not a request of the page's.
+    // A link, not a request by the page.
     let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n";
     assert_eq!(admit_without_token(&request("GET", own, link), &plain), ALL);
     assert_eq!(admit_without_token(&request("POST", own, link), &plain), PAGE);
@@ -169,7 +169,7 @@ fn cookies_count_for_pages_that_a_browser_vouches_for() {
     check(hub, "Referer: http://hub.example@evil.example/\r\n", true, [false, false]);
     check(hub, "Sec-Fetch-Site: cross-site\r\nReferer: http://hub.example/\r\n", true, [false, false]);
     check(hub, "Origin: https://evil.example\r\nReferer: http://hub.example/\r\n", true, [false, false]);
-    // No browser writes an origin like these, and another reader may take them for one of this machine.
+    // No browser writes such origins, and another parser may take them for one of this machine.
     for origin in [
         "http://localhost:1@evil.example",
         "http://localhost:80@evil.example:80",
@@ -216,7 +216,8 @@ fn context<'a>(hub: &'a Hub, config: &'a Config) -> Context<'a> {
     }
 }
 
-/// By `Access-Control-Allow-Origin`: `-` nobody, `*` any page without cookies, `o` the page that asks, `c` the same with cookies.
+/// By `Access-Control-Allow-Origin`: `-` nobody, `*` any page without cookies, `o` the requesting page, `c` the same with
+/// cookies.
 #[test]
 fn pages_that_may_read_the_answer() {
     let check = |origins: &[&str], headers: &str, [open, asking, public]: [&str; 3]| {
@@ -246,7 +247,7 @@ fn pages_that_may_read_the_answer() {
     let app = &["https://app.example"];
     check(app, "Origin: https://app.example\r\n", ["o", "o", "*"]);
     check(app, evil, ["-", "-", "*"]);
-    // Whoever shows a token may come from anywhere.
+    // A client with a token may come from any page.
     check(app, &format!("{evil}Authorization: Bearer x\r\n"), ["-", "*", "*"]);
     check(app, &format!("{evil}Access-Control-Request-Headers: content-type, Authorization\r\n"), ["-", "*", "*"]);
     check(app, &format!("{evil}Access-Control-Request-Headers: x-api-key\r\n"), ["-", "*", "*"]);
@@ -265,7 +266,7 @@ fn pages_that_may_open_a_websocket() {
     let (evil, app) = ("Origin: https://evil.example\r\n", &["https://app.example"]);
     check(&[], "", [true, true]);
     check(&[], "Origin: http://127.0.0.1:8080\r\n", [true, true]);
-    // It may sign in by a command.
+    // The client may sign in by a command.
     check(&[], evil, [false, true]);
     check(&[], "Origin: null\r\n", [false, true]);
     check(&["*"], evil, [true, true]);

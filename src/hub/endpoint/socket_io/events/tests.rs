@@ -1,4 +1,4 @@
-//! What clients say, and what becomes of it.
+//! Events of clients, and the actions that follow.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -75,7 +75,7 @@ fn operator() -> Identity {
     }
 }
 
-/// Replies as text, one line each.
+/// Actions as text, one line each.
 fn show(actions: &[SocketAction]) -> String {
     let lines: Vec<String> = actions.iter().map(show_one).collect();
     lines.join("\n")
@@ -103,7 +103,7 @@ fn show_one(reply: &SocketAction) -> String {
     }
 }
 
-/// What `event` with the JSON array `arguments` is answered, in a hub of its own.
+/// The actions for `event` with the JSON array `arguments`, in a hub of its own.
 fn actions(
     event: &str,
     arguments: &str,
@@ -125,7 +125,7 @@ fn answered(event: &str, arguments: &str, wants_ack: bool, topics: &[&str], iden
     show(&actions(event, arguments, wants_ack, topics, identity))
 }
 
-/// The answer to a subscription that cannot be.
+/// The answer to a subscription that is refused.
 const NOT_SUBSCRIBED: &str = r#"error {"error":"TooManyTopics","message":"this client listens to as many topics as it may, or is about to listen to this one"}"#;
 
 #[test]
@@ -237,7 +237,7 @@ fn who_may_what() {
     check("subscribe", well, &nobody, no_right);
     check("publish", r#"[{"well_id":"W1","data":1}]"#, &operator, "publish wells.W1 None 1");
     check("publish", r#"[{"well_id":"W2","data":1}]"#, &operator, no_right);
-    // One may always leave.
+    // A client may always unsubscribe.
     check("unsubscribe", other, &nobody, "unsubscribe orders");
     check("ping", "[]", &nobody, r#"pong {"timestamp":"NOW"}"#);
     let gone = r#"error {"error":"AuthenticationError","message":"Invalid or expired authentication token"}"#;
@@ -287,7 +287,7 @@ fn tokens_of_the_auth_object() {
     check(Some("null"), None);
     check(Some("{}"), None);
     check(Some(r#"{"token":"abc","x":[1]}"#), Some("abc"));
-    // Wrong ones, rather than none at all.
+    // A wrong token, rather than none.
     check(Some(r#"{"token":7}"#), Some(""));
     check(Some("[]"), Some(""));
     check(Some(r#""abc""#), Some(""));
@@ -313,7 +313,7 @@ fn publications_are_answered_with_their_receipts() {
     );
 }
 
-/// Of a large payload nothing is built, and it is copied once; of an event that is not known it is not looked at.
+/// No tree of values is built of a large payload, and it is copied once. The arguments of an unknown event are not looked at.
 #[test]
 fn a_large_payload_is_copied_once() {
     let data = format!("[{}0]", "{},".repeat(100_000));

@@ -93,7 +93,7 @@ fn bodies_keep_the_documented_order_and_whatever_else_came() {
     );
 }
 
-/// The event that the platform's document prints is taken for the record in it, in whatever order its members come.
+/// The event that the platform's document prints counts as the record in it, in whatever order its members come.
 #[test]
 fn an_event_is_taken_for_the_record_in_it() {
     let check = |kind: Kind, event: &str, expected: &str| {
@@ -111,7 +111,7 @@ fn an_event_is_taken_for_the_record_in_it() {
         "{ \"al\\u0065rt\" : { \"severity\":\"info\", \"type\":\"t\" }, \"well_id\":\"W\", \"event\":\"alert\" }",
         r#"{"timestamp":"2025-11-20T10:30:00Z","type":"t","severity":"info"}"#,
     );
-    // When it was measured comes before when the event was made.
+    // The time of measurement comes before the time of the event.
     check(
         diagnostic,
         r#"{"event":"diagnostic_update","timestamp":"2025-11-20T10:30:00Z","well_id":"W","diagnostic":{"a":1,"timestamp":"1970-01-01T00:00:00Z"}}"#,
@@ -127,7 +127,7 @@ fn an_event_is_taken_for_the_record_in_it() {
         r#"{"event":"diagnostic_update","well_id":"W","diagnostic":{"event":"diagnostic_update","diagnostic":{"a":1}}}"#,
         r#"{"timestamp":"2025-11-20T10:30:00Z","event":"diagnostic_update","diagnostic":{"a":1}}"#,
     );
-    // Nothing of what is sent gets lost: these are records with members of such names.
+    // Nothing of the body is lost: these are records with members of such names.
     check(
         telemetry,
         r#"{"event":"telemetry_update","well_id":"W","pip":1,"data":{"pip":2}}"#,
@@ -194,7 +194,7 @@ fn objects_that_are_refused() {
     check(Kind::Diagnostic, r#"{"well_id":"W","timestamp":null}"#, None, "must say something");
 }
 
-/// Of one large object no tree of values is built, which would take forty times as long and as much memory.
+/// No tree of values is built of a large object: it would take forty times as long and as much memory.
 #[test]
 fn a_large_object_is_copied_and_not_built() {
     let object = format!(r#"{{"well_id":"W","pip":1,"x":[{}{{}}]}}"#, "{},".repeat(100_000));
@@ -249,7 +249,7 @@ fn ingest(hub: &Hub, kind: Kind, body: &str) -> (Response, usize) {
 fn many_objects_take_many_steps_and_too_many_no_more_than_are_allowed() {
     let hub = hub(1000);
     let body = |count: usize| format!("[{}]", vec![r#"{"well_id":"W","pip":1}"#; count].join(","));
-    // 64 at a time are found, then checked, then published.
+    // Entries are found, then checked, then published, 64 at a time.
     let (response, steps) = ingest(&hub, Kind::Telemetry, &body(640));
     assert_eq!((response.status, steps), (202, 11 + 10 + 10));
     let answer: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
@@ -257,7 +257,7 @@ fn many_objects_take_many_steps_and_too_many_no_more_than_are_allowed() {
     let (response, steps) = ingest(&hub, Kind::Telemetry, &body(20_000));
     assert_eq!((response.status, steps), (413, 16));
     assert!(String::from_utf8_lossy(&response.body).contains("more than 1000 objects"));
-    // Large ones are fewer to a step, and one that is longer than a step is read in several.
+    // A step has fewer large entries, and an entry longer than a step is read in several.
     let large = format!(r#"[{0},{0},{0}]"#, format!(r#"{{"well_id":"W","a":"{}"}}"#, "x".repeat(20_000)));
     assert_eq!(ingest(&hub, Kind::Diagnostic, &large).1, 4 + 6 + 3);
     let many = format!(r#"{{"well_id":"W"{}}}"#, r#","a":1"#.repeat(100_000));
@@ -281,13 +281,13 @@ fn bodies_that_are_refused() {
     check(r#"{"well_id":"W","pip":1}{"well_id":"W","pip":1}"#, "something follows");
     check(r#"[{"well_id":"W","pip":1},{"well_id":"W"}]"#, r#""index":1"#);
     check(r#"[{"well_id":"W","pip":1}"#, "does not end");
-    // How many there are comes first.
+    // Their number is checked first.
     let (response, _) = ingest(&hub(2), Kind::Telemetry, "[{},{},{}]");
     assert_eq!(response.status, 413);
 }
 
-/// Under one key each object has one of its own: a repeat of the request publishes nothing again, and other kinds, wells and places
-/// do.
+/// Each object of a request has a key of its own, made of the request's: a repeat publishes nothing again, but other kinds, wells
+/// and indices do.
 #[test]
 fn keys_tell_kinds_wells_and_places_apart() {
     let hub = hub(10);
