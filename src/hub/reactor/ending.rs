@@ -99,7 +99,8 @@ impl<N: Net> Reactor<N> {
         let refusal = self.refuse_request(slot, close);
         let Some(connection) = self.connections.at(slot) else { return };
         let (transport, has_socket) = (connection.transport, connection.state.has_socket());
-        let is_request = connection.session.as_ref().map_or(!transport.is_stream(), |session| !session.is_stream());
+        let is_request =
+            connection.session.as_ref().map_or_else(|_| !transport.is_stream(), |session| !session.is_stream());
         let ending = Ending { close, reason, retry_ms, refusal, date: self.net.date(), has_socket };
         ending.write(&mut connection.session, transport, &mut connection.outbox);
         if let Some(status) = close.http_status().filter(|_| is_request && close != Close::PeerGone) {
