@@ -42,7 +42,7 @@ pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use sink::{EventSink, Publication, PublishFailed, Receipt, Reply};
+pub use sink::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback};
 pub use sources::{BrokerLog, Interest, SourcePort};
 pub use topic::{TopicKey, TopicState};
 pub use topics::Bus;

@@ -34,11 +34,11 @@ pub struct ArchiveRequest {
     /// The most bytes of payload in the page, unless its first event alone has more.
     pub bytes_max: usize,
     /// Called with the answer, exactly once.
-    pub reply: ArchiveReply,
+    pub reply: ArchiveCallback,
 }
 
 /// The callback that gets the answer to an [`ArchiveRequest`].
-pub(crate) type ArchiveReply = Box<dyn FnOnce(Result<ArchivePage, ArchiveFailed>) + Send>;
+pub(crate) type ArchiveCallback = Box<dyn FnOnce(Result<ArchivePage, ArchiveFailed>) + Send>;
 
 /// Consecutive events of a topic.
 #[derive(Clone, Debug, Default)]

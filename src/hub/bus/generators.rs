@@ -22,11 +22,11 @@ pub(crate) struct GeneratorRequest {
     /// The change.
     pub action: GeneratorAction,
     /// Called with the answer, exactly once.
-    pub reply: GeneratorReply,
+    pub reply: GeneratorCallback,
 }
 
 /// The callback that gets the answer to a [`GeneratorRequest`].
-pub(crate) type GeneratorReply = Box<dyn FnOnce(Result<(), GeneratorFailed>) + Send>;
+pub(crate) type GeneratorCallback = Box<dyn FnOnce(Result<(), GeneratorFailed>) + Send>;
 
 /// A change of a topic's generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

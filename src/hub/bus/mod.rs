@@ -29,14 +29,14 @@ use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
 pub use attach::Attachment;
-pub(crate) use generators::{GeneratorAction, GeneratorFailed, GeneratorReply, GeneratorRequest, Generators};
+pub(crate) use generators::{GeneratorAction, GeneratorCallback, GeneratorFailed, GeneratorRequest, Generators};
 pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
 pub(crate) use inbox::ControlMessage;
 pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use sink::{EventSink, Publication, PublishFailed, Receipt, Refusal, Reply};
+pub use sink::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Refusal};
 pub use sources::{BrokerLog, Interest, SourcePort};
 pub use topic::{TopicKey, TopicState};
 pub use topics::Bus;

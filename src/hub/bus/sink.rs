@@ -74,7 +74,7 @@ impl From<PublishRefused> for PublishFailed {
 pub type Receipt = Result<Option<EventId>, PublishFailed>;
 
 /// The callback that gets the outcome of a publication.
-pub type Reply = Box<dyn FnOnce(Receipt) + Send>;
+pub type ReceiptCallback = Box<dyn FnOnce(Receipt) + Send>;
 
 /// An event on its way out to a source's broker.
 pub struct Publication {
@@ -86,7 +86,7 @@ pub struct Publication {
     /// A repeat under the same key within [`super::Config::idempotency_window`] is not delivered, by any hub.
     pub idempotency_key: Option<Box<str>>,
     /// Called with the outcome, exactly once, from any thread.
-    pub reply: Reply,
+    pub reply: ReceiptCallback,
 }
 
 impl fmt::Debug for Publication {

@@ -9,7 +9,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::{
-    bus::{GeneratorFailed, GeneratorReply, GeneratorRequest, Generators},
+    bus::{GeneratorCallback, GeneratorFailed, GeneratorRequest, Generators},
     topic::Topic,
 };
 
@@ -35,7 +35,7 @@ pub(super) enum Command {
 /// A request on its way. Dropped without an answer, it answers [`GeneratorFailed::Ended`].
 pub(super) struct Queued {
     pub(super) request: GeneratorRequest,
-    reply: Option<GeneratorReply>,
+    reply: Option<GeneratorCallback>,
 }
 
 /// Both ends of a queue for at most `queue_max` commands.

@@ -21,7 +21,7 @@ use tracing::warn;
 use super::{ApiError, DemoGenerators, HUB_COMMANDS, MOUNTS, Mount, describe_receipts};
 use crate::{
     auth::{self, Denied, Identity, PublishRequest, PublishTotals},
-    bus::{Bus, HubCommands, LogKind, Publication, PublishFailed, PublishRefused, Receipt, Reply},
+    bus::{Bus, HubCommands, LogKind, Publication, PublishFailed, PublishRefused, Receipt, ReceiptCallback},
     clock::{Clock, Moment},
     endpoint::{AnswerForm, Completion, Context, Hub, ReceiptWaiter, Responder, gate::access},
     gap::GapReason,
@@ -355,7 +355,7 @@ impl BroadcastRun<'_> {
     }
 }
 
-fn warn_if_lost(topic: &Topic) -> Reply {
+fn warn_if_lost(topic: &Topic) -> ReceiptCallback {
     let topic = topic.clone();
     Box::new(move |receipt| {
         if let Err(failed) = receipt {
@@ -383,7 +383,7 @@ impl BroadcastReceipts {
     }
 
     /// A callback for one more receipt.
-    fn expect(self: &Arc<Self>) -> Reply {
+    fn expect(self: &Arc<Self>) -> ReceiptCallback {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).missing += 1;
         let answers = Arc::clone(self);
         Box::new(move |receipt| answers.take(Some(receipt)))

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::script::PublishCommand;
 use crate::{
-    bus::{EventSink, Publication, PublishFailed, Receipt, Reply},
+    bus::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback},
     clock::{Clock, Moment},
     source::{SourceStatus, redis::RedisConfig},
     topic::Topic,
@@ -48,7 +48,7 @@ pub(super) struct QueuedPublication {
     pub(super) request: PublishCommand,
     /// Until when it may wait to be sent.
     pub(super) deadline: Moment,
-    reply: Option<Reply>,
+    reply: Option<ReceiptCallback>,
     queued_bytes: Arc<AtomicUsize>,
     status: Arc<SourceStatus>,
 }
