@@ -243,7 +243,7 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let trusted = self.config.trusted.contains(peer);
         let session = self.first_session(trusted, admin, now);
-        let via = if trusted { Via::Proxy } else { Via::Nobody };
+        let via = if trusted { Via::Proxy } else { Via::Direct };
         let connection = Connection { via, overload, ..Connection::new(stream, peer, admin, session, now) };
         let token = self.connections.insert(|_| connection);
         self.admins += usize::from(admin);

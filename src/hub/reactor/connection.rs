@@ -69,7 +69,7 @@ impl Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
     /// The peer is the client.
-    Nobody,
+    Direct,
     /// Each request names its client.
     Proxy,
     /// The client was named by the proxy's PROXY header, once for all requests.
@@ -188,7 +188,7 @@ impl<S> Connection<S> {
             transport: Transport::default(),
             admin,
             overload: None,
-            via: Via::Nobody,
+            via: Via::Direct,
             written: now,
             unfinished: None,
             outbox: Outbox::new(),

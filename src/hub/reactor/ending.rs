@@ -151,7 +151,7 @@ impl<N: Net> Reactor<N> {
         if owes || connection.state.life() != Life::Closing {
             return;
         }
-        if connection.via != Via::Nobody && connection.transport.is_one_way() {
+        if connection.via != Via::Direct && connection.transport.is_one_way() {
             self.net.reset_on_drop(&connection.stream, false);
         }
         self.net.end(&mut connection.stream);

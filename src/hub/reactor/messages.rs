@@ -142,12 +142,12 @@ impl<N: Net> Reactor<N> {
             topic.load(hub.bus.copy(&topic.state));
         }
         topic.live = true;
-        while let Some(Waiter { token, start, purpose, .. }) = self.next_waiter(topic_index) {
+        while let Some(Waiter { token, start, reason, .. }) = self.next_waiter(topic_index) {
             let Some(connection) = self.connections.named(token) else { continue };
             connection.pending -= 1;
             // It may have lost the right while it waited.
             if connection.session.is_ok() && self.keeps_right_to(token.slot, topic_index) {
-                self.begin(token.slot, topic_index, start, purpose);
+                self.begin(token.slot, topic_index, start, reason);
                 self.check_opened(token.slot);
             }
         }

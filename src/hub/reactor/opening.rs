@@ -29,7 +29,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(connection) = self.connections.at(slot) else { return };
         // HAProxy corks every chunk of a response that says where it ends, so each event would be up to 200 ms late.
-        let through_proxy = connection.via != Via::Nobody;
+        let through_proxy = connection.via != Via::Direct;
         let chunked = version == Version::Http11 && !through_proxy;
         if through_proxy {
             self.net.reset_on_drop(&connection.stream, true);

@@ -117,31 +117,31 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Subscribes a connection to the topic now, if it is live, or when it is.
-    pub(super) fn subscribe(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, purpose: SubscribeReason) {
+    pub(super) fn subscribe(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, reason: SubscribeReason) {
         let token = self.connections.token(slot);
         let (Some(topic), Some(connection)) = (self.topics.at(topic_index), self.connections.at(slot)) else { return };
         if topic.live {
-            return self.begin(slot, topic_index, start, purpose);
+            return self.begin(slot, topic_index, start, reason);
         }
         connection.pending += 1;
-        if let SubscribeReason::Opening = purpose {
+        if let SubscribeReason::Opening = reason {
             connection.state.set(HELD);
         }
         let charge = self.hub.bus.budget().charge(SUBSCRIPTION_BYTES);
-        topic.waiting.push_back(Waiter { token, since: self.now, start, purpose, _charge: charge });
+        topic.waiting.push_back(Waiter { token, since: self.now, start, reason, _charge: charge });
     }
 
     /// The subscription begins: acknowledges it, and listens, replays, or writes a gap and listens.
-    pub(super) fn begin(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, purpose: SubscribeReason) {
+    pub(super) fn begin(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, reason: SubscribeReason) {
         if let Start::After(seen) = start {
             self.catch_up_with(topic_index, seen);
         }
-        let purpose = match purpose {
+        let reason = match reason {
             SubscribeReason::Client(pending) => match self.resume_pending(slot, topic_index, pending) {
                 Some(pending) => SubscribeReason::Client(pending),
                 None => return,
             },
-            purpose => purpose,
+            reason => reason,
         };
         let ends_for_gaps = self.session_is(slot, Session::ends_for_gaps);
         let Some(topic) = self.topics.at(topic_index) else { return };
@@ -159,8 +159,8 @@ impl<N: Net> Reactor<N> {
             session.start_after(topic_index, before);
         }
         // The id of a stream that opens is not known before all its topics have begun.
-        let is_opening = matches!(purpose, SubscribeReason::Opening);
-        match purpose {
+        let is_opening = matches!(reason, SubscribeReason::Opening);
+        match reason {
             SubscribeReason::Opening => {}
             SubscribeReason::Command(reference) => self.acknowledge(slot, topic_index, before, reference.as_deref()),
             SubscribeReason::Client(pending) => self.begin_pending(slot, topic_index, before, *pending),
@@ -281,9 +281,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn cancel_client(&mut self, slot: Slot, topic_index: TopicIndex, namespace: &str) -> bool {
         let token = self.connections.token(slot);
         let is_its =
-            |purpose: &SubscribeReason| matches!(purpose, SubscribeReason::Client(pending) if pending.is_in(namespace));
+            |reason: &SubscribeReason| matches!(reason, SubscribeReason::Client(pending) if pending.is_in(namespace));
         let Some(topic) = self.topics.at(topic_index) else { return false };
-        match topic.waiting.iter().position(|waiter| waiter.token == token && is_its(&waiter.purpose)) {
+        match topic.waiting.iter().position(|waiter| waiter.token == token && is_its(&waiter.reason)) {
             Some(index) => self.cancel_at(slot, topic_index, index),
             None => false,
         }
@@ -294,7 +294,7 @@ impl<N: Net> Reactor<N> {
             return false;
         };
         connection.pending -= 1;
-        match topic.waiting.remove(index).map(|waiter| waiter.purpose) {
+        match topic.waiting.remove(index).map(|waiter| waiter.reason) {
             Some(SubscribeReason::Command(reference)) => {
                 self.refuse_command(slot, "Cancelled", CANCELLED, reference.as_deref());
             }

@@ -67,8 +67,7 @@ pub(super) struct Waiter {
     pub(super) since: Moment,
     /// Where it wants to begin.
     pub(super) start: Start,
-    /// What for.
-    pub(super) purpose: SubscribeReason,
+    pub(super) reason: SubscribeReason,
     /// What it holds of the memory budget.
     pub(super) _charge: Charge,
 }
