@@ -60,12 +60,18 @@ pub struct ReceiptWaiter {
 /// How receipts become an answer, on the connection's reactor. Each function gets one receipt for each publication, in order.
 pub enum AnswerForm {
     /// The response to a request, and what the request counts as in the metrics.
-    Response(Box<dyn FnOnce(&[Receipt]) -> (RouteLabel, Response) + Send>),
+    Response(ReceiptsToResponse),
     /// WebSocket frames.
-    Frames(Box<dyn FnOnce(&[Receipt]) -> Vec<u8> + Send>),
+    Frames(ReceiptsToFrames),
     /// No answer yet: the publications are part of work that goes on with the receipts.
     Part,
 }
+
+/// Makes a response of receipts, and says what the request counts as in the metrics.
+pub(crate) type ReceiptsToResponse = Box<dyn FnOnce(&[Receipt]) -> (RouteLabel, Response) + Send>;
+
+/// Makes WebSocket frames of receipts.
+pub(crate) type ReceiptsToFrames = Box<dyn FnOnce(&[Receipt]) -> Vec<u8> + Send>;
 
 impl fmt::Debug for AnswerForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,9 +41,9 @@ pub(in crate::endpoint) fn identify_for_any_origin(
     }
     let identity = match credential(request) {
         _ if has_duplicate_credentials(request) => Err(Denied::Invalid),
-        Some(Credential::Key(key)) => auth.identify_key(key).map(Some),
-        Some(Credential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
-        Some(Credential::Cookie(token)) => origin::admit_cookie(request, context.config)
+        Some(RequestCredential::Key(key)) => auth.identify_key(key).map(Some),
+        Some(RequestCredential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
+        Some(RequestCredential::Cookie(token)) => origin::admit_cookie(request, context.config)
             .and_then(|()| auth.identify(Some(token), context.token_origin(), context.now)),
         None => Err(Denied::Missing),
     };
@@ -83,7 +83,7 @@ pub(in crate::endpoint) fn count_refusal(denied: Denied, context: &Context<'_>) 
 
 /// A credential that a request shows.
 #[derive(Clone, Copy, Debug)]
-enum Credential<'a> {
+enum RequestCredential<'a> {
     /// An API key.
     Key(&'a str),
     /// A token, or an API key in its place.
@@ -93,11 +93,11 @@ enum Credential<'a> {
 }
 
 /// The request's credential. Explicit ones come before the cookie. The first one decides: if it is not valid, no other is tried.
-fn credential(request: &Request) -> Option<Credential<'_>> {
-    let header = || bearer(request).map(Credential::Token);
-    let key = || request.header_text("x-api-key").map(Credential::Key);
-    let query = || request.query("token").map(Credential::Token);
-    header().or_else(key).or_else(query).or_else(|| cookie(request).map(Credential::Cookie))
+fn credential(request: &Request) -> Option<RequestCredential<'_>> {
+    let header = || bearer(request).map(RequestCredential::Token);
+    let key = || request.header_text("x-api-key").map(RequestCredential::Key);
+    let query = || request.query("token").map(RequestCredential::Token);
+    header().or_else(key).or_else(query).or_else(|| cookie(request).map(RequestCredential::Cookie))
 }
 
 /// Whether an explicit credential comes twice. A proxy may then have checked another one than the hub would (RFC 9110 section
@@ -123,12 +123,12 @@ fn cookie(request: &Request) -> Option<&str> {
 
 /// Whether the cookie is the request's only credential.
 pub(in crate::endpoint) fn relies_on_cookie(request: &Request) -> bool {
-    matches!(credential(request), Some(Credential::Cookie(_)))
+    matches!(credential(request), Some(RequestCredential::Cookie(_)))
 }
 
 /// Whether the request shows a token or an API key explicitly, valid or not.
 pub(in crate::endpoint) fn has_explicit_credential(request: &Request) -> bool {
-    matches!(credential(request), Some(Credential::Key(_) | Credential::Token(_)))
+    matches!(credential(request), Some(RequestCredential::Key(_) | RequestCredential::Token(_)))
 }
 
 /// Checks that `identity` may subscribe to `topic`.
