@@ -1,4 +1,4 @@
-//! What threads meet at, in forms that loom can schedule. The other half is `src/bus/sync.rs`.
+//! What threads meet at, in forms that loom can schedule. The other half is `src/hub/bus/sync.rs`.
 //!
 //! The table of topics keeps the lock it has, and a look into it is one step: its readers copy what they find and go.
 //!
