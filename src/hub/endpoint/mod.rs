@@ -1,7 +1,7 @@
 //! Endpoints: what each URL does. A handler takes a request and its context and returns an [`Answer`]; it never sees a socket.
 //!
 //! A file uses its own floor and those below it (`tests/arrows/floors.rs`):
-//! 1. What a handler gets and returns: the hub's handle ([`hub`]), [`context`], [`route`], [`answer`], [`work`], [`completion`],
+//! 1. What a handler gets and returns: the hub's handle ([`hub`]), [`context`], [`route`], [`mod@answer`], [`work`], [`completion`],
 //!    [`responder`].
 //! 2. [`gate`]: what every request passes. Who asks, from which page, and whether there is room.
 //! 3. [`batch`]: many events in one request.

@@ -101,9 +101,9 @@ pub struct Options {
     /// Longest time to wait for late deliveries after the last event; what is still missing then is lost.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span, help_heading = LOADING)]
     pub(super) patience: Duration,
-    /// URL to publish at: redis:// or rediss://[USER:PASSWORD@]HOST:PORT[/DB], nats://[USER:PASSWORD@]HOST:PORT or
-    /// nats://TOKEN@HOST:PORT, or an http:// URL with {topic} for the topic's name; without a path, /publish/{topic}. [default:
-    /// --url]
+    /// URL to publish at: redis://USER:PASSWORD@HOST:PORT/DB or rediss://…, nats://USER:PASSWORD@HOST:PORT or
+    /// nats://TOKEN@HOST:PORT, or an http:// URL with {topic} for the topic's name; without a path, /publish/{topic}. User,
+    /// password and DB may be left out. Default: --url.
     #[arg(long, value_name = "URL", help_heading = PUBLISHING)]
     pub(super) publish: Option<String>,
     /// Header of the publisher's HTTP requests or NATS messages; may be repeated.
