@@ -28,7 +28,7 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Rows in one transaction, which takes what has queued up. All rows of a request are in the same \
                  transaction.",
           field: |it| Field::Count { value: &mut it.store.batch_rows_max, min: 1 } },
-    Key { path: "store.queue_timeout",
+    Key { path: "store.patience",
           help: "How long a row may wait while the database is unavailable before its request fails (503). Once the \
                  database has been unavailable for that long, new requests fail at once.",
           field: |it| Field::Duration { value: &mut it.store.queue_timeout, min: MILLISECOND } },
