@@ -312,7 +312,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sleeps until there is something to do. Between the announcement of sleep and the sleep every queue is looked at
-    /// once more, so no ring of the notifier is missed.
+    /// once more, so no notification is missed.
     fn poll(&mut self) -> io::Result<()> {
         let mut timeout = self.sleep_time();
         if timeout != Duration::ZERO {
