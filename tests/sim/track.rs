@@ -207,13 +207,16 @@ impl Track {
     ///
     /// The hub begins its log right before the first entry that it finds (`begin`, which is no entry's id), because it cannot
     /// know what was ahead of that and has been trimmed. A client may know: from the archive, of a gap that ends with the last
-    /// entry trimmed, or from elsewhere, of that entry itself. It goes on in the log, since it lacks nothing of what the log
-    /// has, and the next hole is told to it as to everybody.
+    /// entry trimmed, or from elsewhere, of that entry itself. Or the hub found the stream empty, and began with the id that an
+    /// empty stream has, while the archive told the client of the place before the first entry, which came in between. The
+    /// client goes on in the log, since it lacks nothing of what the log has, and the next hole is told to it as to everybody.
     fn is_begin_of_log(&self, since: EventId, begin: EventId, index: usize, truth: &Truth) -> bool {
         let (log, life) = (truth.log(self.topic), life_of(begin));
+        let begins_there = begin == truth.place_of_life(self.topic, life)
+            || log.get(index).is_some_and(|first| first.id.before() == begin);
         truth.rules[self.topic].is_stream
             && life_of(since) == life
-            && log.get(index).is_some_and(|first| first.id.before() == begin)
+            && begins_there
             && log[truth.begin_of(self.topic, life)..index].iter().all(|entry| entry.trimmed)
     }
 

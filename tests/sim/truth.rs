@@ -168,6 +168,11 @@ impl Truth {
         self.lives[topic][life].0
     }
 
+    /// The id that the stream of `topic` before which there were so many others had while it was empty.
+    pub(crate) fn place_of_life(&self, topic: usize, life: usize) -> EventId {
+        self.lives[topic][life].1
+    }
+
     /// The greatest id that the streams of `topic` had reached before that one.
     pub(crate) fn newest_before_life(&self, topic: usize, life: usize) -> EventId {
         let entries = self.logs[topic][..self.begin_of(topic, life)].iter().map(|entry| entry.id);
