@@ -456,10 +456,9 @@ impl Dialog {
                 };
                 let listens = self.tracks.iter().any(|other| other.topic == track.topic && !other.over);
                 assert!(!listens, "subscribed to {topic} twice");
-                let len = truth.len(track.topic);
                 match id.as_deref().map(str::parse) {
                     Some(id) => track.open_at(id.expect("an id"), truth),
-                    None => track.open(len),
+                    None => track.open(truth),
                 }
                 self.tracks.push(track);
             }

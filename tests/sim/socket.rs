@@ -140,7 +140,7 @@ impl Dialog {
             (None, Pending::Subscribe(mut track)) => {
                 let listens = self.tracks.iter().any(|other| other.topic == track.topic && !other.over);
                 assert!(!listens, "subscribed to {} twice", track.topic);
-                track.open(truth.len(track.topic));
+                track.open(truth);
                 self.tracks.push(track);
             }
             (None, Pending::Unsubscribe(topic)) => self.end_track(topic),

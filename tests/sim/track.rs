@@ -30,6 +30,8 @@ pub(crate) struct Track {
     owed: BTreeMap<Box<str>, usize>,
     /// It asked for all there is.
     rewinds: bool,
+    /// How often the stream of its topic had been replaced when its client saw that it had begun.
+    opened_life: Option<usize>,
     /// Its client is told of what it missed whatever the topic's policy.
     pub(crate) is_never_ended: bool,
     /// The client has ended it, and seen that it is over.
@@ -48,6 +50,7 @@ impl Track {
             is_unproven: false,
             owed: BTreeMap::new(),
             rewinds: false,
+            opened_life: None,
             is_never_ended: false,
             over: false,
         }
@@ -66,12 +69,13 @@ impl Track {
     /// The same account, on a connection of its own; `None` if the client does not know where it stands.
     pub(crate) fn taken_up(&self) -> Option<Self> {
         let knows_place = self.next.is_some() && self.since.is_some() && !self.over;
-        knows_place.then(|| Self { is_unproven: true, ..self.clone() })
+        knows_place.then(|| Self { is_unproven: true, opened_life: None, ..self.clone() })
     }
 
-    /// It has begun, when there were `len` events.
-    pub(crate) fn open(&mut self, len: usize) {
-        self.from_most.get_or_insert(len);
+    /// It has begun, with the events that there are at most.
+    pub(crate) fn open(&mut self, truth: &Truth) {
+        self.from_most.get_or_insert(truth.len(self.topic));
+        self.opened_life.get_or_insert(truth.life(self.topic).1);
     }
 
     /// It begins behind `id`, the hub says.
@@ -79,7 +83,7 @@ impl Track {
         let index = truth.index_after(self.topic, id);
         if self.rewinds && truth.rules[self.topic].is_stream && 0 < truth.life(self.topic).1 {
             // Of which stream it is the beginning shows with the first event.
-            return self.open(truth.len(self.topic));
+            return self.open(truth);
         }
         let (least, most) = (self.from_least, self.from_most.unwrap_or(usize::MAX));
         match self.next {
@@ -134,8 +138,17 @@ impl Track {
 
     /// Whether it asked for all there is, has got nothing yet, and the event of `index` is of a stream that replaced another.
     fn wants_all_of_another(&self, index: usize, truth: &Truth) -> bool {
-        let has_nothing = self.since == Some(EventId::default()) || self.rewinds && self.next.is_none();
-        has_nothing && 0 < truth.life_at(self.topic, index)
+        self.has_nothing() && 0 < truth.life_at(self.topic, index)
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.since == Some(EventId::default()) || self.rewinds && self.next.is_none()
+    }
+
+    /// Whether it asked for all there is of a stream that had been replaced before it began, and there has been nothing since.
+    fn has_all_of_nothing(&self, truth: &Truth) -> bool {
+        let (begins, life) = truth.life(self.topic);
+        self.has_nothing() && 0 < life && self.opened_life == Some(life) && begins == truth.len(self.topic)
     }
 
     /// The events between are left out: each must be superseded by a newer one of its key.
@@ -344,7 +357,7 @@ impl Track {
         let (topic, len) = (self.topic, truth.len(self.topic));
         assert!(self.owed.is_empty(), "topic {topic}: left out, and nothing newer came: {:?}", self.owed);
         match self.next {
-            Some(next) if next == len => {}
+            Some(next) if next == len || self.has_all_of_nothing(truth) => {}
             Some(next) => panic!("topic {topic}: {next} and what follows, up to {len}, is missing"),
             None => {
                 let most = self.from_most.unwrap_or_else(|| panic!("topic {topic}: never began"));

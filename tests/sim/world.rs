@@ -210,7 +210,7 @@ impl World {
             let is_stream = !matches!(client.dialog.speech, Speech::Http | Speech::Garbage);
             if is_stream && !client.dialog.opened_at_hub && client.wire.lock().has_written() {
                 client.dialog.opened_at_hub = true;
-                client.dialog.tracks.iter_mut().for_each(|track| track.open(self.truth.len(track.topic)));
+                client.dialog.tracks.iter_mut().for_each(|track| track.open(&self.truth));
             }
         }
     }
