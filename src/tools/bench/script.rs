@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Err
 use super::{
     payload::Stamp,
     topics::fill,
-    wire_event::{MASK, WireEvent},
+    wire_event::WireEvent,
 };
 use crate::{
     client::{Item, Reader},
@@ -96,7 +96,7 @@ impl ScriptCursor {
     /// Sends all texts up to the next `Await`. At the end of the script the subscriber is subscribed.
     fn advance(&mut self, reply: &mut Vec<u8>, on_event: &mut impl FnMut(WireEvent<'_>)) {
         while let Some(Step::Send(text)) = self.script.steps.get(self.next) {
-            write_masked_text(text.as_bytes(), MASK, reply);
+            write_masked_text(text.as_bytes(), rand::random(), reply);
             self.next += 1;
         }
         match self.script.steps.get(self.next) {
@@ -120,7 +120,7 @@ impl ScriptCursor {
             return on_event(WireEvent::Message(line));
         }
         if let Some((_, text)) = self.script.answers.iter().find(|(when, _)| contains(line, when)) {
-            return write_masked_text(text.as_bytes(), MASK, reply);
+            return write_masked_text(text.as_bytes(), rand::random(), reply);
         }
         on_event(if is_subscribed { WireEvent::Message(line) } else { WireEvent::Other(line) });
     }

@@ -8,7 +8,7 @@ use super::{
     script::{Script, ScriptRun},
     topics::fill,
     transport::Transport,
-    wire_event::{MASK, WireEvent},
+    wire_event::WireEvent,
 };
 use crate::{
     client::{Credential, Item, Packet, Reader, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
@@ -97,7 +97,7 @@ impl ClientProfile {
             (Transport::Sse, _) => Dialect::Sse,
             (Transport::SocketIo, _) => {
                 let options = SocketIoOptions { args: fill(&plan.socket_io.args, topic), ..plan.socket_io.clone() };
-                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&options, load.credential().as_ref(), MASK)))
+                Dialect::SocketIo(Arc::new(SocketIoSteps::new(&options, load.credential().as_ref())))
             }
             (Transport::Ws | Transport::FanfareV1, script) if script.is_empty() => Dialect::WebSocket,
             (Transport::Ws | Transport::FanfareV1, script) => Dialect::Script(Arc::new(script.for_topic(topic))),

@@ -1,8 +1,5 @@
 //! What a server's bytes mean to a subscriber of the benchmark.
 
-/// The mask of every client's messages: it protects proxies, and none stands between the benchmark and its server.
-pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-
 /// What a subscriber learns from its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WireEvent<'a> {

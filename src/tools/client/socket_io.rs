@@ -49,8 +49,6 @@ pub(crate) struct SocketIoSteps {
     /// Prefixes of an event's packet, and of an error's.
     event: Vec<u8>,
     error: Vec<u8>,
-    /// The mask of all messages.
-    mask: [u8; 4],
 }
 
 /// What a server sent.
@@ -76,13 +74,11 @@ pub(crate) struct SocketIoHandshake {
 #[derive(Debug)]
 pub(crate) struct SocketIoReader {
     reader: Reader,
-    mask: [u8; 4],
 }
 
 impl SocketIoSteps {
-    /// With the secret of `credential` as the token. `mask` protects proxies on the way, for which it should be unpredictable
-    /// (RFC 6455 section 5.3).
-    pub(crate) fn new(options: &SocketIoOptions, credential: Option<&Credential>, mask: [u8; 4]) -> Self {
+    /// With the secret of `credential` as the token.
+    pub(crate) fn new(options: &SocketIoOptions, credential: Option<&Credential>) -> Self {
         let credentials = credential.map(|it| serde_json::json!({ "token": it.secret().expose() }).to_string());
         let namespace = if options.namespace == "/" { String::new() } else { format!("{},", options.namespace) };
         let subscription = options.subscription();
@@ -97,7 +93,6 @@ impl SocketIoSteps {
             },
             event: format!("{EVENT}{namespace}").into_bytes(),
             error: format!(r#"{EVENT}{namespace}["error""#).into_bytes(),
-            mask,
         }
     }
 
@@ -105,12 +100,12 @@ impl SocketIoSteps {
     fn advance(&self, packet: &[u8], reply: &mut Vec<u8>, on: &mut impl FnMut(Packet<'_>)) -> Result<bool, String> {
         let mut is_subscribed = false;
         if packet.first() == Some(&OPEN) {
-            write_masked_text(&self.connect, self.mask, reply);
+            write_text(&self.connect, reply);
         } else if packet.starts_with(&self.connected) {
-            write_masked_text(&self.subscribe, self.mask, reply);
+            write_text(&self.subscribe, reply);
             is_subscribed = self.subscribed.is_empty();
         } else if packet == PING {
-            write_masked_text(PONG, self.mask, reply);
+            write_text(PONG, reply);
         } else if !self.subscribed.is_empty() && packet.starts_with(&self.subscribed) {
             is_subscribed = true;
         } else if packet.starts_with(REFUSED) || packet.starts_with(&self.error) || !packet.starts_with(&self.event) {
@@ -141,14 +136,14 @@ impl SocketIoHandshake {
         let Self { reader, steps, is_subscribed } = self;
         reader.receive(bytes, reply, &mut |item, reply| match item.payload()? {
             None => Ok(()),
-            Some(packet) if *is_subscribed => take_packet(packet, steps.mask, reply, on),
+            Some(packet) if *is_subscribed => take_packet(packet, reply, on),
             Some(packet) => {
                 *is_subscribed = steps.advance(packet, reply, on)?;
                 Ok(())
             }
         })?;
         Ok(is_subscribed
-            .then(|| SocketIoReader { reader: std::mem::replace(reader, Reader::websocket()), mask: steps.mask }))
+            .then(|| SocketIoReader { reader: std::mem::replace(reader, Reader::websocket()) }))
     }
 }
 
@@ -161,9 +156,8 @@ impl SocketIoReader {
         reply: &mut Vec<u8>,
         on: &mut impl FnMut(Packet<'_>),
     ) -> Result<(), String> {
-        let mask = self.mask;
         self.reader.receive(bytes, reply, &mut |item: Item<'_>, reply| match item.payload()? {
-            Some(packet) => take_packet(packet, mask, reply, on),
+            Some(packet) => take_packet(packet, reply, on),
             None => Ok(()),
         })
     }
@@ -172,7 +166,6 @@ impl SocketIoReader {
 #[inline]
 fn take_packet(
     packet: &[u8],
-    mask: [u8; 4],
     reply: &mut Vec<u8>,
     on: &mut impl FnMut(Packet<'_>),
 ) -> Result<(), String> {
@@ -181,10 +174,16 @@ fn take_packet(
         return Ok(());
     }
     if packet == PING {
-        write_masked_text(PONG, mask, reply);
+        write_text(PONG, reply);
         return Ok(());
     }
     Err(unexpected(packet))
+}
+
+/// A message under a mask of its own.
+fn write_text(payload: &[u8], reply: &mut Vec<u8>) {
+    //= RFC 6455 section 5.3: "the client MUST pick a fresh masking key from the set of allowed 32-bit values."
+    write_masked_text(payload, rand::random(), reply);
 }
 
 fn unexpected(packet: &[u8]) -> String {
