@@ -89,6 +89,7 @@ mod subscribe_lies;
 mod telemetry;
 mod telemetry_doors;
 mod telemetry_store;
+mod tools_on_the_wire;
 mod tools_rotated_token;
 mod tools_sign_in;
 mod websocket_rules;

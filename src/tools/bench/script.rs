@@ -7,11 +7,7 @@ use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
 
-use super::{
-    payload::Stamp,
-    topics::fill,
-    wire_event::WireEvent,
-};
+use super::{payload::Stamp, topics::fill, wire_event::WireEvent};
 use crate::{
     client::{Item, Reader},
     protocol::websocket::client::write_masked_text,

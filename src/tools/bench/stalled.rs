@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     plan::{Load, Plan},
-    wire::ClientProfile,
+    wire::{ClientProfile, with_fresh_key},
     wire_event::WireEvent,
 };
 use crate::client::MaybeTlsStream;
@@ -42,7 +42,7 @@ fn open(plan: &Plan, profile: &ClientProfile) -> io::Result<MaybeTlsStream<TcpSt
     let socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
     let mut socket = MaybeTlsStream::new(socket, plan.target.tls.as_ref())?;
-    socket.write_all(&profile.request)?;
+    socket.write_all(&with_fresh_key(&profile.request))?;
     let (mut wire, mut reply, mut is_open) = (profile.wire(), Vec::new(), false);
     while !is_open {
         let mut byte = [0];

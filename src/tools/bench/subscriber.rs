@@ -9,7 +9,14 @@ use std::{
 use mio::net::TcpStream;
 use socket2::Socket;
 
-use super::{order::Order, stamps::StampClock, tally::Received, target::Target, wire::Wire, wire_event::WireEvent};
+use super::{
+    order::Order,
+    stamps::StampClock,
+    tally::Received,
+    target::Target,
+    wire::{Wire, with_fresh_key},
+    wire_event::WireEvent,
+};
 use crate::{
     client::{self, MaybeTlsStream, begin_connect, is_connected, tls_advice},
     clock::{Clock, Moment},
@@ -85,7 +92,7 @@ impl Subscriber {
             return Ok(());
         }
         self.is_asked = true;
-        self.stream.write_all(request)
+        self.stream.write_all(&with_fresh_key(request))
     }
 
     /// Sends the request without waiting for the socket to become writable: a loopback socket mostly is as soon as
@@ -94,6 +101,7 @@ impl Subscriber {
         if self.stream.is_tls() {
             return Ok(());
         }
+        let request = &*with_fresh_key(request);
         match self.stream.write(request) {
             Ok(count) if count == request.len() => self.is_asked = true,
             Ok(_) => return Err(io::Error::other("a socket has no room for a request")),

@@ -1,6 +1,8 @@
 //! The protocol of a subscriber: its request, the response, and the messages that follow.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
+
+use memchr::memmem;
 
 use super::{
     payload::Stamp,
@@ -12,7 +14,10 @@ use super::{
 };
 use crate::{
     client::{Credential, Item, Packet, Reader, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
-    protocol::http::{self, ResponsePart, ResponseReader},
+    protocol::{
+        http::{self, ResponsePart, ResponseReader},
+        websocket::client::encode_key,
+    },
     topic::Topic,
 };
 
@@ -46,8 +51,17 @@ pub(super) enum Wire {
     OneAnswer(Box<ResponseReader>),
 }
 
-/// The `Sec-WebSocket-Key` of every client. The benchmark does not check what a server makes of it.
+/// The `Sec-WebSocket-Key` in a profile's request. Each connection has another ([`with_fresh_key`]).
 const KEY: &str = "ZmFuZmFyZS1iZW5jaC0wMQ==";
+
+/// A profile's request for one connection. The load does not check what a server makes of the key.
+pub(super) fn with_fresh_key(request: &[u8]) -> Cow<'_, [u8]> {
+    let Some(at) = memmem::find(request, KEY.as_bytes()) else { return Cow::Borrowed(request) };
+    let mut request = request.to_vec();
+    //= RFC 6455 section 4.1: "The nonce MUST be selected randomly for each connection."
+    request[at..][..KEY.len()].copy_from_slice(encode_key(rand::random()).as_bytes());
+    Cow::Owned(request)
+}
 
 impl Wire {
     /// For a request that is no subscription.

@@ -142,8 +142,7 @@ impl SocketIoHandshake {
                 Ok(())
             }
         })?;
-        Ok(is_subscribed
-            .then(|| SocketIoReader { reader: std::mem::replace(reader, Reader::websocket()) }))
+        Ok(is_subscribed.then(|| SocketIoReader { reader: std::mem::replace(reader, Reader::websocket()) }))
     }
 }
 
@@ -164,11 +163,7 @@ impl SocketIoReader {
 }
 
 #[inline]
-fn take_packet(
-    packet: &[u8],
-    reply: &mut Vec<u8>,
-    on: &mut impl FnMut(Packet<'_>),
-) -> Result<(), String> {
+fn take_packet(packet: &[u8], reply: &mut Vec<u8>, on: &mut impl FnMut(Packet<'_>)) -> Result<(), String> {
     if let Some(event) = packet.strip_prefix(EVENT.as_bytes()) {
         on(Packet::Event(event));
         return Ok(());

@@ -33,7 +33,7 @@ pub(super) const HTTP_1_1: &[Requirement] = &[
         &["src/core/protocol/http/client.rs"],
         &["src/core/protocol/http/tests/pair.rs: what_is_asked_arrives_and_is_answered"]),
     elsewhere("3.2.1", "a client MUST send only the absolute path and query components of the target URI as the request-target",
-        "src/tools, which pass a path", &[]),
+        "src/tools, which pass a path", &["tests/it/tools_on_the_wire.rs: a_request_is_all_that_is_sent_before_the_answer"]),
     met("3.2.2", "MUST accept the absolute-form in requests",
         &["src/core/protocol/http/uri.rs"],
         &["tests/conformance/http/lines.rs: targets", "src/core/protocol/http/tests/targets.rs: targets"]),
