@@ -70,7 +70,11 @@ impl AttachedSource {
 impl Bus {
     /// What takes publications to `topic`. `None`: they are appended to the log here.
     pub(crate) fn event_sink(&self, topic: &Topic) -> Option<&dyn EventSink> {
-        self.source_of(self.first_class(topic))?.port.sink.as_deref()
+        self.sink_of(self.first_class(topic))
+    }
+
+    fn sink_of(&self, class: &Class) -> Option<&dyn EventSink> {
+        self.source_of(class)?.port.sink.as_deref()
     }
 
     /// The event sink of the default source, if there is one. Its publications reach every hub.
@@ -80,16 +84,20 @@ impl Bus {
 
     /// What reads the events of `topic` that its broker keeps beyond the log here. `None`: the log here is all there is.
     pub fn archive(&self, topic: &Topic) -> Option<&dyn Archive> {
-        let class = self.first_class(topic);
+        self.archive_of(self.first_class(topic))
+    }
+
+    /// The archive of a topic that has `class`. What a topic has for its class spares the search by its name.
+    pub(crate) fn archive_of(&self, class: &Class) -> Option<&dyn Archive> {
         match class.log {
             LogKind::Memory => None,
             LogKind::Broker => Some(&*self.source_of(class)?.port.log.as_ref()?.archive),
         }
     }
 
-    /// Whether other hubs may deliver the same events of `topic` under ids of their own.
-    pub(crate) fn ids_differ_per_hub(&self, topic: &Topic) -> bool {
-        self.event_sink(topic).is_some() && self.archive(topic).is_none()
+    /// Whether other hubs may deliver the same events of a topic of `class` under ids of their own.
+    pub(crate) fn ids_differ_per_hub(&self, class: &Class) -> bool {
+        self.sink_of(class).is_some() && self.archive_of(class).is_none()
     }
 
     /// Notifies the source `name`, through `changes`, of each of its topics that gains its first subscriber or loses its last,

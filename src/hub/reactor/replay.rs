@@ -86,7 +86,7 @@ impl<N: Net> Reactor<N> {
             self.replays.by_slot.get_mut(&slot).into_iter().flatten().filter(|replay| replay.awaited.is_none())
         {
             let Some(topic) = self.topics.at(replay.topic) else { continue };
-            let Some(archive) = self.hub.bus.archive(&topic.state.topic) else { continue };
+            let Some(archive) = self.hub.bus.archive_of(&topic.state.class) else { continue };
             // With what the log here has, too, where that has yet to show itself to be the broker's.
             let upto = if replay.foreign_since.is_some() { topic.ring.newest_id() } else { topic.ring.floor() };
             (replay.awaited, replay.epoch) = (Some(upto), topic.ring.epoch());

@@ -145,11 +145,11 @@ impl<N: Net> Reactor<N> {
         };
         let ends_for_gaps = self.session_is(slot, Session::ends_for_gaps);
         let Some(topic) = self.topics.at(topic_index) else { return };
-        let (bus, name) = (&self.hub.bus, &topic.state.topic);
+        let (bus, class) = (&self.hub.bus, &topic.state.class);
         let facts = BeginningFacts {
-            history: &topic.state.class.retention.history,
-            is_archived: bus.archive(name).is_some(),
-            ids_differ_per_hub: bus.ids_differ_per_hub(name),
+            history: &class.retention.history,
+            is_archived: bus.archive_of(class).is_some(),
+            ids_differ_per_hub: bus.ids_differ_per_hub(class),
             ends_for_gaps,
             is_refused: topic.state.is_refused(),
             now: self.now,
