@@ -72,6 +72,8 @@ pub(crate) struct Client {
     pub(crate) stalled: bool,
     /// What it wants to send and has not yet.
     pub(crate) outgoing: VecDeque<u8>,
+    /// Some of its request was sent after the hub had begun to answer: too late, that is.
+    sent_late: bool,
     pub(crate) dialog: Dialog,
     reader: ResponseReader,
 }
@@ -153,8 +155,15 @@ impl Client {
             namespace: "/",
             offsets: HashMap::new(),
         };
-        let mut client =
-            Self { wire, fate: Fate::Open, stalled: false, outgoing, dialog, reader: ResponseReader::new() };
+        let mut client = Self {
+            wire,
+            fate: Fate::Open,
+            stalled: false,
+            outgoing,
+            sent_late: false,
+            dialog,
+            reader: ResponseReader::new(),
+        };
         if speech == Speech::Socket {
             client.dialog.namespace = truth.dialect.namespace;
             client.command(|out| out.extend_from_slice(socket::CONNECT.as_bytes()));
@@ -176,9 +185,15 @@ impl Client {
         let count = most.min(self.outgoing.len());
         let bytes = take_front(&mut self.outgoing, count);
         let mut wire = self.wire.lock();
+        self.sent_late |= !bytes.is_empty() && !self.dialog.opened && 0 < wire.written_bytes;
         if !bytes.is_empty() && !wire.client_ended && !wire.reset {
             wire.send(&bytes);
         }
+    }
+
+    /// Whether the hub has not waited for all of its request.
+    pub(crate) fn is_late(&self) -> bool {
+        !self.outgoing.is_empty() || self.sent_late
     }
 
     /// Reads at most `most` bytes and checks what they say.

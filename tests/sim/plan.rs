@@ -174,6 +174,8 @@ impl Plan {
             limits: SessionLimits { rate, engine, websocket, ..SessionLimits::default() },
             linger: self.linger,
             connections_max: self.connections_max,
+            // Each of the clients may be one for administration.
+            admin_connections_max: 1000,
             connections_per_ip_max: self.connections_per_ip_max,
             heartbeat_interval: HEARTBEAT,
             ping_interval: Duration::from_secs(2),

@@ -258,7 +258,7 @@ impl World {
             // Cut off in the middle of a refusal.
             (None, None) if self.plan.refuses() && (!dialog.opened || self.plan.cuts_off()) => true,
             // Too late with its request, and cut off in the middle of being told.
-            (None, None) if self.plan.cuts_off() && !dialog.opened && !client.outgoing.is_empty() => true,
+            (None, None) if self.plan.cuts_off() && !dialog.opened && client.is_late() => true,
             (None, None) if may_wait_in_vain && self.plan.cuts_off() => true,
             (None, None) if dialog.speech == Speech::Http => {
                 dialog.is_answered() || self.plan.refuses() || self.plan.cuts_off()
