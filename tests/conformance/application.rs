@@ -11,7 +11,7 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Inbox, Notifier},
     endpoint::{
-        self, Answer, Application, ConnectAccepted, ConnectRefused, Context, Cors, Emit, Hub, OpenWebSocket, Phase,
+        self, Answer, Application, ConnectAccepted, ConnectRefused, Context, Cors, Emit, Hub, OpenStream, Phase,
         SocketAction, SocketClient, SocketEvent, SocketHandlers, public_route,
     },
     metrics::{Metrics, ReactorMetrics},
@@ -21,7 +21,7 @@ use fanfare_core::{
     clock::Clock,
     label::RouteLabel,
     protocol::{
-        Dialect, EngineLimits, Layer, RateLimit, SessionLimits,
+        Dialect, EngineLimits, Layer, RateLimit, SessionLimits, WebSocketOpening,
         http::{self, Method, Request, Response},
         socket_io::Args,
         websocket,
@@ -123,10 +123,7 @@ fn show_headers(request: &Request, _: &str, _: &Context<'_>) -> Answer {
 
 fn open_echo(request: &Request, _: &str, _: &Context<'_>) -> Answer {
     match websocket::accept(request, &["echo"]) {
-        Ok(accepted) => {
-            OpenWebSocket { accepted, dialect: Dialect::Messages, topics: Vec::new(), identity: None, hold: None }
-                .into()
-        }
+        Ok(accepted) => OpenStream::new(WebSocketOpening { accepted, dialect: Dialect::Messages }).into(),
         Err(refusal) => refusal.response().into(),
     }
 }

@@ -17,23 +17,23 @@ pub mod sse;
 pub mod websocket;
 
 pub use engine_session::{
-    EngineLimits, EngineSession, Layer, SessionId, SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
+    EngineLimits, EngineOpening, EngineSession, Layer, SessionId, SocketAsk, SocketIoClient, SocketIoSubscription,
+    Sockets,
 };
 pub use event_data::EventData;
 pub use long_message::{Checked, LongCheck, LongMessage};
 pub use rate::RateLimit;
 pub use session::{
-    Ask, Dialect, Ending, GapOutcome, HeldPayload, Opening, Session, SessionCursor, SessionLimits, SseStream,
-    TopicCursor, TopicCursors, WebSocketSession, close_reason, write_unread_refusal,
+    AfterRefusal, Ask, Ending, GapOutcome, HeldPayload, Opening, OpeningContext, Session, SessionCursor, SessionLimits,
+    close_reason, write_unread_refusal,
 };
+pub use sse::{SseOpening, SseStream};
+pub use websocket::{Dialect, Message, WebSocketOpening, WebSocketSession};
 
 use crate::{
     event::Event,
     frame::{Format, SocketIoForm},
 };
-
-/// The name of the subprotocol with JSON envelopes and commands.
-pub const FANFARE_V1: &str = "fanfare.v1";
 
 /// Encodes the frame of `event` in `format`, for [`crate::frame::FrameCache`]. Raw WebSocket has no form for a hole in the log:
 /// such a connection is closed instead.

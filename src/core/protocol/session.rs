@@ -5,33 +5,60 @@
 //! [`Session::WebSocket`] or [`Session::Engine`] ([`Session::open`]); none of them ever turns back. [`Session::receive`] takes
 //! the session and returns the next one, or the [`Close`] that ended it; its owner stores that `Result`, so that after an end
 //! every later call returns the same.
-
-mod cursors;
-mod ending;
-mod opening;
-mod output;
-mod sse;
-mod websocket;
+//!
+//! This file lists the protocols: a variant of [`Session`] and one of [`Opening`], and an arm of `call_protocol` and of
+//! `call_opening`. Everything else about a protocol stands in its own folder, which implements `ProtocolSession` and
+//! `ProtocolOpening`.
 
 // The part of the standard library without sockets: an address is a plain value.
-use core::{net::IpAddr, time::Duration};
-
-pub use cursors::SessionCursor;
-pub use ending::{Ending, close_reason, write_unread_refusal};
-pub use opening::Opening;
-pub use output::GapOutcome;
-pub use sse::{SseStream, TopicCursor, TopicCursors};
-pub use websocket::{Dialect, WebSocketSession};
+use core::net::IpAddr;
 
 use super::{
-    engine_session::{EngineLimits, EngineSession, SocketAsk},
-    http::{self, Request, ServerSession},
+    engine_session::{EngineLimits, EngineOpening, EngineSession, SocketAsk},
+    http::{self, Request, Response, ServerSession},
     long_message::{Checked, LongMessage},
     proxy::{self, Preface},
     rate::RateLimit,
-    websocket::{Message, WebSocketLimits},
+    sse::{SseOpening, SseStream},
+    websocket::{self, Message, WebSocketLimits, WebSocketOpening, WebSocketSession},
 };
-use crate::{clock::Moment, close::Close, frame::Format, outbox::Outbox};
+use crate::{clock::Moment, close::Close, outbox::Outbox, transport::Transport};
+
+/// Calls a method of `ProtocolSession` of the protocol that `$session` is.
+macro_rules! call_protocol {
+    ($session:expr, $method:ident($($argument:expr),*)) => {
+        match $session {
+            Session::Preface(it) => <$crate::protocol::proxy::Preface as ProtocolSession>::$method(it, $($argument),*),
+            Session::Http(it) => <$crate::protocol::http::ServerSession as ProtocolSession>::$method(it, $($argument),*),
+            Session::Sse(it) => <$crate::protocol::SseStream as ProtocolSession>::$method(it, $($argument),*),
+            Session::WebSocket(it) => <$crate::protocol::WebSocketSession as ProtocolSession>::$method(it, $($argument),*),
+            Session::Engine(it) => <$crate::protocol::EngineSession as ProtocolSession>::$method(it, $($argument),*),
+        }
+    };
+}
+
+/// `$call` on the opening that `$opening` is.
+macro_rules! call_opening {
+    ($opening:expr, $it:ident => $call:expr) => {
+        match $opening {
+            Opening::Sse($it) => $call,
+            Opening::WebSocket($it) => $call,
+            Opening::Engine($it) => $call,
+        }
+    };
+}
+
+mod ending;
+mod interface;
+mod opening;
+mod requests;
+
+pub use ending::{Ending, close_reason, write_unread_refusal};
+pub(super) use ending::{denial_json, error_json, error_of, is_denial};
+pub use interface::{GapOutcome, SessionCursor};
+pub(super) use interface::{ProtocolSession, sort_by_topic};
+pub(super) use opening::ProtocolOpening;
+pub use opening::{AfterRefusal, OpeningContext};
 
 /// What all sessions are bounded by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,190 +151,130 @@ impl Session {
         asks: &mut Vec<Ask>,
         now: Moment,
     ) -> Result<Self, Close> {
-        match &mut self {
-            Self::Preface(preface) => {
-                let Some((header, mut rest)) = preface.receive(bytes, &limits.proxy)? else { return Ok(self) };
-                asks.push(Ask::Source(header.source));
-                return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, asks, now);
-            }
-            Self::Http(http) => match http.receive(bytes, &limits.http, now) {
-                Ok(request) => {
-                    asks.extend(request.map(Ask::Request));
-                    if http.announces_body() {
-                        asks.push(Ask::Body);
-                    }
-                }
-                Err(_) if http.refused().is_some() => {}
-                Err(close) => return Err(close),
-            },
-            Self::Sse(_) => {}
-            Self::WebSocket(websocket) => websocket.receive(bytes, limits, outbox, asks, now)?,
-            Self::Engine(engine) => engine.receive(bytes, limits, outbox, asks, now)?,
+        if let Self::Preface(preface) = &mut self {
+            let Some((header, mut rest)) = preface.receive(bytes, &limits.proxy)? else { return Ok(self) };
+            asks.push(Ask::Source(header.source));
+            return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, asks, now);
         }
+        call_protocol!(&mut self, receive(bytes, limits, outbox, asks, now))?;
         Ok(self)
     }
 
-    /// When [`Session::expire`] is due, unless something happens before; `None` while the hub has a request to answer, and
-    /// for streams.
-    pub fn deadline(&self, limits: &SessionLimits) -> Option<Moment> {
-        match self {
-            Self::Preface(preface) => Some(preface.accepted() + limits.http.head_timeout),
-            Self::Http(http) => http.deadline(&limits.http),
-            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
-        }
-    }
-
-    /// Why the session takes no more, if it has refused the body of a request.
-    pub fn refused(&self) -> Option<Close> {
-        match self {
-            Self::Http(http) => http.refused(),
-            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
-        }
-    }
-
-    /// When a peer that was pinged, and has been silent since, has been so for `pong_timeout`.
-    pub fn pong_deadline(&self, pong_timeout: Duration) -> Option<Moment> {
-        match self {
-            Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout),
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => None,
-        }
-    }
-
-    /// When the next heartbeat is due of a stream whose heartbeats are events; `None`: whenever it has been silent.
-    pub fn heartbeat_due(&self) -> Option<Moment> {
-        match self {
-            Self::Sse(stream) => stream.profile.as_ref().map(|profile| profile.heartbeat_due()),
-            Self::Preface(_) | Self::Http(_) | Self::WebSocket(_) | Self::Engine(_) => None,
-        }
-    }
-
-    /// Why the connection is to end, the deadline having passed.
-    pub fn expire(&self) -> Close {
-        match self {
-            Self::Preface(preface) if !preface.is_idle() => Close::RequestTimeout,
-            Self::Http(http) => http.expire(),
-            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => Close::Done,
-        }
-    }
-
-    /// Whether the connection can be closed without cutting anything off: no request has begun.
-    pub fn is_idle(&self) -> bool {
-        match self {
-            Self::Preface(preface) => preface.is_idle(),
-            Self::Http(http) => http.is_idle(),
-            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => false,
-        }
-    }
-
-    /// Whether nothing has come yet.
-    pub fn is_fresh(&self) -> bool {
-        match self {
-            Self::Preface(preface) => preface.is_idle(),
-            Self::Http(http) => http.is_fresh(),
-            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => false,
-        }
-    }
-
-    /// What it keeps of what the peer has not finished saying, in bytes.
-    pub fn held_bytes(&self) -> usize {
-        match self {
-            Self::Preface(preface) => preface.held_bytes(),
-            Self::Http(http) => http.held_bytes(),
-            Self::Sse(_) => 0,
-            Self::WebSocket(websocket) => websocket.codec.held_bytes(),
-            Self::Engine(engine) => engine.held_bytes(),
-        }
-    }
-
-    /// The form its events are written in; `None` before there are any.
-    pub fn format(&self) -> Option<Format> {
-        match self {
-            Self::Preface(_) | Self::Http(_) => None,
-            Self::Sse(stream) => Some(Format::Sse(stream.form)),
-            Self::WebSocket(websocket) => Some(match websocket.dialect {
-                Dialect::Raw | Dialect::Messages => Format::WebSocketRaw,
-                Dialect::FanfareV1 => Format::FanfareV1,
-            }),
-            Self::Engine(engine) => engine.sockets.as_ref().map(|sockets| Format::SocketIo(sockets.form())),
-        }
+    /// Answers the request with the head that opens a stream, and becomes that stream. Returns it, and what the client has sent
+    /// behind the request: the first bytes of the stream.
+    pub fn open(self, opening: Opening, context: OpeningContext<'_>, outbox: &mut Outbox) -> (Self, Vec<u8>) {
+        let next = call_opening!(opening, it => it.open(context, outbox));
+        let leftover = if let Self::Http(http) = self { http.leftover() } else { Vec::new() };
+        (next, leftover)
     }
 
     /// Requests and their responses, if the session is that.
     pub fn requests(&self) -> Option<&ServerSession> {
-        match self {
-            Self::Http(http) => Some(http),
-            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
-        }
+        if let Self::Http(http) = self { Some(http) } else { None }
     }
 
     /// The same, to respond.
     pub fn requests_mut(&mut self) -> Option<&mut ServerSession> {
-        match self {
-            Self::Http(http) => Some(http),
-            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => None,
-        }
+        if let Self::Http(http) = self { Some(http) } else { None }
     }
 
     /// The session of Engine.IO, which outlives what carries it.
     pub fn engine(&mut self) -> Option<&mut EngineSession> {
-        match self {
-            Self::Engine(engine) => Some(engine),
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::WebSocket(_) => None,
-        }
+        if let Self::Engine(engine) = self { Some(engine) } else { None }
     }
 
-    /// Whether it is one that brings events.
-    pub fn is_stream(&self) -> bool {
-        match self {
-            Self::Preface(_) | Self::Http(_) => false,
-            Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => true,
-        }
-    }
-
-    /// Whether it is a stream that has a client: a session of Socket.IO has none before one has entered a namespace.
-    pub fn has_client(&self) -> bool {
-        match self {
-            Self::Preface(_) | Self::Http(_) => false,
-            Self::Sse(_) | Self::WebSocket(_) => true,
-            Self::Engine(engine) => engine.sockets.as_ref().is_some_and(|sockets| !sockets.clients().is_empty()),
-        }
-    }
-
-    /// Whether it keeps its own time ([`EngineSession::deadline`]), and needs no heartbeats.
-    pub fn keeps_time(&self) -> bool {
-        match self {
-            Self::Engine(_) => true,
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::WebSocket(_) => false,
-        }
-    }
-
-    /// Whether a client that comes back by itself names the id to resume from. If not, a gap does not end its connection.
-    pub fn says_from_where(&self) -> bool {
-        match self {
-            Self::Engine(_) => false,
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::WebSocket(_) => true,
-        }
-    }
-
-    /// Whether its client learns of gaps from the close frame alone.
-    pub fn ends_for_gaps(&self) -> bool {
-        match self {
-            Self::WebSocket(websocket) => websocket.dialect == Dialect::Raw,
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => false,
-        }
-    }
-
-    /// Whether a ping has been unanswered for `pong_timeout`. A client that has yet to read what is ahead of the ping cannot have
-    /// seen it, so where the connection `is_blocked` the ping is forgotten.
-    pub fn is_pong_late(&mut self, is_blocked: bool, pong_timeout: Duration, now: Moment) -> bool {
-        match self {
-            Self::WebSocket(websocket) if is_blocked => {
-                websocket.forget_ping();
-                false
+    /// A session of Engine.IO that requests carried goes on over the WebSocket whose session was `carrier`. False if one of the two
+    /// is something else.
+    pub fn carry_over(&mut self, carrier: Self) -> bool {
+        match (self, carrier) {
+            (Self::Engine(engine), Self::WebSocket(websocket)) => {
+                engine.carry(websocket.into_codec());
+                true
             }
-            Self::WebSocket(websocket) => websocket.pong_deadline(pong_timeout).is_some_and(|deadline| deadline <= now),
-            Self::Preface(_) | Self::Http(_) | Self::Sse(_) | Self::Engine(_) => false,
+            _ => false,
         }
+    }
+
+    fn write_end(&mut self, ending: Ending<'_>, outbox: &mut Outbox) {
+        call_protocol!(self, write_end(ending, outbox));
+    }
+
+    /// Writes the last bytes of a connection that spoke `transport`, and whose session has ended itself.
+    fn write_end_of(transport: Transport, ending: &Ending<'_>, outbox: &mut Outbox) {
+        match transport {
+            Transport::Http => http::write_refusal(ending.close, ending.date, outbox),
+            Transport::Sse => {}
+            Transport::WebSocket | Transport::SocketIo => websocket::write_last(ending, outbox),
+        }
+    }
+}
+
+/// The stream that an answer to a request opens.
+#[derive(Debug)]
+pub enum Opening {
+    /// An event stream.
+    Sse(SseOpening),
+    /// A WebSocket.
+    WebSocket(WebSocketOpening),
+    /// A session of Engine.IO, and the WebSocket that carries it.
+    Engine(EngineOpening),
+}
+
+impl Opening {
+    /// The stream that a client asks for with `request`, to be ended at once, if the client learns more from its end than from a
+    /// status. `after`: what the client is then to do.
+    pub fn of_refusal(request: &Request, after: AfterRefusal) -> Option<Self> {
+        let websocket = WebSocketOpening::of_refusal(request, after).map(Self::WebSocket);
+        websocket.or_else(|| SseOpening::of_refusal(request, after).map(Self::Sse))
+    }
+
+    /// What the connection speaks from then on.
+    pub fn transport(&self) -> Transport {
+        const fn of<P: ProtocolOpening>(_: &P) -> Transport {
+            P::TRANSPORT
+        }
+        call_opening!(self, it => of(it))
+    }
+
+    /// The status of the response.
+    pub fn status(&self) -> u16 {
+        const fn of<P: ProtocolOpening>(_: &P) -> u16 {
+            P::STATUS
+        }
+        call_opening!(self, it => of(it))
+    }
+
+    /// Whether the stream is the content of the response. If not, the connection is another protocol's from then on (RFC 9110
+    /// section 15.2.2).
+    pub fn is_content(&self) -> bool {
+        self.status() != 101
+    }
+
+    /// Whether the id of a stream over so many topics is its own, and names all of them ([`Session::set_topics`]).
+    pub fn has_own_id(&self, topic_count: usize) -> bool {
+        call_opening!(self, it => it.has_own_id(topic_count))
+    }
+
+    /// The answer to a HEAD (RFC 9110 section 9.3.2); `None` where only a GET can open such a stream.
+    pub fn head(&self) -> Option<Response> {
+        call_opening!(self, it => it.head())
+    }
+
+    /// The stream is opened only to be refused, for an API whose clients look for an event that tells why.
+    pub fn expect_refusal(&mut self) {
+        call_opening!(self, it => it.expect_refusal());
+    }
+}
+
+impl From<SseOpening> for Opening {
+    fn from(opening: SseOpening) -> Self {
+        Self::Sse(opening)
+    }
+}
+
+impl From<WebSocketOpening> for Opening {
+    fn from(opening: WebSocketOpening) -> Self {
+        Self::WebSocket(opening)
     }
 }
 

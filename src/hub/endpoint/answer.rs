@@ -7,12 +7,7 @@ use crate::{
     close::Close,
     endpoint::OpenWork,
     event::Start,
-    protocol::{
-        Dialect, Layer, SessionId,
-        http::Response,
-        sse::{Greeting, SseProfile},
-        websocket::Accepted,
-    },
+    protocol::{Layer, Opening, SessionId, http::Response, websocket::Accepted},
     share::Hold,
     topic::Topic,
 };
@@ -26,35 +21,27 @@ pub enum Answer {
     Later(Vec<(&'static str, String)>),
     /// Do this work over several turns; it ends with a response.
     Work(OpenWork),
-    /// Open a Server-Sent Events stream.
-    Sse(Box<OpenSse>),
-    /// Upgrade the connection to WebSocket.
-    WebSocket(Box<OpenWebSocket>),
+    /// Open a stream of events.
+    Stream(Box<OpenStream>),
     /// Carry out a request to Engine.IO.
     Engine(Box<EngineRequest>),
     /// Open a stream and end it at once. This is the only refusal from which a browser learns when to come back.
     Ended {
         /// The stream to open.
-        stream: Box<Self>,
+        stream: Box<OpenStream>,
         /// Why it ends.
         close: Close,
     },
 }
 
-/// A Server-Sent Events stream to open.
-#[derive(Debug, Default)]
-pub struct OpenSse {
-    /// The topics, in the order of the URL, each with where it begins.
+/// A stream of events to open.
+#[derive(Debug)]
+pub struct OpenStream {
+    /// The protocol that the stream speaks, and what is peculiar to it.
+    pub opening: Opening,
+    /// The topics that the stream carries from the start, in the order of the URL, each with where it begins.
     pub topics: Vec<(Topic, Start)>,
-    /// Whether events have `event:` lines.
-    pub named: bool,
-    /// Whether the client gets the ids that it starts from, in a block without data, before the first event.
-    pub wants_initial_id: bool,
-    /// An event for this client alone, sent first. It carries the ids, so `wants_initial_id` is not needed with it.
-    pub greeting: Option<Greeting>,
-    /// What an API's clients expect besides the events, such as heartbeats.
-    pub profile: Option<Box<SseProfile>>,
-    /// Fields of the response's head.
+    /// Fields of the response's head. A response that accepts an upgrade has none of them.
     pub headers: Vec<(&'static str, String)>,
     /// Whose stream it is; `None` if the hub asks for no token.
     pub identity: Option<Arc<Identity>>,
@@ -62,19 +49,11 @@ pub struct OpenSse {
     pub hold: Option<Hold>,
 }
 
-/// A WebSocket to open.
-#[derive(Debug)]
-pub struct OpenWebSocket {
-    /// What the handshake agreed on.
-    pub accepted: Accepted,
-    /// What its messages mean.
-    pub dialect: Dialect,
-    /// The topics that it carries from the start.
-    pub topics: Vec<(Topic, Start)>,
-    /// Whose connection it is; `None` if the hub asks for no token.
-    pub identity: Option<Arc<Identity>>,
-    /// The connection's share of its tenant's quota, held while it is open.
-    pub hold: Option<Hold>,
+impl OpenStream {
+    /// A stream without topics, of a client that has shown no token.
+    pub fn new(opening: impl Into<Opening>) -> Self {
+        Self { opening: opening.into(), topics: Vec::new(), headers: Vec::new(), identity: None, hold: None }
+    }
 }
 
 /// A request to Engine.IO, for the reactor to carry out.
@@ -118,17 +97,16 @@ impl Answer {
     pub fn later() -> Self {
         Self::Later(Vec::new())
     }
-}
 
-impl From<OpenSse> for Answer {
-    fn from(open: OpenSse) -> Self {
-        Self::Sse(Box::new(open))
+    /// Opens the stream that `opening` is, and ends it at once.
+    pub(in crate::endpoint) fn ended(opening: Opening, close: Close) -> Self {
+        Self::Ended { stream: Box::new(OpenStream::new(opening)), close }
     }
 }
 
-impl From<OpenWebSocket> for Answer {
-    fn from(open: OpenWebSocket) -> Self {
-        Self::WebSocket(Box::new(open))
+impl From<OpenStream> for Answer {
+    fn from(open: OpenStream) -> Self {
+        Self::Stream(Box::new(open))
     }
 }
 

@@ -5,14 +5,10 @@ use crate::{
         Answer, Context, Overload, Route,
         error_form::unix_s,
         gate::{access, cors, fields, overload},
-        native::stream,
         routes::find_route,
     },
     label::RouteLabel,
-    protocol::{
-        http::{Method, Request, Response},
-        sse::SseProfile,
-    },
+    protocol::http::{Method, Request, Response},
 };
 
 /// Answers `request`. Returns the answer and what the request counts as in the metrics.
@@ -43,7 +39,7 @@ pub(super) fn finish(
     context: &Context<'_>,
 ) -> (RouteLabel, Answer) {
     access::count_forbidden(&answer, context);
-    let answer = if request.method == Method::Head { stream::show_head(answer) } else { answer };
+    let answer = if request.method == Method::Head { show_head(answer) } else { answer };
     let answer = access::close_after_bad_tokens(answer, context);
     let answer = overload::refuse_over_quota(request, answer, context);
     let answer = overload::refuse_out_of_memory(request, answer, context.hub.bus.budget());
@@ -54,9 +50,7 @@ pub(super) fn finish(
     };
     let answer = match answer {
         Answer::Ended { mut stream, close } if route.is_some_and(|route| route.has_refusal_event) => {
-            if let Answer::Sse(open) = &mut *stream {
-                open.profile.get_or_insert_with(|| Box::new(SseProfile::of_refusal()));
-            }
+            stream.opening.expect_refusal();
             Answer::Ended { stream, close }
         }
         answer => answer,
@@ -64,6 +58,15 @@ pub(super) fn finish(
     let any_origin = route.is_some_and(|route| route.any_origin);
     let label = route.map_or(RouteLabel::Other, |route| route.label);
     (label, cors::allow(answer, request, context, any_origin))
+}
+
+/// Turns the answer to a GET into that to a HEAD. A stream's head is shown without opening the stream: nothing is subscribed to,
+/// and no topic is made.
+fn show_head(answer: Answer) -> Answer {
+    let Answer::Stream(open) = answer else { return answer };
+    let Some(mut response) = open.opening.head() else { return Answer::Stream(open) };
+    response.headers.extend(open.headers);
+    response.into()
 }
 
 /// Answers a request whose target is no path: `OPTIONS *`, which asks about the server as a whole (RFC 9110 section 9.3.7), and

@@ -27,7 +27,7 @@ mod routes;
 mod socket_io;
 mod work;
 
-pub use answer::{Answer, EngineAction, EngineRequest, OpenSse, OpenWebSocket};
+pub use answer::{Answer, EngineAction, EngineRequest, OpenStream};
 pub use compat::{CompatApi, CompatApis, esp::wells::Esp};
 pub use completion::{AnswerForm, ReceiptWaiter};
 pub use context::{Context, Overload};

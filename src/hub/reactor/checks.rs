@@ -17,7 +17,7 @@ use crate::{
     index::Slot,
     json::LONG_TEXT_BYTES,
     label::RouteLabel,
-    protocol::{Ask, Checked, LongMessage, websocket::Message},
+    protocol::{Ask, Checked, LongMessage, Message},
 };
 
 /// How much of a message is checked in a step, which takes 0.1 ms or so.

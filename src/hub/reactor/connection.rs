@@ -20,7 +20,7 @@ use crate::{
     index::{SubscriberIndex, TopicIndex},
     metrics::{ReactorMetrics, Transport},
     outbox::Outbox,
-    protocol::{Opening, Session, encode_frame, http::ServerSession},
+    protocol::{Opening, OpeningContext, Session, encode_frame, http::ServerSession},
 };
 
 /// A connection of a reactor. What a visit touches comes first and together, on one cache line.
@@ -138,10 +138,10 @@ impl<S> Connection<S> {
     }
 
     /// Answers its request with the head of a stream, which it is from now on. Returns what its client has sent behind the request.
-    pub(super) fn open(&mut self, opening: Opening<'_>, date: &str) -> Vec<u8> {
+    pub(super) fn open(&mut self, opening: Opening, context: OpeningContext<'_>) -> Vec<u8> {
         let mut leftover = Vec::new();
         self.advance(|session, outbox| {
-            let (next, rest) = session.open(opening, date, outbox);
+            let (next, rest) = session.open(opening, context, outbox);
             leftover = rest;
             Ok(next)
         });

@@ -15,9 +15,8 @@ use crate::{
     label::RouteLabel,
     outbox::Outbox,
     protocol::{
-        Ask, Session,
+        Ask, Message, Session,
         http::{Request, Response, ServerSession},
-        websocket::Message,
     },
 };
 
@@ -237,18 +236,11 @@ impl<N: Net> Reactor<N> {
             Answer::Response(response) => self.respond(slot, route, &response),
             Answer::Later(fields) => self.keep_fields(slot, fields),
             Answer::Work(open) => self.open_work(slot, route, open),
-            Answer::Sse(open) => {
-                self.count_request(slot, route, 200, 0);
-                self.open_sse(slot, request.version, *open);
-            }
-            Answer::WebSocket(open) => {
-                self.count_request(slot, route, 101, 0);
-                self.open_websocket(slot, *open);
-            }
+            Answer::Stream(open) => self.open_stream(slot, route, request.version, *open),
             // It is the request's own; no session is opened only to be ended.
             Answer::Engine(_) => {}
             Answer::Ended { stream, close } => {
-                self.take_answer(slot, route, request, *stream);
+                self.open_stream(slot, route, request.version, *stream);
                 self.end_refused(slot, close);
             }
         }

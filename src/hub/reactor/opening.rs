@@ -9,51 +9,62 @@ use super::{
 };
 use crate::{
     budget::ChargeRefused,
-    endpoint::{OpenSse, OpenWebSocket},
+    endpoint::OpenStream,
     event::Start,
-    frame::SseForm,
     index::Slot,
+    label::RouteLabel,
     metrics::Transport,
-    protocol::{Opening, http::Version},
+    protocol::{Opening, OpeningContext, http::Version},
     topic::Topic,
 };
 
-impl<N: Net> Reactor<N> {
-    pub(super) fn open_sse(&mut self, slot: Slot, version: Version, open: OpenSse) {
-        let OpenSse { topics, named, wants_initial_id: tells_place, greeting, mut profile, headers, identity, hold } =
-            open;
-        self.stream_holds.keep(slot, hold);
-        let retry_ms = self.retry_ms();
-        if let Some(profile) = &mut profile {
-            profile.begin(self.now, |interval| jittered(interval, &mut self.random));
-        }
-        let Some(connection) = self.connections.at(slot) else { return };
-        // HAProxy corks every chunk of a response that says where it ends, so each event would be up to 200 ms late.
-        let through_proxy = connection.via != Via::Direct;
-        let chunked = version == Version::Http11 && !through_proxy;
-        if through_proxy {
-            self.net.reset_on_drop(&connection.stream, true);
-        }
-        connection.identity = identity;
-        let form = SseForm { named, chunked, with_id: topics.len() == 1 };
-        let opening = Opening::Sse { form, tells_place, greeting, profile, headers: &headers, retry_ms };
-        self.open(slot, opening, &topics);
-    }
+/// What the head of the response depends on that opens a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
+    /// The version of the request.
+    pub(super) version: Version,
+    /// Fields of the response.
+    pub(super) fields: &'a [(&'static str, String)],
+}
 
-    pub(super) fn open_websocket(&mut self, slot: Slot, open: OpenWebSocket) {
-        let OpenWebSocket { accepted, dialect, topics, identity, hold } = open;
+impl Head<'_> {
+    /// Of an upgrade, whose response is the protocol's own.
+    pub(super) const UPGRADE: Self = Self { version: Version::Http11, fields: &[] };
+}
+
+impl<N: Net> Reactor<N> {
+    /// Answers a request of `version` for `route` with a stream.
+    pub(super) fn open_stream(&mut self, slot: Slot, route: RouteLabel, version: Version, open: OpenStream) {
+        let OpenStream { opening, topics, headers, identity, hold } = open;
+        self.count_request(slot, route, opening.status(), 0);
         self.stream_holds.keep(slot, hold);
         let Some(connection) = self.connections.at(slot) else { return };
         connection.identity = identity;
-        let mut leftover = self.open(slot, Opening::WebSocket { accepted: &accepted, dialect }, &topics);
+        let mut leftover = self.open(slot, opening, &topics, Head { version, fields: &headers });
         self.advance_session(slot, &mut leftover);
     }
 
     /// The connection becomes a stream. Returns what its client has sent behind the request, for [`Reactor::advance_session`].
-    pub(super) fn open(&mut self, slot: Slot, opening: Opening<'_>, topics: &[(Topic, Start)]) -> Vec<u8> {
-        let (transport, has_own_id) = (opening.transport(), opening.has_own_id());
+    pub(super) fn open(&mut self, slot: Slot, opening: Opening, topics: &[(Topic, Start)], head: Head<'_>) -> Vec<u8> {
+        let (transport, has_own_id) = (opening.transport(), opening.has_own_id(topics.len()));
+        let (now, is_content) = (self.now, opening.is_content());
+        let retry_ms = if is_content { self.retry_ms() } else { 0 };
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
-        let leftover = connection.open(opening, self.net.date());
+        // HAProxy corks every chunk of a response that says where it ends, so each event would be up to 200 ms late.
+        let through_proxy = connection.via != Via::Direct;
+        if through_proxy && is_content {
+            self.net.reset_on_drop(&connection.stream, true);
+        }
+        let context = OpeningContext {
+            date: self.net.date(),
+            headers: head.fields,
+            retry_ms,
+            can_chunk: head.version == Version::Http11 && !through_proxy,
+            topic_count: topics.len(),
+            now,
+            early: &mut |interval| jittered(interval, &mut self.random),
+        };
+        let leftover = connection.open(opening, context);
         if has_own_id && let Err(refused) = self.name_topics(slot, topics) {
             self.end(slot, close_of(refused));
             return Vec::new();

@@ -64,7 +64,7 @@ fn starts(topic_count: usize, query: &str, header: &[u8]) -> Option<Option<Vec<S
     head.extend_from_slice(header);
     head.extend_from_slice(b"\r\n");
     match hub::ask(&hub::build(100), &head, b"")? {
-        Answer::Sse(open) => {
+        Answer::Stream(open) => {
             let topics = open.topics;
             let is_whole = topics.iter().enumerate().all(|(index, (topic, _))| topic.as_str() == format!("t.{index}"));
             assert!(is_whole && topics.len() == topic_count, "{topics:?}");

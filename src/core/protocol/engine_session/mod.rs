@@ -9,17 +9,19 @@
 
 mod id;
 mod sockets;
+mod stream;
 
 use std::time::Duration;
 
 pub use id::SessionId;
 pub use sockets::{SocketAsk, SocketIoClient, SocketIoSubscription, Sockets};
+pub use stream::EngineOpening;
 
 use super::{
     Ask,
     engine_io::{self, Handshake, Packet, PacketKind, PollPayload},
     rate::{Rate, RateLimit, RateVerdict},
-    socket_io::{self, Args, PacketTarget},
+    session::ProtocolSession,
     websocket::{self, Message},
 };
 use crate::{clock::Moment, close::Close, outbox::Outbox};
@@ -142,42 +144,6 @@ impl EngineSession {
     /// Whether a WebSocket carries it.
     pub fn is_carried(&self) -> bool {
         self.carrier.is_some()
-    }
-
-    /// What it holds of what the client has not finished saying, in bytes.
-    pub fn held_bytes(&self) -> usize {
-        let unfinished = self.carrier.as_ref().map_or(0, websocket::ServerSession::held_bytes);
-        unfinished + self.sockets.as_ref().map_or(0, Sockets::held_bytes)
-    }
-
-    /// Tells its clients that they have lost the right to what they had, with `error` as JSON, and takes them out of their namespaces,
-    /// so that they do not come back by themselves with what they have shown.
-    pub(super) fn write_denial(&self, error: &str, outbox: &mut Outbox) {
-        for client in self.sockets.iter().flat_map(Sockets::clients) {
-            let target = PacketTarget { namespace: &client.namespace, ack: None };
-            socket_io::write_event(target, "error", Args::from_list(error), outbox.buffer());
-            socket_io::write_disconnect(&client.namespace, outbox.buffer());
-        }
-    }
-
-    /// Takes what the WebSocket brought.
-    pub fn receive(
-        &mut self,
-        bytes: &mut [u8],
-        limits: &super::SessionLimits,
-        outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
-        now: Moment,
-    ) -> Result<(), Close> {
-        let Some(carrier) = &mut self.carrier else { return Ok(()) };
-        let mut messages = Vec::new();
-        let of_engine =
-            websocket::WebSocketLimits { message_bytes_max: limits.engine.payload_bytes_max, ..limits.websocket };
-        let outcome = carrier.receive(bytes, &of_engine, outbox, &mut messages);
-        let asks_before = asks.len();
-        let taken = messages.into_iter().try_for_each(|message| self.take(message, limits, outbox, asks, now));
-        let taken = taken.and(outcome).and_then(|()| self.check_held(&limits.engine, asks));
-        answered_first(taken, asks, asks_before)
     }
 
     /// Of a client in no namespace little is held. One that is about to enter may have begun with what comes then.

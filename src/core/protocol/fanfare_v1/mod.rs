@@ -5,10 +5,11 @@
 
 pub mod client;
 mod command;
+mod dialect;
 mod encode;
 
-pub(crate) use command::reference_of;
 pub use command::{BadCommand, Command, Reference, code};
+pub(in crate::protocol) use dialect::FanfareV1;
 pub use encode::{
     encode_event, write_authenticated, write_error, write_event, write_gap, write_pong, write_published, write_refused,
     write_stats, write_subscribed, write_unsubscribed,

@@ -10,7 +10,7 @@ use crate::{
     topic::Topic,
 };
 
-use super::{client::Envelope, *};
+use super::{client::Envelope, command::reference_of, *};
 
 fn topic(name: &str) -> Topic {
     Topic::parse(name).expect("a good name")

@@ -1,108 +1,73 @@
 //! How a connection for requests becomes a stream.
 
-use super::{Dialect, Session, SseStream, WebSocketSession};
+use std::{fmt, time::Duration};
+
+use super::Session;
 use crate::{
     clock::Moment,
-    frame::SseForm,
     outbox::Outbox,
-    protocol::{EngineLimits, EngineSession, Layer, SessionId, sse, websocket},
+    protocol::http::{Request, Response},
     transport::Transport,
 };
 
-/// What a request opens.
-#[derive(Debug)]
-pub enum Opening<'a> {
-    /// An event stream.
-    Sse {
-        /// The variant of its frames. Without ids of its own it is over several topics ([`Session::set_topics`]).
-        form: SseForm,
-        /// Whether its resume id is written before the first event ([`Session::takes_resume_id`]).
-        tells_place: bool,
-        /// Its first event, which no log has.
-        greeting: Option<sse::Greeting>,
-        /// What its clients expect besides the events.
-        profile: Option<Box<sse::SseProfile>>,
-        /// Fields for its head.
-        headers: &'a [(&'static str, String)],
-        /// When a browser may come back, should the stream break.
-        retry_ms: u64,
-    },
-    /// A WebSocket.
-    WebSocket {
-        /// What the handshake agreed on.
-        accepted: &'a websocket::Accepted,
-        /// What its messages mean.
-        dialect: Dialect,
-    },
-    /// A session of Engine.IO, and the WebSocket that carries it.
-    Engine {
-        /// What the handshake agreed on.
-        accepted: &'a websocket::Accepted,
-        /// The session's name.
-        sid: SessionId,
-        /// What lies on top.
-        layer: Layer,
-        /// What bounds it.
-        limits: &'a EngineLimits,
-        /// When it begins.
-        now: Moment,
-    },
+/// What a protocol learns of the connection where it opens a stream.
+pub struct OpeningContext<'a> {
+    /// As [`crate::protocol::http::format_date`] gives it.
+    pub date: &'a str,
+    /// Fields for the head of a stream that is a response.
+    pub headers: &'a [(&'static str, String)],
+    /// When a browser may come back, should the stream break.
+    pub retry_ms: u64,
+    /// Whether a response may come in chunks.
+    pub can_chunk: bool,
+    /// The topics that the request names.
+    pub topic_count: usize,
+    pub now: Moment,
+    /// Makes an interval shorter by chance, so that streams which begin together do not stay together.
+    pub early: &'a mut dyn FnMut(Duration) -> Duration,
 }
 
-impl Opening<'_> {
+impl fmt::Debug for OpeningContext<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("OpeningContext").finish_non_exhaustive()
+    }
+}
+
+/// What a client does that is refused by a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// It comes back by itself, later.
+    Retry,
+    /// It stays away, or has to sign in first.
+    StayAway,
+}
+
+/// How a protocol opens its streams. What it leaves out has the default that stands with the method.
+pub(in crate::protocol) trait ProtocolOpening: Sized {
     /// What the connection speaks from then on.
-    pub fn transport(&self) -> Transport {
-        match self {
-            Self::Sse { .. } => Transport::Sse,
-            Self::WebSocket { .. } => Transport::WebSocket,
-            Self::Engine { .. } => Transport::SocketIo,
-        }
+    const TRANSPORT: Transport;
+    /// The status of the response.
+    const STATUS: u16;
+
+    /// Writes the response's head. Returns the session that the connection has from then on.
+    fn open(self, context: OpeningContext<'_>, outbox: &mut Outbox) -> Session;
+
+    /// Whether the id of a stream over so many topics is its own, and names all of them ([`Session::set_topics`]).
+    fn has_own_id(&self, _topic_count: usize) -> bool {
+        false
     }
 
-    /// Whether the stream's id is its own, and names several topics ([`Session::set_topics`]).
-    pub fn has_own_id(&self) -> bool {
-        matches!(self, Self::Sse { form, .. } if !form.with_id)
-    }
-}
-
-impl Session {
-    /// Answers the request with the head that opens a stream, and becomes that stream. Returns it, and what the client has sent
-    /// behind the request: the first bytes of the stream. `date` as [`crate::protocol::http::format_date`] gives it.
-    pub fn open(self, opening: Opening<'_>, date: &str, outbox: &mut Outbox) -> (Self, Vec<u8>) {
-        let next = match opening {
-            Opening::Sse { form, tells_place, greeting, profile, headers, retry_ms } => {
-                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                sse::write_open(form.chunked, date, retry_ms, &headers, outbox.buffer());
-                let greeting = greeting.map(Box::new);
-                // What the client of an event stream sends is never read.
-                return (Self::Sse(SseStream { form, cursors: None, tells_place, greeting, profile }), Vec::new());
-            }
-            Opening::WebSocket { accepted, dialect } => {
-                websocket::write_accept(accepted, date, outbox.buffer());
-                Self::WebSocket(WebSocketSession::new(dialect))
-            }
-            Opening::Engine { accepted, sid, layer, limits, now } => {
-                websocket::write_accept(accepted, date, outbox.buffer());
-                limits.write_handshake(sid, false, outbox.buffer());
-                Self::Engine(Box::new(EngineSession::carried(sid, layer, limits, now)))
-            }
-        };
-        let leftover = match self {
-            Self::Http(http) => http.leftover(),
-            Self::Preface(_) | Self::Sse(_) | Self::WebSocket(_) | Self::Engine(_) => Vec::new(),
-        };
-        (next, leftover)
+    /// The answer to a HEAD; `None` where only a GET can open such a stream.
+    fn head(&self) -> Option<Response> {
+        None
     }
 
-    /// A session of Engine.IO that requests carried goes on over the WebSocket whose session was `carrier`. False if one of the two
-    /// is something else.
-    pub fn carry_over(&mut self, carrier: Self) -> bool {
-        match (self, carrier) {
-            (Self::Engine(engine), Self::WebSocket(websocket)) => {
-                engine.carry(websocket.codec);
-                true
-            }
-            _ => false,
-        }
+    /// The stream is opened only to be refused, for an API whose clients look for an event that tells why.
+    fn expect_refusal(&mut self) {}
+
+    /// The stream that a client asks for with `request`, to be ended at once, if the client learns more from its end than from a
+    /// status.
+    fn of_refusal(_request: &Request, _after: AfterRefusal) -> Option<Self> {
+        None
     }
 }

@@ -1,130 +1,147 @@
-use std::time::Duration;
+//! The same for all protocols: what each of them writes, and its last bytes.
 
-use super::*;
-use crate::protocol::websocket::client::{
-    FrameReader, ServerFrame, write_masked_binary, write_masked_close, write_masked_ping, write_masked_text,
+use super::{
+    GapOutcome::{NoClient, NoForm, Written},
+    *,
+};
+use crate::{
+    event::EventId,
+    frame::{FormatCode, SseForm},
+    gap::{Gap, GapReason},
+    index::TopicIndex,
+    protocol::{Dialect, Layer, SessionId},
+    topic::Topic,
 };
 
-/// What a `fanfare.v1` client hears, the close frame aside, that sends `count` binary messages and a close frame in one
-/// piece, and why the session ended.
-fn hear(count: usize, rate: RateLimit) -> (Vec<String>, Close) {
-    let (mut input, mut outbox, mut asks) = (Vec::new(), Outbox::new(), Vec::new());
-    (0..count).for_each(|_| write_masked_binary(b"x", [1, 2, 3, 4], &mut input));
-    write_masked_close(1000, "", [1, 2, 3, 4], &mut input);
-    let session = Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1));
-    let limits = SessionLimits { rate, ..SessionLimits::default() };
-    let outcome = session.receive(&mut input, &limits, &mut outbox, &mut asks, Moment(1_000_000_000));
-    let mut heard = Vec::new();
-    let note = |frame: ServerFrame<'_>| heard.push(format!("{frame:?}").split(['(', ' ']).next().map(String::from));
-    FrameReader::new().receive(outbox.pending(), &limits.websocket, note).expect("whole frames");
-    (heard.into_iter().flatten().collect(), outcome.expect_err("it has ended"))
-}
+const NOW: Moment = Moment(1_000_000_000);
 
-#[test]
-fn errors_are_told_before_the_close_frame() {
-    let limits = RateLimit { messages_per_second: 5, ..RateLimit::default() };
-    let impatient = RateLimit { cutoff_timeout: Duration::ZERO, ..limits };
-    let check = |count: usize, rate: RateLimit, heard: usize| {
-        let expected = (vec!["Text".to_owned(); heard], Close::PeerClosed(Some(1000)));
-        assert_eq!(hear(count, rate), expected, "{count} messages, {rate:?}");
+fn sessions() -> [Session; 6] {
+    let form = SseForm { named: true, chunked: false, with_id: true };
+    let engine = |layer| {
+        let session = EngineSession::polled(SessionId::new(0, [7; 15]), layer, &EngineLimits::default(), NOW);
+        Session::Engine(Box::new(session))
     };
-    for count in [0, 1, 5, 6, 50] {
-        check(count, limits, count);
-        check(count, impatient, count.min(5));
-    }
+    [
+        Session::new(NOW),
+        Session::Sse(SseStream::new(form, true)),
+        Session::WebSocket(WebSocketSession::new(Dialect::Raw)),
+        Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1)),
+        engine(Layer::Raw),
+        engine(Layer::SocketIo),
+    ]
 }
 
-/// What a client hears that sends `frames` at once, at most five of them within its limit; and whether it stays.
-fn answers(dialect: Dialect, frames: &[u8], cutoff_timeout: Duration) -> (Vec<String>, Option<Close>) {
-    let mut outbox = Outbox::new();
-    let limits =
-        SessionLimits { rate: RateLimit { messages_per_second: 5, cutoff_timeout }, ..SessionLimits::default() };
-    let session = Session::WebSocket(WebSocketSession::new(dialect));
-    let end = session.receive(&mut frames.to_vec(), &limits, &mut outbox, &mut Vec::new(), Moment(1_000_000_000));
-    let mut heard = Vec::new();
-    let note = |frame: ServerFrame<'_>| {
-        heard.push(match frame {
-            ServerFrame::Text(text) => String::from_utf8_lossy(text).into_owned(),
-            other => format!("{other:?}"),
-        });
+/// What each of the sessions writes, after the two bytes of a short WebSocket frame's head.
+fn written(mut write: impl FnMut(&mut Session, &mut Outbox)) -> [String; 6] {
+    sessions().map(|mut session| {
+        let mut outbox = Outbox::new();
+        write(&mut session, &mut outbox);
+        let frame_head = usize::from(outbox.pending().first().is_some_and(|first| !first.is_ascii())) * 2;
+        String::from_utf8_lossy(&outbox.pending()[frame_head..]).into_owned()
+    })
+}
+
+#[test]
+fn each_protocol_has_its_own_form() {
+    let topic = Topic::parse("a").expect("a topic");
+    let id = EventId { major: 1, minor: 2 };
+    let none = "";
+    assert_eq!(
+        written(|session, outbox| session.write_command_answer(b"{}", outbox)),
+        [none, none, none, "{}", none, none]
+    );
+    assert_eq!(
+        written(|session, outbox| session.write_message(&Message::Text("x".to_owned()), outbox)),
+        [none, none, "x", "x", "4x", "4x"]
+    );
+    assert_eq!(written(|session, outbox| session.write_heartbeat(NOW, outbox)), [none, ":\n", none, none, none, none]);
+    assert_eq!(
+        written(|session, outbox| session.write_resume_id(Some(id), outbox)),
+        [none, "id: 1-2\n\n", none, none, none, none]
+    );
+    let subscribed = written(|session, outbox| session.write_subscribed(&topic, id, None, outbox));
+    assert_eq!(subscribed.map(|text| text.contains("subscribed")), [false, false, false, true, false, false]);
+}
+
+#[test]
+fn a_gap_is_written_or_ends_the_connection() {
+    let topic = Topic::parse("a").expect("a topic");
+    let id = EventId { major: 1, minor: 2 };
+    let gap = Gap { from: id, to: id, reason: GapReason::Overflow };
+    let outcomes = sessions().map(|mut session| {
+        let mut outbox = Outbox::new();
+        let outcome = session.write_gap(TopicIndex::new(0), &topic, gap, &mut outbox);
+        assert!(outcome == Written || outbox.is_empty());
+        outcome
+    });
+    assert_eq!(outcomes, [NoClient, Written, NoForm, Written, NoClient, Written]);
+}
+
+#[test]
+fn without_an_order_of_its_own_topics_stand_by_index() {
+    let mut subscriptions = [5, 1, 3].map(TopicIndex::new);
+    let (session, mut key) = (Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1)), Vec::new());
+    let format = FormatCode::from(session.format().expect("a stream"));
+    assert!(session.sort_for_group(format, &mut subscriptions, |it| *it, &mut key));
+    assert_eq!((subscriptions, key[0]), ([1, 3, 5].map(TopicIndex::new), format.bits()));
+}
+
+#[test]
+fn requests_have_no_cursors_and_no_format() {
+    let mut requests = Session::new(NOW);
+    requests.each_cursor(|it| panic!("{it:?}"));
+    assert_eq!(requests.format(), None);
+}
+
+#[test]
+fn a_resume_id_is_written_once() {
+    let taken = sessions().map(|mut session| [session.takes_resume_id(), session.takes_resume_id()]);
+    assert_eq!(taken.map(|[first, _]| first), [false, true, false, false, false, false]);
+    assert!(taken.iter().all(|[_, second]| !second));
+}
+
+fn stream() -> Session {
+    let form = SseForm { named: true, chunked: false, with_id: true };
+    Session::Sse(SseStream::new(form, false))
+}
+
+fn socket_io() -> Session {
+    let (sid, limits) = (SessionId::new(0, [7; 15]), EngineLimits::default());
+    Session::Engine(Box::new(EngineSession::polled(sid, Layer::SocketIo, &limits, Moment(0))))
+}
+
+/// What is written for each kind of session at its end, and for one that has ended itself.
+#[test]
+fn last_bytes() {
+    let check = |session: Result<Session, Close>, transport: Transport, close: Close, has_socket, expected: &str| {
+        let (mut session, mut outbox) = (session, Outbox::new());
+        let refusal = Response::refusal(close);
+        let ending = Ending { close, reason: "why", retry_ms: 5, refusal, date: "now", has_socket };
+        ending.write(&mut session, transport, &mut outbox);
+        let written = String::from_utf8_lossy(outbox.pending()).into_owned();
+        assert!(written.starts_with(expected), "{transport:?} {close:?}: {written:?}");
+        assert_eq!(written.is_empty(), expected.is_empty(), "{transport:?} {close:?}: {written:?}");
     };
-    FrameReader::new().receive(outbox.pending(), &limits.websocket, note).expect("whole frames");
-    (heard, end.err())
-}
-
-#[test]
-fn what_comes_too_fast_is_named_by_its_reference() {
-    let mut frames = Vec::new();
-    for number in 0..6 {
-        write_masked_text(format!(r#"{{"op":"ping","ref":{number}}}"#).as_bytes(), [1, 2, 3, 4], &mut frames);
+    let raw = || Ok(Session::WebSocket(WebSocketSession::new(Dialect::Raw)));
+    let requests = || Ok(Session::new(Moment(0)));
+    let later = Close::TryLater("busy");
+    for session in [requests(), Ok(stream()), raw(), Ok(socket_io())] {
+        check(session, Transport::default(), Close::PeerGone, true, "");
     }
-    write_masked_text(b"not JSON", [1, 2, 3, 4], &mut frames);
-    write_masked_binary(b"x", [1, 2, 3, 4], &mut frames);
-    let error = r#"{"op":"error","code":"RateLimited","message":"too many messages; this one was ignored""#;
-    let expected = [format!("{error},\"ref\":5}}"), format!("{error}}}"), format!("{error}}}")];
-    assert_eq!(answers(Dialect::FanfareV1, &frames, Duration::MAX), (expected.to_vec(), None));
-    assert_eq!(answers(Dialect::Raw, &frames, Duration::MAX), (vec![], None));
-    assert_eq!(answers(Dialect::Raw, &frames, Duration::ZERO), (vec![], Some(Close::RateLimited)));
+    check(requests(), Transport::Http, later, true, "HTTP/1.1 503");
+    check(Err(Close::BadRequest("x")), Transport::Http, Close::BadRequest("x"), true, "HTTP/1.1 400");
+    check(Ok(stream()), Transport::Sse, Close::Restart, true, "retry: 5\n");
+    check(Ok(stream()), Transport::Sse, later, true, "retry: 5\nevent: error\n");
+    check(Err(Close::Restart), Transport::Sse, Close::Restart, true, "");
+    check(raw(), Transport::WebSocket, Close::Restart, true, "\u{fffd}\u{5}\u{3}\u{fffd}why");
+    check(Err(Close::Done), Transport::WebSocket, Close::Done, true, "");
+    check(Ok(socket_io()), Transport::SocketIo, Close::Restart, true, "\u{fffd}\u{5}\u{3}\u{fffd}why");
+    check(Ok(socket_io()), Transport::SocketIo, Close::Restart, false, "");
 }
 
 #[test]
-fn pings_count_as_messages() {
-    for dialect in [Dialect::Raw, Dialect::FanfareV1] {
-        let flood = |count: usize, cutoff_timeout: Duration| {
-            let mut frames = Vec::new();
-            (0..count).for_each(|_| write_masked_ping(b"", [1, 2, 3, 4], &mut frames));
-            let (heard, end) = answers(dialect, &frames, cutoff_timeout);
-            assert!(heard.iter().all(|frame| frame == "Pong([])"), "{heard:?}");
-            (heard.len(), end)
-        };
-        assert_eq!(flood(5, Duration::ZERO), (5, None));
-        assert_eq!(flood(6, Duration::ZERO).1, Some(Close::RateLimited));
-        assert_eq!(flood(6, Duration::MAX), (6, None));
-    }
-}
-
-#[test]
-fn a_pong_is_due_until_anything_comes() {
-    let second = |number: u64| Moment(number * 1_000_000_000);
-    let timeout = Duration::from_secs(20);
-    let mut session = WebSocketSession::new(Dialect::Raw);
-    assert_eq!(session.pong_deadline(timeout), None);
-    session.on_ping(Moment(1));
-    session.on_ping(second(9));
-    assert_eq!(session.pong_deadline(timeout), Some(second(21)), "from the first one on, rounded up");
-    // One byte of a frame shows that the peer lives.
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
-    session.receive(&mut [0x8a], &SessionLimits::default(), &mut outbox, &mut asks, second(10)).expect("a good byte");
-    assert_eq!(session.pong_deadline(timeout), None);
-    session.on_ping(second(11));
-    session.forget_ping();
-    assert_eq!(session.pong_deadline(timeout), None);
-}
-
-/// What the session asks for when `frames` come in one piece, and whether it goes on.
-fn ask(dialect: Dialect, frames: &[u8]) -> (String, Option<Close>) {
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
-    let session = Session::WebSocket(WebSocketSession::new(dialect));
-    let outcome =
-        session.receive(&mut frames.to_vec(), &SessionLimits::default(), &mut outbox, &mut asks, Moment(1_000_000_000));
-    assert!(outbox.is_empty());
-    (format!("{asks:?}"), outcome.err())
-}
-
-#[test]
-fn what_came_before_the_end_is_answered_before_it() {
-    let (mut message, mut close) = (Vec::new(), Vec::new());
-    write_masked_text(b"a", [1, 2, 3, 4], &mut message);
-    write_masked_close(1001, "", [1, 2, 3, 4], &mut close);
-    let both = [message.clone(), close.clone()].concat();
-    let broken = [&message[..], b"\x83\x80\0\0\0\0"].concat();
-    let check = |dialect: Dialect, frames: &[u8], asks: &str, end: Option<Close>| {
-        assert_eq!(ask(dialect, frames), (asks.to_owned(), end), "{dialect:?}");
-    };
-    check(Dialect::Messages, &message, r#"[Message(Text("a"))]"#, None);
-    check(Dialect::Messages, &both, r#"[Message(Text("a")), End(PeerClosed(Some(1001)))]"#, None);
-    check(Dialect::Messages, &broken, r#"[Message(Text("a")), End(BadFrame("reserved opcode"))]"#, None);
-    check(Dialect::FanfareV1, &both, r#"[Command("a"), End(PeerClosed(Some(1001)))]"#, None);
-    check(Dialect::Raw, &both, "[]", Some(Close::PeerClosed(Some(1001))));
-    check(Dialect::Messages, &close, "[]", Some(Close::PeerClosed(Some(1001))));
+fn a_close_frame_says_when_to_come_back() {
+    assert_eq!(close_reason(Close::Restart, 7), "{\"reconnect_in_ms\":7}");
+    assert_eq!(close_reason(Close::TryLater("busy"), 7), "{\"reconnect_in_ms\":7}");
+    assert_eq!(close_reason(Close::Slow, 7), Close::Slow.to_string());
 }

@@ -5,14 +5,18 @@
 
 mod decoder;
 mod encoder;
+mod event_source;
 mod profile;
+mod stream;
 
 pub use decoder::{Decoder, SseMessage};
 pub use encoder::{
     CONTENT_TYPE, encode_event, heartbeat, write_cursor_id, write_event, write_final, write_gap, write_open,
     write_place,
 };
+pub use event_source::{is_event_source, wants_initial_id};
 pub use profile::{Greeting, SseProfile, TOKEN_REFUSED};
+pub use stream::{SseOpening, SseStream};
 
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,17 @@
 //! arrives is checked against every rule of the standard before anything is kept for it.
 
 pub mod client;
+mod dialect;
 mod frame;
 mod handshake;
 mod mask;
 mod progress;
 mod session;
+mod stream;
 mod utf8;
 
+pub use dialect::Dialect;
+pub(in crate::protocol) use dialect::Subprotocol;
 pub(crate) use frame::write_text;
 pub use frame::{
     EncodedFrame, EncodedKind, PING, encode_binary, encode_text, write_binary, write_close, write_end, write_message,
@@ -18,6 +22,8 @@ pub use frame::{
 };
 pub use handshake::{Accepted, Refusal, accept, write_accept};
 pub use session::{Message, ServerSession};
+pub(in crate::protocol) use stream::write_last;
+pub use stream::{WebSocketOpening, WebSocketSession};
 
 #[cfg(test)]
 mod tests;

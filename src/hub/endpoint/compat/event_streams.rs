@@ -24,7 +24,7 @@ use crate::{
     auth::{Denied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, HUB_COMMANDS, PublishFailed, Receipt},
     endpoint::{
-        Answer, CheckedEvent, CompatApi, Context, Handler, OpenSse, Responder, Route,
+        Answer, CheckedEvent, CompatApi, Context, Handler, OpenStream, Responder, Route,
         error_form::{ErrorForm, NativeError, unix_s},
         gate::{access, publish::publish_then},
         native::{
@@ -37,7 +37,7 @@ use crate::{
     event::{Payload, Start},
     label::RouteLabel,
     protocol::{
-        EventData,
+        EventData, SseOpening,
         http::{Method, Request, Response, Version},
         sse::Greeting,
     },
@@ -133,12 +133,12 @@ pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context:
         Ok(topic) => topic,
         Err(error) => return call.refuse(&error).into(),
     };
-    OpenSse {
+    let greeting = Greeting { name: None, data: connection_event(stream, request, call.at_s).into() };
+    OpenStream {
         topics: vec![(topic, resume_start(request, Start::Live))],
-        greeting: Some(Greeting { name: None, data: connection_event(stream, request, call.at_s).into() }),
         headers: stream_fields(request),
         identity: call.identity.ok().flatten(),
-        ..OpenSse::default()
+        ..OpenStream::new(SseOpening { greeting: Some(greeting), ..SseOpening::default() })
     }
     .into()
 }

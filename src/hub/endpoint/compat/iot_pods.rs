@@ -8,12 +8,11 @@ use crate::{
     auth::{Identity, Requester},
     bus::{PublishFailed, PublishRefused, Receipt},
     endpoint::{
-        Answer, CheckedEvent, CompatApi, Context, OpenSse, Route,
+        Answer, CheckedEvent, CompatApi, Context, OpenStream, Route,
         batch::{Batch, BatchForm},
         error_form::ErrorForm,
         gate::{
             access,
-            overload::wants_initial_id,
             publish::{describe_failure, retry_fields},
         },
         native::{self, stream::resume_start},
@@ -24,8 +23,10 @@ use crate::{
     event::Start,
     label::RouteLabel,
     protocol::{
+        SseOpening,
         http::{Method, Request, Response},
         json_values::BadJsonValue,
+        sse::wants_initial_id,
     },
     topic::Topic,
 };
@@ -54,13 +55,9 @@ pub(in crate::endpoint) fn open_changes(request: &Request, pod: &str, context: &
         Some("true" | "1" | "") => Start::First,
         _ => Start::Live,
     };
-    OpenSse {
-        topics: vec![(topic, resume_start(request, otherwise))],
-        wants_initial_id: wants_initial_id(request),
-        identity,
-        ..OpenSse::default()
-    }
-    .into()
+    let opening = SseOpening { wants_initial_id: wants_initial_id(request), ..SseOpening::default() };
+    let topics = vec![(topic, resume_start(request, otherwise))];
+    OpenStream { topics, identity, ..OpenStream::new(opening) }.into()
 }
 
 /// `POST`: publishes one event or an array of events, all of them or none.

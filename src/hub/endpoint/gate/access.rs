@@ -7,13 +7,12 @@ use crate::{
     bus::is_hub_command,
     close::Close,
     endpoint::{
-        Answer, Context, OpenWebSocket,
+        Answer, Context,
         gate::{origin, overload},
     },
     protocol::{
-        Dialect, FANFARE_V1,
+        AfterRefusal, Opening,
         http::{Request, Response},
-        websocket,
     },
     topic::Topic,
 };
@@ -167,8 +166,8 @@ pub(in crate::endpoint) fn refuse_stream(request: &Request, denied: Denied) -> A
     if denied == Denied::TooMany {
         return overload::refuse_with_retry(request, denied.close(), refuse(denied));
     }
-    let Ok(accepted) = websocket::accept(request, &[FANFARE_V1]) else { return refuse(denied).into() };
-    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
-    let open = OpenWebSocket { accepted, dialect, topics: Vec::new(), identity: None, hold: None };
-    Answer::Ended { stream: Box::new(open.into()), close: denied.close() }
+    match Opening::of_refusal(request, AfterRefusal::StayAway) {
+        Some(opening) => Answer::ended(opening, denied.close()),
+        None => refuse(denied).into(),
+    }
 }

@@ -62,14 +62,17 @@ pub(in crate::endpoint) fn allow(answer: Answer, request: &Request, context: &Co
 
 fn add_fields(answer: Answer, granted: Vec<(&'static str, String)>) -> Answer {
     match answer {
-        Answer::Ended { stream, close } => Answer::Ended { stream: Box::new(add_fields(*stream, granted)), close },
+        Answer::Ended { mut stream, close } => {
+            stream.headers.extend(granted);
+            Answer::Ended { stream, close }
+        }
         Answer::Response(mut response) => {
             response.headers.extend(granted);
             Answer::Response(response)
         }
-        Answer::Sse(mut open) => {
+        Answer::Stream(mut open) => {
             open.headers.extend(granted);
-            Answer::Sse(open)
+            Answer::Stream(open)
         }
         Answer::Later(mut headers) => {
             headers.extend(granted);
@@ -83,7 +86,6 @@ fn add_fields(answer: Answer, granted: Vec<(&'static str, String)>) -> Answer {
             engine.headers.extend(granted);
             Answer::Engine(engine)
         }
-        Answer::WebSocket(open) => Answer::WebSocket(open),
     }
 }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use crate::{
     auth::{Denied, Identity},
     endpoint::{
-        Answer, Context, OpenSse, OpenWebSocket,
-        gate::{access, origin, overload::wants_initial_id},
+        Answer, Context, OpenStream,
+        gate::{access, origin},
         native::{parse_topic, query::Parameters},
     },
     event::{EventId, Start},
     protocol::{
-        Dialect, FANFARE_V1,
+        SseOpening, WebSocketOpening,
         http::{Request, Response},
-        sse, websocket,
+        sse::wants_initial_id,
     },
     topic::Topic,
 };
@@ -32,44 +32,35 @@ pub(in crate::endpoint) fn open_sse(request: &Request, _: &str, context: &Contex
     if let Some(denied) = denied(identity.as_deref(), &topics) {
         return access::refuse(denied).into();
     }
-    OpenSse { topics, named, wants_initial_id: wants_initial_id(request), identity, ..OpenSse::default() }.into()
-}
-
-/// Turns the answer to a GET into that to a HEAD. A stream's head is shown without opening the stream: nothing is subscribed to,
-/// and no topic is made.
-pub(in crate::endpoint) fn show_head(answer: Answer) -> Answer {
-    let Answer::Sse(open) = answer else { return answer };
-    let response = Response::empty(200).with("Content-Type", sse::CONTENT_TYPE).with("Cache-Control", "no-cache");
-    let mut response = response.with("X-Accel-Buffering", "no");
-    response.headers.extend(open.headers);
-    response.into()
+    let opening = SseOpening { named, wants_initial_id: wants_initial_id(request), ..SseOpening::default() };
+    OpenStream { topics, identity, ..OpenStream::new(opening) }.into()
 }
 
 pub(in crate::endpoint) fn open_websocket(request: &Request, _: &str, context: &Context<'_>) -> Answer {
-    let accepted = match websocket::accept(request, &[FANFARE_V1]) {
-        Ok(accepted) => accepted,
+    let opening = match WebSocketOpening::accept(request) {
+        Ok(opening) => opening,
         Err(refusal) => return refusal.response().into(),
     };
     if let Err(denied) = origin::may_connect(request, context) {
         return access::refuse(denied).into();
     }
-    let dialect = if accepted.protocol.is_some() { Dialect::FanfareV1 } else { Dialect::Raw };
+    let has_commands = opening.dialect.has_commands();
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
         // The client may sign in by a command.
-        Err(Denied::Missing | Denied::Cookie) if dialect == Dialect::FanfareV1 => Some(guest(context)),
+        Err(Denied::Missing | Denied::Cookie) if has_commands => Some(guest(context)),
         Err(denied) => return access::refuse_stream(request, denied),
     };
     // With commands a client subscribes itself; default topics would surprise it.
     let named_in_url = request.query("topic").is_some();
-    let topics = PARAMETERS.check(request).and_then(|()| match (dialect, named_in_url) {
-        (Dialect::FanfareV1, false) => Ok(Vec::new()),
+    let topics = PARAMETERS.check(request).and_then(|()| match (has_commands, named_in_url) {
+        (true, false) => Ok(Vec::new()),
         _ => requested_topics(request, context).and_then(|topics| resume_starts(request, topics)),
     });
     match topics {
         Ok(topics) => match denied(identity.as_deref(), &topics) {
             Some(denied) => access::refuse_stream(request, denied),
-            None => OpenWebSocket { accepted, dialect, topics, identity, hold: None }.into(),
+            None => OpenStream { topics, identity, ..OpenStream::new(opening) }.into(),
         },
         Err(response) => response.into(),
     }

@@ -31,7 +31,7 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, EngineSession, Layer, Opening, Session, SessionId, SessionLimits,
+        Ask, EngineOpening, EngineSession, Layer, Opening, Session, SessionId, SessionLimits,
         engine_io::{self, PacketKind, PollPayloadWriter},
         http::{Request, Response},
         websocket::{Accepted, Message},
@@ -40,6 +40,7 @@ use crate::{
         Reactor,
         connection::Connection,
         net::{Net, Token},
+        opening::Head,
         placement::Share,
         state::{BLOCKED, DETACHED, POLL_PENDING, UNCOUNTED},
     },
@@ -125,12 +126,12 @@ impl<N: Net> Reactor<N> {
         let known = kind.sid().map(|sid| self.engines.slots.get(&sid).copied());
         let refused = match (kind, known.flatten()) {
             (EngineAction::Open, _) => self.open_polled(slot, route, layer),
-            (EngineAction::OpenWebSocket(accepted), _) => self.open_carried(slot, route, layer, &accepted),
+            (EngineAction::OpenWebSocket(accepted), _) => self.open_carried(slot, route, layer, accepted),
             (_, None) => Err(EngineRefusal::UnknownSession.response()),
             (EngineAction::Poll(_), Some(session)) => self.take_poll(slot, route, session),
             (EngineAction::Post(_), Some(session)) => self.take_post(slot, route, session, &request.body),
             (EngineAction::Probe(_, accepted), Some(session)) => {
-                self.open_probe(slot, route, session, &accepted);
+                self.open_probe(slot, route, session, accepted);
                 Ok(())
             }
         };
@@ -193,12 +194,13 @@ impl<N: Net> Reactor<N> {
         slot: Slot,
         route: RouteLabel,
         layer: Layer,
-        accepted: &Accepted,
+        accepted: Accepted,
     ) -> Result<(), Response> {
         self.count_request(slot, route, 101, 0);
         let sid = self.new_session_id();
-        let (limits, now) = (self.config.limits.engine, self.now);
-        let mut leftover = self.open(slot, Opening::Engine { accepted, sid, layer, limits: &limits, now }, &[]);
+        let limits = self.config.limits.engine;
+        let opening = Opening::Engine(EngineOpening { accepted, sid, layer, limits });
+        let mut leftover = self.open(slot, opening, &[], Head::UPGRADE);
         self.enter_session(slot, sid);
         self.advance_session(slot, &mut leftover);
         Ok(())

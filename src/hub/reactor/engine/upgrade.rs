@@ -8,13 +8,14 @@ use crate::{
     label::RouteLabel,
     metrics::Transport,
     protocol::{
-        Dialect, Opening,
+        Dialect, WebSocketOpening,
         engine_io::{self, PacketKind},
         websocket::{Accepted, Message},
     },
     reactor::{
         Reactor,
         net::Net,
+        opening::Head,
         state::{DETACHED, POLL_PENDING, State, UNCOUNTED},
     },
 };
@@ -28,11 +29,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 impl<N: Net> Reactor<N> {
     /// Opens a WebSocket that may carry `session` over. If a WebSocket carries it already the new one is closed at once: a browser
     /// reports a close to its page, and no refused handshake.
-    pub(super) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: &Accepted) {
+    pub(super) fn open_probe(&mut self, slot: Slot, route: RouteLabel, session: Slot, accepted: Accepted) {
         let is_carried = !self.is_detached(session);
         self.count_request(slot, route, 101, 0);
         let of_session = self.connections.token(session);
-        let mut leftover = self.open(slot, Opening::WebSocket { accepted, dialect: Dialect::Messages }, &[]);
+        let opening = WebSocketOpening { accepted, dialect: Dialect::Messages };
+        let mut leftover = self.open(slot, opening.into(), &[], Head::UPGRADE);
         if is_carried {
             return self.end(slot, Close::Policy("a WebSocket carries this session already"));
         }

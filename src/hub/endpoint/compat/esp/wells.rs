@@ -12,14 +12,12 @@ use serde_json::Value;
 
 use crate::{
     auth::{Denied, Identity},
-    endpoint::{
-        Answer, Context, OpenSse,
-        gate::{access, overload::is_event_source},
-    },
+    endpoint::{Answer, Context, OpenStream, gate::access},
     event::{EventId, Start},
     protocol::{
+        SseOpening,
         http::{Request, Response},
-        sse::{self, Greeting, SseProfile},
+        sse::{self, Greeting, SseProfile, is_event_source},
     },
     topic::Topic,
 };
@@ -67,7 +65,7 @@ fn admit(
     identity: Result<Option<Arc<Identity>>, Denied>,
     well_id: &str,
     context: &Context<'_>,
-) -> Result<OpenSse, EspError> {
+) -> Result<OpenStream, EspError> {
     let identity = identity.map_err(EspError::of_denied)?;
     let topic = well_topic(well_id).map_err(EspError::invalid)?;
     access::may_subscribe(identity.as_deref(), &topic).map_err(EspError::of_denied)?;
@@ -75,7 +73,8 @@ fn admit(
     let esp = &context.config.esp;
     let greeting = Some(Greeting { name: Some("connected"), data: greeting_data(well_id, context).into() });
     let profile = Some(Box::new(SseProfile::new(esp.heartbeat, esp.denied_retry)));
-    Ok(OpenSse { topics: vec![(topic, start)], named: true, greeting, profile, identity, ..OpenSse::default() })
+    let opening = SseOpening { named: true, greeting, profile, ..SseOpening::default() };
+    Ok(OpenStream { topics: vec![(topic, start)], identity, ..OpenStream::new(opening) })
 }
 
 /// The refusal of a Socket.IO client without the right. Counted here, because no HTTP answer shows it.
