@@ -1,32 +1,16 @@
 //! The figures as text, for `GET /metrics`.
 
-use std::fmt;
+use prometheus_client::registry::Registry;
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
-    metrics::MetricType,
-    registry::Registry,
+use super::{
+    Metrics, Snapshot, Transport,
+    family::{Families, Family, Value},
 };
-
-use super::{Figure, FigureValue, Metrics, Snapshot, Transport};
 use crate::{
     bus::Bus,
-    close,
     exposition::ExpositionFormat,
-    gap::GapReason,
-    label::{AuthFailure, RouteLabel, StatusLabel},
     version::{COMMIT, VERSION},
 };
-
-/// Histogram bounds in µs, from 64 µs to 17 s, each on the edge of a bucket. They are closer around half a millisecond, a slice's
-/// length, where deliveries to small topics end up.
-const BOUNDS_US: [u64; 19] = [
-    64, 128, 256, 512, 768, 1024, 1536, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
-    4_194_304, 16_777_216,
-];
-
-type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
     /// All figures of the hub over `bus`, as text.
@@ -41,8 +25,7 @@ impl Metrics {
         let mut rows = self.rows(bus);
         rows.extend(quota_rows(quotas));
         rows.extend(maxima.rows());
-        let families = Families { rows };
-        registry.register_collector(Box::new(families));
+        registry.register_collector(Box::new(Families { rows }));
         format.encode(&registry)
     }
 
@@ -55,34 +38,6 @@ impl Metrics {
         rows.extend(self.bus_rows(bus));
         rows.extend(process_rows());
         rows
-    }
-
-    fn transport_rows(&self) -> Vec<Family> {
-        let mut open = Family::gauge("fanfare_connections", "Open connections");
-        let mut connects = Family::counter("fanfare_connects", "Connections opened");
-        let mut closes = Family::counter("fanfare_closes", "Connections closed, by reason");
-        let mut deliveries = Family::counter("fanfare_deliveries", "Events handed to the kernel, per connection");
-        let mut bytes =
-            Family::counter("fanfare_delivered_bytes", "Bytes of the events handed to the kernel, with framing");
-        let mut seconds = Family::histogram(
-            "fanfare_delivery_seconds",
-            "From the acceptance of an event to its hand-over to the kernel",
-        );
-        for transport in Transport::ALL {
-            let totals = self.totals(transport);
-            let labels = || vec![("transport", transport.label().to_owned())];
-            open.add(labels(), Value::Number(totals.open));
-            connects.add(labels(), Value::Number(totals.connects));
-            for (reason, count) in close::LABELS.iter().zip(totals.closes) {
-                let mut with_reason = labels();
-                with_reason.push(("reason", (*reason).to_owned()));
-                closes.add(with_reason, Value::Number(count));
-            }
-            deliveries.add(labels(), Value::Number(totals.deliveries));
-            bytes.add(labels(), Value::Number(totals.delivered_bytes));
-            seconds.add(labels(), Value::Histogram(Box::new(totals.latencies)));
-        }
-        vec![open, connects, closes, deliveries, bytes, seconds]
     }
 
     /// The names that dashboards of earlier systems read.
@@ -146,68 +101,6 @@ impl Metrics {
         let at_the_hub = bus.received_total().saturating_sub(from_sources);
         received.add(vec![("source", "hub".to_owned())], Value::Number(at_the_hub));
         vec![received, up, age, probe, reconnects, losses, refused, unpublished, unasked]
-    }
-
-    fn reactor_rows(&self) -> Vec<Family> {
-        let mut turns = Family::histogram("fanfare_reactor_turn_seconds", "One turn of a reactor, without its sleep");
-        let mut open = Family::gauge("fanfare_reactor_connections", "Open connections of a reactor");
-        let mut last = Snapshot::default();
-        for (index, reactor) in self.reactors.iter().enumerate() {
-            let labels = || vec![("reactor", index.to_string())];
-            let mut snapshot = Snapshot::default();
-            reactor.turns.merge_into(&mut snapshot);
-            turns.add(labels(), Value::Histogram(Box::new(snapshot)));
-            open.add(labels(), Value::Number(reactor.open()));
-            reactor.last_subscriber.merge_into(&mut last);
-        }
-        let mut gaps =
-            Family::counter("fanfare_gaps", "Gaps of single readers; losses of sources are in fanfare_losses");
-        for reason in GapReason::ALL {
-            let count = self.sum(|reactor| &reactor.gaps[reason as usize]);
-            gaps.add(vec![("reason", reason.label().to_owned())], Value::Number(count));
-        }
-        let mut denied =
-            Family::counter("fanfare_auth_failures", "Requests refused for want of a valid credential or of a right");
-        for failure in AuthFailure::ALL {
-            let count = self.sum(|reactor| &reactor.auth_failures[failure as usize]);
-            denied.add(vec![("reason", failure.label().to_owned())], Value::Number(count));
-        }
-        vec![
-            turns,
-            open,
-            self.request_row(),
-            denied,
-            Family::histogram("fanfare_publish_to_last_subscriber_seconds", "From the acceptance of an event to its hand-over for the last subscriber of a reactor")
-                .with(Vec::new(), Value::Histogram(Box::new(last))),
-            Family::gauge("fanfare_lagging_connections", "Connections whose peer reads too slowly")
-                .of(self.sum(|reactor| &reactor.lagging)),
-            gaps,
-            Family::counter("fanfare_websocket_messages_received", "Messages that came from WebSocket clients")
-                .of(self.sum(|reactor| &reactor.messages_in)),
-            Family::counter("fanfare_overflows", "Times a reader fell off its log").of(self.sum(|it| &it.overflows)),
-            Family::counter("fanfare_conflated", "Events not sent to readers that were behind, because a newer one of the same key followed")
-                .of(self.sum(|reactor| &reactor.conflated)),
-            Family::counter(
-                "fanfare_accepts_shed",
-                "Connections closed without an answer, because no descriptors were left or far too many connections came",
-            )
-            .of(self.sum(|reactor| &reactor.accepts_shed)),
-        ]
-    }
-
-    /// Only pairs of route and status that occurred: most never do.
-    fn request_row(&self) -> Family {
-        let mut requests = Family::counter("fanfare_http_requests", "Requests answered");
-        for route in RouteLabel::ALL {
-            for status in (0..StatusLabel::COUNT).map(StatusLabel::at) {
-                let count = self.sum(|reactor| reactor.requests.counter(route, status));
-                if 0 < count {
-                    let labels = vec![("route", route.label().to_owned()), ("code", status.to_string())];
-                    requests.add(labels, Value::Number(count));
-                }
-            }
-        }
-        requests
     }
 
     fn bus_rows(&self, bus: &Bus) -> Vec<Family> {
@@ -336,97 +229,4 @@ fn cpu_seconds() -> f64 {
         .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
         .sum();
     nanoseconds as f64 / 1e9
-}
-
-#[derive(Debug)]
-enum Value {
-    Number(u64),
-    Decimal(f64),
-    Histogram(Box<Snapshot>),
-}
-
-/// A metric name with its series.
-#[derive(Debug)]
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: MetricType,
-    series: Vec<(Labels, Value)>,
-}
-
-impl Family {
-    fn new(name: &'static str, help: &'static str, kind: MetricType) -> Self {
-        Self { name, help, kind, series: Vec::new() }
-    }
-
-    fn counter(name: &'static str, help: &'static str) -> Self {
-        Self::new(name, help, MetricType::Counter)
-    }
-
-    fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self::new(name, help, MetricType::Gauge)
-    }
-
-    fn histogram(name: &'static str, help: &'static str) -> Self {
-        Self::new(name, help, MetricType::Histogram)
-    }
-
-    fn add(&mut self, labels: Labels, value: Value) {
-        self.series.push((labels, value));
-    }
-
-    fn with(mut self, labels: Labels, value: Value) -> Self {
-        self.add(labels, value);
-        self
-    }
-
-    fn of(self, number: u64) -> Self {
-        self.with(Vec::new(), Value::Number(number))
-    }
-}
-
-impl From<Figure> for Family {
-    fn from(Figure { name, help, value }: Figure) -> Self {
-        match value {
-            FigureValue::Counter(number) => Self::counter(name, help).of(number),
-            FigureValue::Gauge(number) => Self::gauge(name, help).of(number),
-            FigureValue::Histogram(snapshot) => {
-                Self::histogram(name, help).with(Vec::new(), Value::Histogram(snapshot))
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Families {
-    rows: Vec<Family>,
-}
-
-impl Collector for Families {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for family in &self.rows {
-            let mut metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
-            for (labels, value) in &family.series {
-                if labels.is_empty() {
-                    encode_value(value, family.kind, &mut metric)?;
-                } else {
-                    encode_value(value, family.kind, &mut metric.encode_family(labels)?)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn encode_value(value: &Value, kind: MetricType, metric: &mut MetricEncoder<'_>) -> fmt::Result {
-    match (value, kind) {
-        (Value::Histogram(snapshot), _) => {
-            let buckets = snapshot.by_bounds(&BOUNDS_US);
-            metric.encode_histogram::<NoLabelSet>(snapshot.sum_s(), snapshot.count(), &buckets, None)
-        }
-        (Value::Number(number), MetricType::Counter) => metric.encode_counter::<NoLabelSet, u64, f64>(number, None),
-        (Value::Number(number), _) => metric.encode_gauge(&i64::try_from(*number).unwrap_or(i64::MAX)),
-        (Value::Decimal(number), MetricType::Counter) => metric.encode_counter::<NoLabelSet, f64, f64>(number, None),
-        (Value::Decimal(number), _) => metric.encode_gauge(number),
-    }
 }

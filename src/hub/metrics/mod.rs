@@ -4,199 +4,20 @@
 //! a user, so the number of series is fixed at start.
 
 mod exposition;
+mod family;
 mod histogram;
+mod reactor;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use exposition::{Maxima, QuotaFigures};
 pub use histogram::Histogram;
 pub(crate) use histogram::Snapshot;
+pub use reactor::ReactorMetrics;
 
 pub use crate::transport::Transport;
 
-use crate::{
-    clock::{Clock, Moment},
-    close::{self, Close},
-    gap::GapReason,
-    label::{AuthFailure, RouteLabel, StatusLabel},
-};
-
-/// The counters of one reactor. Only the reactor writes them.
-#[derive(Debug, Default)]
-// Two cache lines, because processors prefetch pairs: reactors never share one.
-#[repr(align(128))]
-pub struct ReactorMetrics {
-    by_transport: [TransportMetrics; Transport::ALL.len()],
-    requests: RequestCounters,
-    turns: Histogram,
-    /// Event accepted → written to the last subscriber of this reactor.
-    last_subscriber: Histogram,
-    publish_durations: Histogram,
-    messages_in: AtomicU64,
-    websocket_errors: AtomicU64,
-    overflows: AtomicU64,
-    gaps: [AtomicU64; GapReason::ALL.len()],
-    auth_failures: [AtomicU64; AuthFailure::ALL.len()],
-    conflated: AtomicU64,
-    accepts_shed: AtomicU64,
-    lagging: AtomicU64,
-    last_turn: AtomicU64,
-}
-
-/// Counters of answered requests, one for each route and status.
-#[derive(Debug)]
-struct RequestCounters(Box<[AtomicU64]>);
-
-impl Default for RequestCounters {
-    fn default() -> Self {
-        let count = RouteLabel::ALL.len() * StatusLabel::COUNT;
-        Self((0..count).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl RequestCounters {
-    fn counter(&self, route: RouteLabel, status: StatusLabel) -> &AtomicU64 {
-        &self.0[route as usize * StatusLabel::COUNT + status.index()]
-    }
-}
-
-#[derive(Debug, Default)]
-struct TransportMetrics {
-    open: AtomicU64,
-    connects: AtomicU64,
-    closes: [AtomicU64; close::LABELS.len()],
-    deliveries: AtomicU64,
-    delivered_bytes: AtomicU64,
-    latencies: Histogram,
-}
-
-impl ReactorMetrics {
-    /// Counts a new connection of `transport`.
-    pub(crate) fn on_open(&self, transport: Transport) {
-        let metrics = &self.by_transport[transport as usize];
-        histogram::add(&metrics.open, 1);
-        histogram::add(&metrics.connects, 1);
-    }
-
-    /// Counts a connection that came from another reactor.
-    pub(crate) fn on_arrive(&self, transport: Transport) {
-        histogram::add(&self.by_transport[transport as usize].open, 1);
-    }
-
-    /// Counts a connection that went to another reactor, or became part of another connection.
-    pub(crate) fn on_depart(&self, transport: Transport) {
-        histogram::add(&self.by_transport[transport as usize].open, u64::MAX);
-    }
-
-    /// Counts a change of transport.
-    pub(crate) fn on_upgrade(&self, from: Transport, to: Transport) {
-        histogram::add(&self.by_transport[from as usize].open, u64::MAX);
-        self.on_open(to);
-    }
-
-    /// Counts the end of a connection.
-    pub(crate) fn on_close(&self, transport: Transport, close: Close) {
-        let metrics = &self.by_transport[transport as usize];
-        histogram::add(&metrics.open, u64::MAX);
-        histogram::add(&metrics.closes[close.index()], 1);
-        let is_error = !matches!(close, Close::Done | Close::PeerClosed(_) | Close::PeerGone | Close::Restart);
-        if matches!(transport, Transport::WebSocket | Transport::SocketIo) && is_error {
-            self.on_websocket_error();
-        }
-    }
-
-    /// Counts a WebSocket connection or a Socket.IO session that ended with an error, or a session refused by its namespace.
-    pub(crate) fn on_websocket_error(&self) {
-        histogram::add(&self.websocket_errors, 1);
-    }
-
-    /// Counts `frames` frames, of `bytes` bytes together, handed to the kernel.
-    #[inline]
-    pub(crate) fn on_delivered(&self, transport: Transport, frames: u64, bytes: u64) {
-        let metrics = &self.by_transport[transport as usize];
-        histogram::add(&metrics.deliveries, frames);
-        histogram::add(&metrics.delivered_bytes, bytes);
-    }
-
-    /// Records that `times` deliveries took `latency`, from the event's acceptance to the kernel.
-    #[inline]
-    pub(crate) fn on_latency(&self, transport: Transport, latency: Duration, times: u64) {
-        self.by_transport[transport as usize].latencies.record(latency, times);
-    }
-
-    /// Records how long after its acceptance an event was written to the reactor's last subscriber.
-    pub(crate) fn on_last_subscriber(&self, latency: Duration) {
-        self.last_subscriber.record(latency, 1);
-    }
-
-    /// Counts a request for `route` answered with `status`.
-    pub(crate) fn on_request(&self, route: RouteLabel, status: u16) {
-        histogram::add(self.requests.counter(route, StatusLabel::new(status)), 1);
-    }
-
-    /// Records how long a publication took from the request to its answer.
-    pub(crate) fn on_publish(&self, duration: Duration) {
-        self.publish_durations.record(duration, 1);
-    }
-
-    /// Counts a WebSocket message of a client.
-    pub(crate) fn on_message(&self) {
-        histogram::add(&self.messages_in, 1);
-    }
-
-    /// Counts a reader that fell off its log.
-    pub(crate) fn on_overflow(&self) {
-        histogram::add(&self.overflows, 1);
-    }
-
-    /// Counts a gap that one reader got for itself.
-    pub(crate) fn on_gap(&self, reason: GapReason) {
-        histogram::add(&self.gaps[reason as usize], 1);
-    }
-
-    /// Counts a client that was refused. Any thread may call this.
-    pub(crate) fn on_auth_failure(&self, failure: AuthFailure) {
-        self.auth_failures[failure as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts `count` events that a reader did not get because a newer one of the same key followed.
-    pub(crate) fn on_conflated(&self, count: u64) {
-        histogram::add(&self.conflated, count);
-    }
-
-    /// Counts a connection closed at once because the process had no descriptors left.
-    pub(crate) fn on_shed(&self) {
-        histogram::add(&self.accepts_shed, 1);
-    }
-
-    /// Sets how many connections wait for their peer to read.
-    pub(crate) fn set_lagging(&self, count: usize) {
-        self.lagging.store(count as u64, Ordering::Relaxed);
-    }
-
-    /// Records a turn.
-    pub(crate) fn on_turn(&self, began: Moment, ended: Moment) {
-        self.turns.record(ended.since(began), 1);
-        self.last_turn.store(ended.0, Ordering::Relaxed);
-    }
-
-    /// When the last turn ended.
-    pub(crate) fn last_turn(&self) -> Moment {
-        Moment(self.last_turn.load(Ordering::Relaxed))
-    }
-
-    /// Open connections of all transports.
-    pub fn open(&self) -> u64 {
-        self.by_transport.iter().map(|metrics| metrics.open.load(Ordering::Relaxed)).sum()
-    }
-}
+use crate::clock::{Clock, Moment};
 
 /// The health of a source, for `/ready`, `/stats` and `/metrics`.
 pub trait SourceHealth: Send + Sync + fmt::Debug {
@@ -289,57 +110,10 @@ pub struct Metrics {
     pub clock: Clock,
 }
 
-/// The figures of one transport over all reactors.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TransportTotals {
-    /// Open connections.
-    pub open: u64,
-    /// Connections opened since the start.
-    pub(crate) connects: u64,
-    /// Connections closed since the start, by [`close::LABELS`].
-    pub closes: [u64; close::LABELS.len()],
-    /// Events handed to the kernel.
-    pub deliveries: u64,
-    /// The bytes of these events, with framing.
-    pub(crate) delivered_bytes: u64,
-    /// Event accepted → handed to the kernel.
-    pub latencies: Snapshot,
-}
-
 impl Metrics {
-    /// The figures of `transport` over all reactors.
-    pub(crate) fn totals(&self, transport: Transport) -> TransportTotals {
-        let mut totals = TransportTotals::default();
-        for reactor in &self.reactors {
-            let metrics = &reactor.by_transport[transport as usize];
-            totals.open = totals.open.wrapping_add(metrics.open.load(Ordering::Relaxed));
-            totals.connects += metrics.connects.load(Ordering::Relaxed);
-            totals.deliveries += metrics.deliveries.load(Ordering::Relaxed);
-            totals.delivered_bytes += metrics.delivered_bytes.load(Ordering::Relaxed);
-            for (sum, closes) in totals.closes.iter_mut().zip(&metrics.closes) {
-                *sum += closes.load(Ordering::Relaxed);
-            }
-            metrics.latencies.merge_into(&mut totals.latencies);
-        }
-        totals
-    }
-
-    /// Event accepted → handed to the kernel, over all transports and reactors.
-    pub(crate) fn latencies(&self) -> Snapshot {
-        let mut total = Snapshot::default();
-        for reactor in &self.reactors {
-            reactor.by_transport.iter().for_each(|metrics| metrics.latencies.merge_into(&mut total));
-        }
-        total
-    }
-
     /// The reactors that have not ended a turn for `timeout`. A healthy one ends a turn at least once a second.
     pub(crate) fn stuck_reactors(&self, now: Moment, timeout: Duration) -> Vec<usize> {
         let stuck = |reactor: &ReactorMetrics| timeout < now.since(reactor.last_turn());
         (0..self.reactors.len()).filter(|index| stuck(&self.reactors[*index])).collect()
-    }
-
-    fn sum(&self, counter: impl Fn(&ReactorMetrics) -> &AtomicU64) -> u64 {
-        self.reactors.iter().map(|reactor| counter(reactor).load(Ordering::Relaxed)).sum()
     }
 }

@@ -190,7 +190,7 @@ impl<N: Net> Reactor<N> {
         write_unread_refusal(Overload::Connections.close(), self.net.date(), &mut refusal);
         match self.net.shed(listener, refusal.pending()) {
             Ok(()) => {
-                self.metrics.on_shed();
+                self.metrics.on_shed(1);
                 true
             }
             // No peer waits: an edge reports the next one.
@@ -233,7 +233,7 @@ impl<N: Net> Reactor<N> {
         let overload = self.overload(is_surplus, 0 < surplus);
         let flooded = REFUSALS_PER_ADDRESS < surplus;
         if flooded {
-            self.metrics.on_shed();
+            self.metrics.on_shed(1);
         }
         if flooded {
             self.uncount_peer(peer);
@@ -319,7 +319,7 @@ impl<N: Net> Reactor<N> {
             return true;
         }
         if kind == 1 {
-            self.metrics.on_shed();
+            self.metrics.on_shed(1);
             self.end(token.slot, Overload::Connections.close());
             self.flush(token.slot);
         }

@@ -190,7 +190,7 @@ impl<N: Net> Reactor<N> {
                 let is_stream = connection.session.is_ok();
                 let (admission, identity) = (connection.admission(), connection.identity.clone());
                 if is_stream {
-                    self.metrics.on_message();
+                    self.metrics.on_messages(1);
                     let shared = self.shared();
                     let context = self.context(&shared, slot, admission, identity.as_deref());
                     let reply = endpoint::answer_long_command(&message.text, checked, &context);

@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
         } else if cursor < oldest {
             let (from, to) = (topic.ring.id_before(cursor), topic.ring.id_before(oldest));
             let gap = Gap { from, to, reason: GapReason::Overflow };
-            self.metrics.on_overflow();
+            self.metrics.on_overflows(1);
             // A client that would come back without saying from where is told here.
             if policy == Policy::Close && says_from_where {
                 return self.end_behind(slot, topic_index, gap);

@@ -213,7 +213,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Ask::Command(text) => {
-                self.metrics.on_message();
+                self.metrics.on_messages(1);
                 let outcome = endpoint::answer_command(&text, &context);
                 self.take_outcome(slot, outcome);
             }
@@ -271,7 +271,7 @@ impl<N: Net> Reactor<N> {
 
     /// A message for the application, which may answer.
     fn take_message(&mut self, slot: Slot, message: Message, context: &Context<'_>) {
-        self.metrics.on_message();
+        self.metrics.on_messages(1);
         if let Some(answer) = context.hub.answer_message(message, context) {
             self.tell(slot, |session, outbox| session.write_message(&answer, outbox));
         }

@@ -254,7 +254,7 @@ impl<N: Net> Reactor<N> {
             Ask::Held(message) => self.take_held(slot, message),
             Ask::Payload(rest) => self.take_held_packets(slot, *rest),
             Ask::Socket(ask) => {
-                self.metrics.on_message();
+                self.metrics.on_messages(1);
                 self.take_socket(slot, ask);
             }
             _ => {}

@@ -61,7 +61,7 @@ impl<N: Net> Reactor<N> {
         let (most, of_peer) = (share(self.config.pending_max), share(self.config.pending_per_ip_max));
         let of_peer = if self.config.trusted.contains(peer) { 0 } else { of_peer };
         if let Some(oldest) = self.engines.pending.surplus(peer, most.max(1), of_peer) {
-            self.metrics.on_shed();
+            self.metrics.on_shed(1);
             self.end(oldest.slot, Close::Policy("too many sessions are in no namespace; the oldest goes first"));
             self.leave_pending(oldest.slot);
             // Its last bytes are not fetched any more, unless a poll waits for them: that one has them by now.
