@@ -70,17 +70,20 @@ pub(in crate::endpoint) fn show_stats(_: &Request, _: &str, context: &Context<'_
 pub(in crate::endpoint) fn stats(context: &Context<'_>) -> Value {
     let Metrics { reactors, sources, .. } = &*context.hub.metrics;
     let uptime_s = context.now.since(crate::clock::Moment(0)).as_secs_f64();
-    let [http, sse, websocket, socketio] = Transport::ALL.map(|transport| context.hub.metrics.totals(transport));
+    let totals = Transport::ALL.map(|transport| (transport, context.hub.metrics.totals(transport)));
+    let streams = || totals.iter().filter(|(transport, _)| transport.is_stream()).map(|(_, totals)| totals);
+    let connections: Map<String, Value> =
+        totals.iter().map(|(transport, totals)| (transport.label().to_owned(), totals.open.into())).collect();
     let received = context.hub.bus.received_total();
-    let delivered = sse.deliveries + websocket.deliveries + socketio.deliveries;
+    let delivered: u64 = streams().map(|totals| totals.deliveries).sum();
     let latencies = context.hub.metrics.latencies();
     let quantile_ms = |fraction: f64| latencies.quantile(fraction).as_secs_f64() * 1e3;
     let received_by_source: Map<String, Value> =
         sources.iter().map(|source| (source.name().to_owned(), source.received_total().into())).collect();
     json!({
         "uptime_s": uptime_s,
-        "connected_clients": sse.open + websocket.open + socketio.open,
-        "connections": { "http": http.open, "sse": sse.open, "websocket": websocket.open, "socketio": socketio.open },
+        "connected_clients": streams().map(|totals| totals.open).sum::<u64>(),
+        "connections": connections,
         "events_received": received,
         "events_received_by_source": received_by_source,
         "events_per_s": received as f64 / uptime_s.max(1.0),
