@@ -4,6 +4,7 @@
 mod floors;
 mod lexer;
 mod paths;
+mod protocols;
 mod rules;
 
 use std::{
@@ -81,6 +82,24 @@ fn planted_uses_of_a_higher_floor_are_found() {
     check("newcomer.rs", "use crate::endpoint::Answer;", Some("endpoint::newcomer is on no floor"));
     check("dispatch.rs", "use crate::endpoint::{gate::access, native::stream};", None);
     check("mod.rs", "pub use dispatch::answer;", None);
+}
+
+#[test]
+fn planted_names_of_protocols_are_found() {
+    let check = |file: &str, text: &str, expected| check(&format!("src/hub/{file}"), text, expected);
+    let reactor = "the reactor, outside engine/, must name no protocol";
+    check("reactor/inbound.rs", "use crate::protocol::{Ask, websocket::Accepted};", Some("no protocol: websocket"));
+    check("reactor/inbound.rs", "use crate::protocol::{Ask, Message, Session, http::Request};", None);
+    check("reactor/mod.rs", "use crate::protocol::SseOpening;", Some(reactor));
+    check("reactor/fan_out/visit.rs", "use fanfare_core::protocol::fanfare_v1;", Some(reactor));
+    check("reactor/timers.rs", "fn f() { g(Transport::SocketIo) }", Some("no protocol: SocketIo"));
+    check("reactor/timers.rs", "fn f() { g(Transport::Http, Transport::ALL, Transport::default()) }", None);
+    check("reactor/gaps.rs", "if let Ok(Session::Sse(stream)) = session {}", Some("no protocol: Sse"));
+    check("reactor/gaps.rs", "fn f(a: SubscribeReason) { a == SubscribeReason::Opening }", None);
+    check("reactor/engine/mod.rs", "use crate::protocol::{EngineSession, engine_io};", None);
+    check("endpoint/gate/cors.rs", "use crate::protocol::sse;", Some("the gate must name no protocol: sse"));
+    check("endpoint/dispatch.rs", "use crate::protocol::WebSocketOpening;", Some("no protocol: WebSocketOpening"));
+    check("endpoint/native/stream.rs", "use crate::protocol::{SseOpening, sse::wants_initial_id};", None);
 }
 
 /// A check must be able to fail: each of these faults must be found.

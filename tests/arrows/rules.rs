@@ -4,6 +4,7 @@ use crate::{
     floors,
     lexer::{Token, tokens},
     paths::{CodePath, paths},
+    protocols,
 };
 
 /// Plain values that everyone may use.
@@ -253,6 +254,7 @@ fn check_module(module: &[&str], tokens: &[Token<'_>], faults: &mut Vec<Fault>) 
 
 fn check_path(module: &[&str], allowed: &[&str], path: &CodePath<'_>, faults: &mut Vec<Fault>) {
     let part = module[0];
+    faults.extend(protocols::check(module, &path.words).map(|what| (path.line, what)));
     match resolve(module, &path.words) {
         Some(words) => {
             let Some(used) = words.first() else { return };
