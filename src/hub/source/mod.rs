@@ -8,13 +8,17 @@
 //! names no source belong to the default one ([`SourcePort::is_default`]); without one, events are published in the hub alone.
 
 mod backoff;
+mod channel_names;
 pub(crate) mod credentials;
 pub(crate) mod generator;
 mod log_rate_limiter;
+mod processor;
 pub(crate) mod redis;
 mod refusals;
 mod registry;
 mod status;
+mod subscriptions;
+mod tls;
 
 use std::{fmt, sync::Arc};
 

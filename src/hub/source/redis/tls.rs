@@ -1,27 +1,10 @@
-//! TLS: certificates and authorities, for the hub's own connections and for the client library's to sentinels.
+//! TLS for the client library's connections to sentinels.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::io;
 
 use redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertificates};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 
-/// The files of a TLS connection. All in PEM.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The authorities to trust, in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The hub's own certificate chain, where the server asks for one.
-    pub certificate_file: Option<PathBuf>,
-    /// The key to `certificate_file`.
-    pub key_file: Option<PathBuf>,
-}
+pub(super) use crate::source::tls::{TlsFiles, client_config};
 
 /// Puts into `info` what `files` hold, if it is the address of a TLS server.
 pub(super) fn equip(info: ConnectionInfo, files: &TlsFiles) -> io::Result<ConnectionInfo> {
@@ -42,47 +25,4 @@ fn library_certificates(files: &TlsFiles) -> io::Result<TlsCertificates> {
         _ => None,
     };
     Ok(TlsCertificates { client_tls, root_cert: files.ca_file.as_ref().map(std::fs::read).transpose()? })
-}
-
-/// Reads the files that `files` names, or the system's authorities where it names none. Done once: a file that cannot
-/// be read stops the start rather than each connection.
-pub(super) fn client_config(files: &TlsFiles) -> io::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(trusted_roots(files.ca_file.as_deref())?);
-    let client = match (&files.certificate_file, &files.key_file) {
-        (None, None) => builder.with_no_client_auth(),
-        (Some(certificate), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
-            builder.with_client_auth_cert(certificates(certificate)?, key).map_err(io::Error::other)?
-        }
-        _ => return Err(io::Error::other("certificate_file and key_file belong together: one is missing")),
-    };
-    Ok(Arc::new(client))
-}
-
-fn trusted_roots(ca_file: Option<&Path>) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    if let Some(ca_file) = ca_file {
-        for certificate in certificates(ca_file)? {
-            roots.add(certificate).map_err(|error| unusable(ca_file, &error))?;
-        }
-    } else {
-        // Some systems carry authorities that no longer parse; they are no reason to trust none.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    if roots.is_empty() {
-        return Err(io::Error::other("no certificate authority to trust: name one in ca_file"));
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(path, &error))
-}
-
-fn unusable(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::other(format!("{}: {error}", path.display()))
 }

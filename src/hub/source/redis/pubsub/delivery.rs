@@ -1,20 +1,15 @@
 //! Parses one buffer of replies: messages go to the bus, confirmations to the subscriptions.
 
-use std::sync::Arc;
-
-use tracing::warn;
-
 use super::{
     buffer::ReadBuffer,
     fault::Fault,
     intake::Intake,
     session::{Incoming, PubSubSession},
-    subscriptions::{Notice, Subscriptions},
+    subscriptions::{Subscriptions, report_notices},
 };
 use crate::{
-    bus::{Bus, Feed, TopicState, is_hub_command},
+    bus::{Bus, Feed},
     clock::Moment,
-    gap::GapReason,
     source::{SourceStatus, redis::RedisConfig},
 };
 
@@ -69,47 +64,6 @@ impl Delivery<'_> {
                 self.answers = true;
                 report_notices(self.bus, feed, self.subscriptions, self.status, now);
             }
-        }
-    }
-}
-
-/// Reports to the bus and the status what the subscriptions found.
-pub(super) fn report_notices(
-    bus: &Bus,
-    feed: &mut Feed<'_>,
-    subscriptions: &mut Subscriptions,
-    status: &SourceStatus,
-    now: Moment,
-) {
-    for notice in subscriptions.take_notices() {
-        match notice {
-            Notice::Live(topic) => bus.mark_live(&topic, now),
-            Notice::Stale(topic) => bus.mark_stale(&topic),
-            // No reader has anything of an order; what it would have brought is lost with the streams' own channels.
-            Notice::Lost(topic) if is_hub_command(&topic) => {}
-            Notice::Lost(topic) => {
-                feed.report_loss(&topic, GapReason::SourceLost, now);
-                status.on_loss();
-            }
-            // Expected, and so no loss of the source's; the log has a hole all the same.
-            Notice::Left(topic) => feed.report_loss(&topic, GapReason::SourceLost, now),
-            Notice::Refused { topic, is_news, was_delivered } => {
-                let has_readers = bus.mark_refused(&topic);
-                if is_news && (was_delivered || has_readers) {
-                    feed.report_loss(&topic, GapReason::SourceLost, now);
-                    status.on_loss();
-                }
-            }
-            Notice::LostUnder { index, kept } => {
-                let carried = |state: &Arc<TopicState>| {
-                    !kept.contains(&state.topic) && subscriptions.patterns().carried(index, &state.topic)
-                };
-                for state in bus.topics().filter(carried) {
-                    feed.report_loss(&state.topic, GapReason::SourceLost, now);
-                    status.on_loss();
-                }
-            }
-            Notice::Denied(name) => warn!("the server's access rules forbid to subscribe to `{name}`"),
         }
     }
 }

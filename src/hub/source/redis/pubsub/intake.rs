@@ -1,42 +1,34 @@
 //! Turns messages into events for the bus, and refuses those that are none.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::warn;
 
 use super::envelope;
 use crate::{
-    bus::{Feed, PublishRefused},
+    bus::Feed,
     clock::Moment,
     event::Payload,
     gap::GapReason,
-    source::{LogRateLimiter, SourceStatus},
-    topic::{NAME_BYTES_MAX, Topic},
+    source::{
+        LogRateLimiter, SourceStatus,
+        channel_names::{ChannelNames, explain, show},
+    },
 };
-
-/// Cached names of channels. With patterns any publisher may invent channels, so the cache is bounded.
-const NAMES_MAX: usize = 65_536;
 
 /// Turns messages into events.
 #[derive(Debug)]
 pub(super) struct Intake {
-    names: Names,
+    names: ChannelNames,
     payload_bytes_max: usize,
     status: Arc<SourceStatus>,
     refusals: LogRateLimiter,
 }
 
-/// Topics by channel, so that a message costs one look-up and no allocation for its name; `None` for a channel that is
-/// no topic.
-#[derive(Debug, Default)]
-struct Names {
-    topics: HashMap<Box<[u8]>, Option<Topic>, foldhash::fast::RandomState>,
-}
-
 impl Intake {
     pub(super) fn new(payload_bytes_max: usize, status: Arc<SourceStatus>) -> Self {
-        Self { names: Names::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
+        Self { names: ChannelNames::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
     }
 
     /// Publishes a message. True if the bus accepted it; otherwise the topic gets a gap and the refusal is counted.
@@ -83,52 +75,7 @@ impl Intake {
     fn refuse(&mut self, channel: &[u8], why: &str, now: Moment) {
         self.status.on_refused();
         if let Some(suppressed) = self.refusals.admit(now) {
-            // A foreign publisher chose the name, and how long it is.
-            let name = channel[..channel.len().min(NAME_BYTES_MAX)].escape_ascii();
-            warn!(suppressed, "message on channel `{name}` refused: {why}");
+            warn!(suppressed, "message on channel `{}` refused: {why}", show(channel));
         }
-    }
-}
-
-impl Names {
-    fn resolve(&mut self, channel: &[u8]) -> Option<&Topic> {
-        // A foreign publisher may choose names as long as a message: none of them is worth keeping.
-        if NAME_BYTES_MAX < channel.len() {
-            return None;
-        }
-        if !self.topics.contains_key(channel) {
-            if self.topics.len() == NAMES_MAX {
-                self.topics.clear();
-            }
-            let topic = std::str::from_utf8(channel).ok().and_then(|name| Topic::parse(name).ok());
-            self.topics.insert(channel.into(), topic);
-        }
-        self.topics[channel].as_ref()
-    }
-}
-
-fn explain(refused: PublishRefused) -> (&'static str, GapReason) {
-    match refused {
-        PublishRefused::NotUtf8 => ("the payload is not UTF-8", GapReason::SourceLost),
-        PublishRefused::TooBig => ("the payload is over the limit", GapReason::SourceLost),
-        PublishRefused::BadKind => ("the type contains a line break", GapReason::SourceLost),
-        PublishRefused::NoRoom | PublishRefused::Quota(_) => ("the memory budget is spent", GapReason::Overflow),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_as_long_as_messages_are_not_kept() {
-        let mut names = Names::default();
-        for channel in ["x".repeat(NAME_BYTES_MAX + 1), "x".repeat(1 << 20)] {
-            assert_eq!(names.resolve(channel.as_bytes()), None);
-        }
-        assert!(names.topics.is_empty());
-        assert!(names.resolve("x".repeat(NAME_BYTES_MAX).as_bytes()).is_some());
-        assert_eq!(names.resolve(b"no topic"), None);
-        assert_eq!(names.topics.len(), 2);
     }
 }

@@ -15,7 +15,6 @@ mod fault;
 mod glob;
 mod intake;
 mod oversize;
-mod patterns;
 mod probe;
 mod reader;
 mod session;

@@ -1,6 +1,6 @@
 //! The reader thread, from outside: how it is started, woken and stopped.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, sync::Arc, thread::JoinHandle};
 
 use mio::{Poll, Token};
 use tracing::warn;
@@ -11,14 +11,12 @@ use crate::{
     clock::Clock,
     source::{
         SourceStatus,
+        processor::claim_processor,
         redis::{RedisConfig, SentinelWatch, ServerView},
     },
 };
 
 const WAKER: Token = Token(0);
-
-/// The slice asked of the scheduler: reading a burst takes less, and the thread shares its core with a busy reactor.
-const SHORT_SLICE: Duration = Duration::from_micros(100);
 
 /// Owns the reader thread.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ pub(super) fn start_reader(
         PubSubReader::new(config, poll, Arc::clone(&waker), interest, Arc::clone(&bus), clock, status, view)?;
     bus.watch_interest(PUBSUB_SOURCE, changes, Arc::clone(&waker) as Arc<dyn Wake>);
     let thread = std::thread::Builder::new().name("redis-reader".to_owned()).spawn(move || {
-        claim_processor(pin, short_slice);
+        claim_processor("the Redis reader", pin, short_slice);
         reader.run();
     })?;
     Ok(ReaderHandle { waker, thread, watch })
@@ -85,15 +83,4 @@ fn start_watch(
         waker.wake();
     };
     SentinelWatch::start(config.directory()?, config.ping_interval, announce).map(Some)
-}
-
-fn claim_processor(pin: Option<core_affinity::CoreId>, short_slice: bool) {
-    if let Some(core) = pin
-        && !core_affinity::set_for_current(core)
-    {
-        warn!("the Redis reader cannot be pinned to core {}", core.id);
-    }
-    if short_slice && let Err(error) = crate::os::request_short_slice(SHORT_SLICE) {
-        warn!("the Redis reader gets no short scheduler slice: {error}");
-    }
 }

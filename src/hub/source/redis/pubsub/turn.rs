@@ -12,12 +12,12 @@ use tracing::{info, warn};
 
 use super::{
     buffer::{Filled, ReadBuffer},
-    delivery::{Delivery, report_notices},
+    delivery::Delivery,
     fault::Fault,
     intake::Intake,
     session::PubSubSession,
     socket::{Candidate, Dialer, ReaderSocket},
-    subscriptions::Subscriptions,
+    subscriptions::{Subscriptions, report_notices},
     waker::ReaderWaker,
 };
 use crate::{

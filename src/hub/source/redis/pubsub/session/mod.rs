@@ -16,9 +16,8 @@ use super::{
     envelope::ENVELOPE_BYTES_MAX,
     fault::Fault,
     oversize,
-    patterns::Admission,
     probe::{ChannelProbe, is_probe},
-    subscriptions::{Batch, Subscriptions},
+    subscriptions::{Admission, Batch, Subscriptions},
 };
 use crate::{
     clock::Moment,

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{
-        patterns::Admission,
-        subscriptions::{BATCH_CHANNELS_MAX, Batch, Notice, Subscriptions},
-    },
+    super::subscriptions::{Admission, BATCH_CHANNELS_MAX, Batch, Notice, Subscriptions},
     topic,
 };
 use crate::{

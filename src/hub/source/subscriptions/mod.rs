@@ -11,31 +11,66 @@
 //! interruption would miss what came after its fetch. A topic that is unsubscribed reports a loss then, because its log has a hole
 //! from there on for a client that resumes later. A refusal may last long: readers are notified when it begins, and when it ends.
 
+mod notices;
+mod patterns;
 mod refusing;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
     time::Duration,
 };
 
-use self::refusing::notify_refusal;
-use super::patterns::{Admission, Patterns, Phase};
+pub(in crate::source) use self::{notices::report_notices, patterns::Admission};
+use self::{
+    patterns::{Patterns, Phase},
+    refusing::notify_refusal,
+};
 use crate::{
     clock::Moment,
-    source::{Backoff, redis::RedisConfig, refusals::Refused, status::SubscriptionCounts},
+    source::{Backoff, refusals::Refused, status::SubscriptionCounts},
     topic::Topic,
 };
 
-/// The most channels in one command: a longer one would hold up the server's other clients.
-pub(super) const BATCH_CHANNELS_MAX: usize = 512;
+/// A pattern over the broker's channels, as the broker matches it.
+pub(in crate::source) trait ChannelPattern: fmt::Debug {
+    /// The pattern as it was configured.
+    fn as_str(&self) -> &str;
+
+    /// Whether it covers `channel`.
+    fn matches(&self, channel: &[u8]) -> bool;
+
+    /// Whether a refusal with the text `text` says that the broker lets the hub subscribe to nothing.
+    fn is_of_every(text: &str) -> bool;
+}
+
+/// What the configuration says of a source's subscriptions.
+#[derive(Debug)]
+pub(in crate::source) struct SubscriptionSettings<P> {
+    /// Whether a topic with readers is subscribed.
+    pub(in crate::source) interest: bool,
+    /// How long a topic stays subscribed without readers.
+    pub(in crate::source) linger: Duration,
+    /// Topics that stay subscribed.
+    pub(in crate::source) always: Vec<Topic>,
+    /// Patterns that stay subscribed.
+    pub(in crate::source) patterns: Vec<P>,
+    /// The most subscriptions in one batch.
+    pub(in crate::source) batch_max: usize,
+    /// The wait before what is refused is asked for again: the first one.
+    pub(in crate::source) backoff_min: Duration,
+    /// The longest one.
+    pub(in crate::source) backoff_max: Duration,
+}
 
 /// All subscriptions of one source.
 #[derive(Debug)]
-pub(super) struct Subscriptions {
+pub(in crate::source) struct Subscriptions<P> {
     interest: bool,
     linger: Duration,
+    batch_max: usize,
     always: Vec<Topic>,
-    patterns: Patterns,
+    patterns: Patterns<P>,
     topics: HashMap<Topic, TopicSubscription, foldhash::fast::RandomState>,
     connected: bool,
     /// Topics to subscribe to; one that its entry does not say to be queued is passed over.
@@ -61,11 +96,11 @@ pub(super) struct Subscriptions {
 }
 
 /// What the server refuses: some of it by name, how much there is, and whether it is everything.
-pub(super) type RefusalReport = (Vec<(String, Refused)>, usize, Option<Refused>);
+pub(in crate::source) type RefusalReport = (Vec<(String, Refused)>, usize, Option<Refused>);
 
 /// What the bus is to be notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(in crate::source) enum Notice {
     /// The topic is delivered from here on.
     Live(Topic),
     /// The topic is not delivered at present.
@@ -86,12 +121,12 @@ pub(super) enum Notice {
 
 /// One command to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Batch {
-    /// `SUBSCRIBE` to the channels of these topics.
+pub(in crate::source) enum Batch {
+    /// Subscribe to the channels of these topics.
     Topics(Vec<Topic>),
-    /// `PSUBSCRIBE`, by index.
+    /// Subscribe to these patterns, by index.
     Patterns(Vec<usize>),
-    /// `UNSUBSCRIBE` from them.
+    /// Unsubscribe from the channels of these topics.
     Leave(Vec<Topic>),
 }
 
@@ -111,13 +146,15 @@ struct TopicSubscription {
     notified: bool,
 }
 
-impl Subscriptions {
-    pub(super) fn new(config: &RedisConfig) -> Self {
+impl<P: ChannelPattern> Subscriptions<P> {
+    pub(in crate::source) fn new(settings: impl Into<SubscriptionSettings<P>>) -> Self {
+        let settings = settings.into();
         let mut subscriptions = Self {
-            interest: config.interest,
-            linger: config.linger,
-            always: config.always.clone(),
-            patterns: Patterns::new(&config.subscribe),
+            interest: settings.interest,
+            linger: settings.linger,
+            batch_max: settings.batch_max,
+            always: settings.always.clone(),
+            patterns: Patterns::new(settings.patterns),
             topics: HashMap::default(),
             connected: false,
             queue: VecDeque::new(),
@@ -130,23 +167,23 @@ impl Subscriptions {
             every_refused: None,
             has_new_refusals: false,
             retry: None,
-            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            backoff: Backoff::new(settings.backoff_min, settings.backoff_max),
             source_refused: false,
             notices: Vec::new(),
         };
-        for topic in &config.always {
-            subscriptions.insert(topic.clone(), true);
+        for topic in settings.always {
+            subscriptions.insert(topic, true);
         }
         subscriptions
     }
 
     /// The configured patterns.
-    pub(super) fn patterns(&self) -> &Patterns {
+    pub(in crate::source) fn patterns(&self) -> &Patterns<P> {
         &self.patterns
     }
 
     /// Somebody listens to `topic`.
-    pub(super) fn want(&mut self, topic: Topic) {
+    pub(in crate::source) fn want(&mut self, topic: Topic) {
         let Some(entry) = self.topics.get_mut(&topic) else { return self.insert(topic, false) };
         entry.unwanted = None;
         // The bus may have forgotten the topic meanwhile, and with it that it is live.
@@ -164,7 +201,7 @@ impl Subscriptions {
     }
 
     /// Nobody listens to `topic` any more.
-    pub(super) fn unwant(&mut self, topic: &Topic, now: Moment) {
+    pub(in crate::source) fn unwant(&mut self, topic: &Topic, now: Moment) {
         let Some(entry) = self.topics.get_mut(topic).filter(|entry| !entry.always) else { return };
         if entry.cover.is_some() {
             return self.leave(topic.clone());
@@ -177,12 +214,12 @@ impl Subscriptions {
     }
 
     /// When [`Self::expire`] or [`Self::retry_refused`] has something to do next.
-    pub(super) fn deadline(&self) -> Option<Moment> {
+    pub(in crate::source) fn deadline(&self) -> Option<Moment> {
         self.lingering.front().map(|(deadline, _)| *deadline).into_iter().chain(self.retry).min()
     }
 
     /// What to do with a message that came on `channel` itself.
-    pub(super) fn admit(&self, channel: &[u8]) -> Admission {
+    pub(in crate::source) fn admit(&self, channel: &[u8]) -> Admission {
         let entry = std::str::from_utf8(channel).ok().and_then(|name| self.topics.get(name));
         match entry {
             Some(entry) if entry.cover.is_some() => Admission::Repeated,
@@ -193,14 +230,14 @@ impl Subscriptions {
     }
 
     /// Leaves the topics that nobody wanted for `linger`.
-    pub(super) fn expire(&mut self, now: Moment) {
+    pub(in crate::source) fn expire(&mut self, now: Moment) {
         while let Some((_, topic)) = self.lingering.pop_front_if(|(deadline, _)| *deadline <= now) {
             self.expire_topic(topic, now);
         }
     }
 
     /// The connection can take commands: everything is to be asked for.
-    pub(super) fn on_connected(&mut self) {
+    pub(in crate::source) fn on_connected(&mut self) {
         self.connected = true;
         self.source_refused = false;
         let direct = self.topics.iter().filter(|(_, entry)| entry.cover.is_none());
@@ -208,7 +245,7 @@ impl Subscriptions {
     }
 
     /// The connection is gone, or was never made.
-    pub(super) fn on_disconnected(&mut self) {
+    pub(in crate::source) fn on_disconnected(&mut self) {
         for (topic, entry) in &mut self.topics {
             if is_live(&self.patterns, entry) {
                 entry.interrupted = true;
@@ -233,24 +270,24 @@ impl Subscriptions {
     }
 
     /// The next command to send. Whoever takes it reports its confirmations or its refusal.
-    pub(super) fn next_batch(&mut self) -> Option<Batch> {
+    pub(in crate::source) fn next_batch(&mut self) -> Option<Batch> {
         if !self.connected {
             return None;
         }
-        let patterns = self.patterns.ask();
+        let patterns = self.patterns.ask(self.batch_max);
         if !patterns.is_empty() {
             return Some(Batch::Patterns(patterns));
         }
         // Before the topics: one of them may be a topic that was left and is wanted again.
         if !self.leaving.is_empty() {
-            let count = self.leaving.len().min(BATCH_CHANNELS_MAX);
+            let count = self.leaving.len().min(self.batch_max);
             return Some(Batch::Leave(self.leaving.drain(..count).collect()));
         }
         self.next_topics().map(Batch::Topics)
     }
 
     /// The server confirmed `topic`.
-    pub(super) fn on_subscribed(&mut self, topic: &Topic) {
+    pub(in crate::source) fn on_subscribed(&mut self, topic: &Topic) {
         self.on_command_allowed();
         let Some(entry) = self.topics.get_mut(topic) else {
             // Given up meanwhile.
@@ -275,7 +312,7 @@ impl Subscriptions {
     }
 
     /// The server confirmed the pattern at `index`.
-    pub(super) fn on_pattern_subscribed(&mut self, index: usize) {
+    pub(in crate::source) fn on_pattern_subscribed(&mut self, index: usize) {
         self.on_command_allowed();
         let Some(is_regained) = self.patterns.on_confirmed(index) else { return };
         self.confirmed += 1;
@@ -296,11 +333,11 @@ impl Subscriptions {
     }
 
     /// Takes what the bus is to be notified of, in order.
-    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+    pub(in crate::source) fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
 
-    pub(super) fn tally(&self) -> SubscriptionCounts {
+    pub(in crate::source) fn tally(&self) -> SubscriptionCounts {
         let is_settled = |topic: &Topic| {
             let is_live = |entry| is_live(&self.patterns, entry);
             self.topics.get(topic).is_some_and(is_live) || self.refused.contains_key(topic)
@@ -389,7 +426,7 @@ impl Subscriptions {
             }
         }
         let mut batch = Vec::new();
-        while batch.len() < BATCH_CHANNELS_MAX
+        while batch.len() < self.batch_max
             && let Some(topic) = self.queue.pop_front()
         {
             if self.ask(&topic) {
@@ -408,7 +445,7 @@ impl Subscriptions {
     }
 }
 
-fn is_live(patterns: &Patterns, entry: &TopicSubscription) -> bool {
+fn is_live<P: ChannelPattern>(patterns: &Patterns<P>, entry: &TopicSubscription) -> bool {
     match entry.cover {
         Some(index) => patterns.is_confirmed(index),
         None => entry.phase == Phase::Confirmed,

@@ -1,18 +1,15 @@
 //! Subscriptions that the server refuses: readers are notified at once, and the hub asks again from time to time.
 
-use super::{super::patterns::Phase, Batch, Notice, RefusalReport, Subscriptions, TopicSubscription, is_live};
+use super::{Batch, ChannelPattern, Notice, Phase, RefusalReport, Subscriptions, TopicSubscription, is_live};
 use crate::{
     clock::Moment,
-    source::{
-        redis::error_codes::is_of_command,
-        refusals::{NAMED_MAX, Refused},
-    },
+    source::refusals::{NAMED_MAX, Refused},
     topic::Topic,
 };
 
-impl Subscriptions {
+impl<P: ChannelPattern> Subscriptions<P> {
     /// Asks again for what the server refused, if it is time to; `random` draws the next wait.
-    pub(in super::super) fn retry_refused(&mut self, now: Moment, random: u32) {
+    pub(in crate::source) fn retry_refused(&mut self, now: Moment, random: u32) {
         if self.retry.is_none_or(|due| now < due) {
             return;
         }
@@ -32,7 +29,7 @@ impl Subscriptions {
 
     /// The server does not let the hub in, and will not until somebody changes something. Call it after
     /// [`Self::on_disconnected`].
-    pub(in super::super) fn on_source_refused(&mut self) {
+    pub(in crate::source) fn on_source_refused(&mut self) {
         self.source_refused = true;
         for (topic, entry) in &mut self.topics {
             notify_refusal(topic, entry, &mut self.notices);
@@ -41,9 +38,9 @@ impl Subscriptions {
 
     /// The server refused a whole command, for the reason `text`. One channel in it may be the cause: each is asked for
     /// alone, and what is refused alone is denied.
-    pub(in super::super) fn on_refused(&mut self, batch: &Batch, text: &str, now: Moment) {
+    pub(in crate::source) fn on_refused(&mut self, batch: &Batch, text: &str, now: Moment) {
         let refused = Refused::new(text, now);
-        if is_of_command(text) && !matches!(batch, Batch::Leave(_)) {
+        if P::is_of_every(text) && !matches!(batch, Batch::Leave(_)) {
             self.on_command_refused(text, now);
         }
         match batch {
@@ -63,8 +60,34 @@ impl Subscriptions {
         }
     }
 
+    /// The server denies `topic`, which it may have confirmed before: what comes from here on is lost, until it is confirmed again.
+    pub(in crate::source) fn on_topic_denied(&mut self, topic: &Topic, text: &str, now: Moment) {
+        if let Some(entry) = self.topics.get_mut(topic)
+            && entry.cover.is_none()
+            && entry.phase == Phase::Confirmed
+        {
+            self.confirmed -= 1;
+            entry.interrupted = true;
+        }
+        self.on_refused(&Batch::Topics(vec![topic.clone()]), text, now);
+    }
+
+    /// The same of the pattern `pattern`, as it was configured, and its index; `None`: there is no such pattern.
+    pub(in crate::source) fn on_pattern_denied(&mut self, pattern: &str, text: &str, now: Moment) -> Option<usize> {
+        let index = self.patterns.index_of(pattern)?;
+        if self.patterns.withdraw(index) {
+            self.confirmed -= 1;
+            for (topic, entry) in self.topics.iter_mut().filter(|(_, entry)| entry.cover == Some(index)) {
+                entry.interrupted = true;
+                self.notices.push(Notice::Stale(topic.clone()));
+            }
+        }
+        self.on_refused(&Batch::Patterns(vec![index]), text, now);
+        Some(index)
+    }
+
     /// The server lets the hub subscribe to nothing, whatever it is.
-    pub(in super::super) fn on_command_refused(&mut self, text: &str, now: Moment) {
+    pub(in crate::source) fn on_command_refused(&mut self, text: &str, now: Moment) {
         if self.every_refused.is_none() {
             self.every_refused = Some(Refused::new(text, now));
             self.has_new_refusals = true;
@@ -72,12 +95,12 @@ impl Subscriptions {
     }
 
     /// It lets the hub subscribe to something.
-    pub(in super::super) fn on_command_allowed(&mut self) {
+    pub(in crate::source) fn on_command_allowed(&mut self) {
         self.has_new_refusals |= self.every_refused.take().is_some();
     }
 
     /// What is refused, if that has changed since the last time.
-    pub(in super::super) fn take_refusals(&mut self) -> Option<RefusalReport> {
+    pub(in crate::source) fn take_refusals(&mut self) -> Option<RefusalReport> {
         if !std::mem::take(&mut self.has_new_refusals) {
             return None;
         }
