@@ -81,8 +81,13 @@ impl Metrics {
             Family::counter("fanfare_source_refused_publications", "Publications that the broker refused");
         let mut unasked =
             Family::counter("fanfare_source_unasked", "Messages dropped because their channel is not subscribed");
+        let mut rejected = Family::counter(
+            "fanfare_source_rejected_messages",
+            "Messages that are no event: their channel is no topic's name, or the hub cannot carry the payload",
+        );
         for source in &self.sources {
             let labels = || vec![("source", source.name().to_owned())];
+            rejected.add(labels(), Value::Number(source.rejected_messages_total()));
             refused.add(labels(), Value::Number(source.refused_subscriptions()));
             unpublished.add(labels(), Value::Number(source.refused_publications_total()));
             unasked.add(labels(), Value::Number(source.unasked_total()));
@@ -100,7 +105,7 @@ impl Metrics {
         let from_sources: u64 = self.sources.iter().map(|source| source.received_total()).sum();
         let at_the_hub = bus.received_total().saturating_sub(from_sources);
         received.add(vec![("source", "hub".to_owned())], Value::Number(at_the_hub));
-        vec![received, up, age, probe, reconnects, losses, refused, unpublished, unasked]
+        vec![received, up, age, probe, reconnects, losses, refused, unpublished, unasked, rejected]
     }
 
     fn bus_rows(&self, bus: &Bus) -> Vec<Family> {

@@ -57,6 +57,10 @@ pub trait SourceHealth: Send + Sync + fmt::Debug {
     fn unasked_total(&self) -> u64 {
         0
     }
+    /// Messages that were no event: on a channel that is no topic's name, not UTF-8, or too large.
+    fn rejected_messages_total(&self) -> u64 {
+        0
+    }
     /// The durations of the publications that the source made by itself, which no reactor counts.
     fn publish_durations(&self) -> Option<&Histogram> {
         None

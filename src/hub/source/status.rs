@@ -371,6 +371,10 @@ impl SourceHealth for SourceStatus {
         self.unasked.load(Ordering::Relaxed)
     }
 
+    fn rejected_messages_total(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     fn last_event(&self) -> Option<Moment> {
         self.snapshot().last_event
     }
