@@ -30,6 +30,7 @@ Examples:
   fanfare serve                                    a hub on http://127.0.0.1:8080, no Redis needed
   fanfare serve --demo                             a hub with sample events at /api/v1/events
   fanfare serve --redis redis://127.0.0.1:6379     a hub on Redis Pub/Sub
+  fanfare serve --nats nats://127.0.0.1:4222       a hub on NATS
   curl -N 'http://127.0.0.1:8080/sse?topic=events.critical'
   fanfare publish --type SERVER_DOWN --source server-a --count 10
   fanfare subscribe --topic events.critical
@@ -119,6 +120,9 @@ struct ServeArguments {
     /// Receive events from this Redis by Pub/Sub, and publish to it
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Receive events from these NATS servers, nats://host:4222 or tls://, and publish to them; several with commas
+    #[arg(long, value_name = "URL", conflicts_with = "redis")]
+    nats: Option<String>,
     /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -186,6 +190,7 @@ impl ServeArguments {
             ("--reactors", "server.reactors", self.reactors.clone()),
             ("--pin", "server.pin", self.pin.clone()),
             ("--redis", "redis.url", self.redis.clone()),
+            ("--nats", "nats.url", self.nats.clone()),
             ("--store", "store.url", self.store.clone()),
             ("--demo", "demo.enabled", self.demo.then(|| "true".to_owned())),
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),

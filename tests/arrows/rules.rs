@@ -81,7 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "AuthRules", "TenantSelector", "SameSite", "Secrets", "AuthSettings",
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
-    "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
+    "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "check_pattern", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
     "GeneratorConfig", "LOG_WORDS", "SourcesConfig",
 ];
@@ -91,7 +91,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("mio", &["reactor", "server", "source", "tools"]),
     ("socket2", &["reactor", "server", "source", "tools"]),
     ("redis", &["config", "source", "tools"]),
-    ("tokio", &["store"]),
+    ("async_nats", &["source"]),
+    ("futures_util", &["source"]),
+    ("tokio", &["source", "store"]),
     ("tokio_postgres", &["store"]),
     ("core_affinity", &["reactor", "server", "source", "tools"]),
     ("std::fs", &["config", "metrics", "reactor", "server", "source", "tools", "main"]),

@@ -39,6 +39,8 @@ pub enum Refusal {
     Elsewhere,
     /// It keeps something else than a stream under the topic's key.
     NoStream,
+    /// It takes no message of this size.
+    TooBig,
     /// Something else.
     Other,
 }
@@ -55,6 +57,7 @@ impl Refusal {
             Self::NoStream => {
                 "the source keeps something else than a stream under this topic's key (WRONGTYPE); nothing was published"
             }
+            Self::TooBig => "the event is larger than the source takes (NATS: max_payload); nothing was published",
             Self::Other => "the source refuses this publication; nothing was published",
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     protocol::EngineLimits,
     source::{
         generator::GeneratorConfig,
+        nats::NatsConfig,
         redis::{RedisConfig, RedisStreamConfig},
     },
     store,
@@ -40,6 +41,12 @@ pub(super) struct RawConfig {
     pub(super) redis_url: String,
     pub(super) redis_url_file: Option<PathBuf>,
     pub(super) sentinel_password_file: Option<PathBuf>,
+    /// All but `login`, `always` and `message_bytes_max`, which follow from other keys.
+    pub(super) nats: NatsConfig,
+    /// Empty: no NATS, unless `nats_url_file` names some.
+    pub(super) nats_url: String,
+    pub(super) nats_url_file: Option<PathBuf>,
+    pub(super) nats_auth: RawNatsAuth,
     pub(super) auth: AuthSettings,
     pub(super) auth_files: AuthFiles,
     pub(super) api_keys: Vec<RawApiKey>,
@@ -65,6 +72,18 @@ pub(super) struct RawConfig {
 pub(super) struct RawClass {
     pub(super) matching: ClassMatch,
     pub(super) class: Class,
+}
+
+/// The login of the section `nats`, and where it is. One kind at most.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RawNatsAuth {
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) token: String,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) nkey_file: Option<PathBuf>,
+    pub(super) credentials_file: Option<PathBuf>,
 }
 
 /// Secrets of the section `auth`, and where the others are.
@@ -105,6 +124,10 @@ impl Default for RawConfig {
             redis_url: String::new(),
             redis_url_file: None,
             sentinel_password_file: None,
+            nats: NatsConfig::default(),
+            nats_url: String::new(),
+            nats_url_file: None,
+            nats_auth: RawNatsAuth::default(),
             auth: AuthSettings::default(),
             auth_files: AuthFiles::default(),
             api_keys: Vec::new(),

@@ -7,11 +7,14 @@ use super::{
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
 };
 
+/// Schemes of URLs whose login may be a token, which stands where others have a name.
+const TOKEN_SCHEMES: [&str; 2] = ["nats://", "tls://"];
+
 /// Shown in place of a secret.
 pub(super) const MASK: &str = "***";
 
 /// Masks the passwords in `text`: those in URLs (`scheme://user:password@…` and `?pass=password`), and the values of keys
-/// whose names end in `password` or `secret`.
+/// whose names end in `password`, `secret` or `token`.
 pub(super) fn redact(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(redact_value);
     redact_urls(&lines.collect::<String>())
@@ -66,7 +69,7 @@ fn is_plain(key: &str, value: &str) -> bool {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    ["password", "secret"].iter().any(|secret| name.ends_with(secret))
+    ["password", "secret", "token"].iter().any(|secret| name.ends_with(secret))
 }
 
 /// Masks the value of a line that sets a password. An empty value is not masked.
@@ -89,20 +92,23 @@ fn redact_urls(text: &str) -> String {
         let end = after.find(is_url_end).unwrap_or(after.len());
         let (url, after) = after.split_at(end);
         shown.push_str(before);
-        shown.push_str(&redact_query(&redact_login(url)));
+        let may_be_token = TOKEN_SCHEMES.iter().any(|scheme| before.ends_with(scheme));
+        shown.push_str(&redact_query(&redact_login(url, may_be_token)));
         rest = after;
     }
     shown + rest
 }
 
-/// Masks up to the last `@`: a password may hold an `@` that is not escaped.
-fn redact_login(url: &str) -> String {
+/// Masks up to the last `@`: a password may hold an `@` that is not escaped, and several URLs may stand in a row. What has no colon is
+/// a name, unless it `may_be_token`.
+fn redact_login(url: &str, may_be_token: bool) -> String {
     let Some((login, host)) = url.rsplit_once('@') else {
         return url.to_owned();
     };
     match login.split_once(':') {
-        Some((user, _)) => format!("{user}:{MASK}@{host}"),
-        None => url.to_owned(),
+        Some((user, _)) if !(may_be_token && user.contains('@')) => format!("{user}:{MASK}@{host}"),
+        None if !may_be_token => url.to_owned(),
+        _ => format!("{MASK}@{host}"),
     }
 }
 
@@ -168,6 +174,11 @@ mod tests {
         check("redis://:geheim@host", "redis://:***@host");
         check("redis://ann:ge:h@eim@host:1/0", "redis://ann:***@host:1/0");
         check("redis://ann@host", "redis://ann@host");
+        check("nats://geheim@host:4222", "nats://***@host:4222");
+        check("nats://ann:ge@heim@a,nats://ann:geheim@b", "nats://ann:***@b");
+        check("tls://geheim@a,tls://geheim@b", "tls://***@b");
+        check("nats://a,nats://geheim@b", "nats://a,nats:***@b");
+        check("nats://a:1,nats://b:2", "nats://a:1,nats://b:2");
         check("url = \"rediss://a:b@h\" # http://x:y@z", "url = \"rediss://a:***@h\" # http://x:***@z");
         check("unix:///run/r.sock?db=1&pass=geheim", "unix:///run/r.sock?db=1&pass=***");
         check("no url at all: a@b", "no url at all: a@b");

@@ -105,6 +105,31 @@ const RELOADED: &[ReloadRule] = &[
         },
     },
     ReloadRule {
+        keys: &[
+            "nats.url",
+            "nats.url_file",
+            "nats.user",
+            "nats.password",
+            "nats.password_file",
+            "nats.token",
+            "nats.token_file",
+            "nats.nkey_file",
+            "nats.credentials_file",
+        ],
+        waiting: &[],
+        // The same as of Redis.
+        can: |config, new| match (&config.sources.nats, &new.sources.nats) {
+            (Some(nats), Some(new)) => nats.login.url.is_of_same_servers(&new.login.url),
+            (None, None) => true,
+            _ => false,
+        },
+        take: |config, new| {
+            if let (Some(nats), Some(new)) = (&mut config.sources.nats, &new.sources.nats) {
+                nats.login = new.login.clone();
+            }
+        },
+    },
+    ReloadRule {
         keys: &["store.url", "store.url_file"],
         waiting: &[],
         // The same as of Redis.
@@ -353,7 +378,14 @@ mod tests {
         type Case = (&'static str, &'static [(&'static str, &'static str)], [String; 2]);
         const SIGNING: [(&str, &str); 2] = [("auth.mode", "jwt"), ("auth.secret", SECRETS[0])];
         let store_url = |password: &str| format!("postgres://hub:{password}@localhost/telemetry\n");
-        let cases: [Case; 6] = [
+        const NATS: (&str, &str) = ("nats.url", "nats://h");
+        let nats_url = |password: &str| format!("nats://hub:{password}@localhost\n");
+        let cases: [Case; 11] = [
+            ("nats.url_file", &[], [nats_url("one"), nats_url("two")]),
+            ("nats.password_file", &[NATS, ("nats.user", "hub")], SECRETS.map(str::to_owned)),
+            ("nats.token_file", &[NATS], SECRETS.map(str::to_owned)),
+            ("nats.nkey_file", &[NATS], SECRETS.map(str::to_owned)),
+            ("nats.credentials_file", &[NATS], SECRETS.map(str::to_owned)),
             ("redis.url_file", &[], [url("one"), url("two")]),
             ("store.url_file", &[], [store_url("one"), store_url("two")]),
             ("redis.sentinel_password_file", &[("redis.url", "redis+sentinel://h/s")], SECRETS.map(str::to_owned)),

@@ -11,7 +11,7 @@ use super::{
     layers::LayeredConfig,
     log::check_level,
     problem::{ConfigError, Problem},
-    raw::{AuthFiles, RawApiKey, RawConfig},
+    raw::{AuthFiles, RawApiKey, RawConfig, RawNatsAuth},
     reload::ConfigSnapshot,
     secret_files,
     topics::Topics,
@@ -23,6 +23,7 @@ use crate::{
     endpoint::{CompatApi, Cors},
     source::{
         SourcesConfig,
+        nats::{NatsAuth, NatsConfig, NatsLogin, NatsLoginFiles, NatsUrl, check_pattern},
         redis::{LoginFiles, RedisConfig, RedisUrl, SentinelLogin},
     },
     store::{self, StoreLogin, StoreUrl},
@@ -48,6 +49,10 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
         wrong.push(found);
         None
     });
+    let nats = resolve_nats(raw, folder, files).unwrap_or_else(|found| {
+        wrong.push(found);
+        None
+    });
     let auth = resolve_auth(raw, folder, files).unwrap_or_else(|found| {
         wrong.push(found);
         AuthRules::default()
@@ -61,7 +66,7 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     let warnings = warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).collect();
     let settings = ConfigSnapshot::of(layered, files);
     let demo = raw.demo_enabled.then(|| raw.demo.clone());
-    let sources = SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), demo };
+    let sources = SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, demo };
     let config = Config { server, sources, auth, store, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
@@ -202,7 +207,7 @@ fn is_origin(text: &str) -> bool {
 
 /// A topic class whose log a broker keeps needs that broker.
 fn check_log_kinds(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
-    if !raw.redis_url.is_empty() || raw.redis_url_file.is_some() {
+    if has_redis(raw) {
         return;
     }
     let message = "a log kept by redis-stream needs a Redis server: name it with --redis (redis.url)";
@@ -230,18 +235,27 @@ fn check_compat(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
     }
 }
 
+fn has_redis(raw: &RawConfig) -> bool {
+    !raw.redis_url.is_empty() || raw.redis_url_file.is_some()
+}
+
+fn has_nats(raw: &RawConfig) -> bool {
+    !raw.nats_url.is_empty() || raw.nats_url_file.is_some()
+}
+
 fn has_store(raw: &RawConfig) -> bool {
     !raw.store_url.is_empty() || raw.store_url_file.is_some()
 }
 
 /// A source in `ready.require` must be configured: else the hub would be ready without it.
 fn check_ready(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
-    let has_redis = !raw.redis_url.is_empty() || raw.redis_url_file.is_some();
+    let has_redis = has_redis(raw);
     let classes = raw.classes.iter().map(|class| &class.class).chain([&raw.default_class]);
     let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::Broker);
     let sources = [
         ("redis", has_redis, "redis.url is not set"),
         ("redis_stream", has_streams, "no class of topics has log = \"redis-stream\""),
+        ("nats", has_nats(raw), "nats.url is not set"),
         ("store", has_store(raw), "store.url is not set"),
     ];
     for name in raw.ready.require.iter().filter(|name| *name != "*") {
@@ -250,7 +264,7 @@ fn check_ready(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
             Some((_, false, why)) => wrong.push(("ready.require", format!("`{name}` is required, but {why}"))),
             None => wrong.push((
                 "ready.require",
-                format!("`{name}` is no source: there are redis, redis_stream and store, and \"*\" for all"),
+                format!("`{name}` is no source: there are redis, redis_stream, nats and store, and \"*\" for all"),
             )),
         }
     }
@@ -302,6 +316,101 @@ fn resolve_sentinel_login(raw: &RawConfig, folder: &Path, files: &Files) -> Resu
             Ok(SentinelLogin { password, ..login })
         }
     }
+}
+
+fn resolve_nats(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<NatsConfig>, KeyError> {
+    let (key, url) = match &raw.nats_url_file {
+        None => ("nats.url", raw.nats_url.clone()),
+        Some(_) if !raw.nats_url.is_empty() => {
+            return Err(("nats.url_file", "nats.url and nats.url_file are both set: keep one".into()));
+        }
+        Some(file) => {
+            ("nats.url_file", read_secret(&folder.join(file), files).map_err(|message| ("nats.url_file", message))?)
+        }
+    };
+    check_nats(&raw.nats)?;
+    if url.is_empty() {
+        return Ok(None);
+    }
+    if has_redis(raw) {
+        return Err((key, "Redis and NATS are both set: the hub takes events from one of them, so keep one".into()));
+    }
+    let url = NatsUrl::parse(&url).map_err(|error| (key, error.to_string()))?;
+    let (auth, auth_file) = resolve_nats_auth(&raw.nats_auth, folder, files)?;
+    if auth != NatsAuth::None && url.has_login() {
+        return Err((key, "it holds a login, and other keys of the section do as well: keep one".into()));
+    }
+    let in_folder = |file: &Option<PathBuf>| file.as_ref().map(|file| folder.join(file));
+    let files = NatsLoginFiles { url: in_folder(&raw.nats_url_file), auth: auth_file };
+    Ok(Some(NatsConfig {
+        login: NatsLogin { url, auth, files },
+        ca_file: in_folder(&raw.nats.ca_file),
+        certificate_file: in_folder(&raw.nats.certificate_file),
+        key_file: in_folder(&raw.nats.key_file),
+        always: raw.server.default_topics.clone(),
+        message_bytes_max: raw.limits.event_bytes_max,
+        ..raw.nats.clone()
+    }))
+}
+
+/// The login outside of the URL, and the file that it was read from.
+fn resolve_nats_auth(raw: &RawNatsAuth, folder: &Path, files: &Files) -> Result<(NatsAuth, Option<PathBuf>), KeyError> {
+    let RawNatsAuth { user, password, password_file, token, token_file, nkey_file, credentials_file } = raw;
+    let kinds = [
+        ("nats.user", !user.is_empty() || !password.is_empty() || password_file.is_some()),
+        ("nats.token", !token.is_empty() || token_file.is_some()),
+        ("nats.nkey_file", nkey_file.is_some()),
+        ("nats.credentials_file", credentials_file.is_some()),
+    ];
+    let mut set = kinds.into_iter().filter_map(|(key, is_set)| is_set.then_some(key));
+    if let (Some(first), Some(second)) = (set.next(), set.next()) {
+        return Err((second, format!("{first} is set as well: the hub logs in by one of them, so keep one")));
+    }
+    let secret =
+        |key: &'static str, text: &String, file: &Option<PathBuf>| match file.as_ref().map(|it| folder.join(it)) {
+            None => Ok((text.clone(), None)),
+            Some(_) if !text.is_empty() => {
+                Err((key, "the secret stands in the configuration as well: keep one".to_owned()))
+            }
+            Some(file) => Ok((read_secret(&file, files).map_err(|message| (key, message))?, Some(file))),
+        };
+    let none = String::new();
+    if !user.is_empty() {
+        let (password, file) = secret("nats.password_file", password, password_file)?;
+        return Ok((NatsAuth::User { user: user.clone(), password }, file));
+    }
+    if !password.is_empty() || password_file.is_some() {
+        return Err(("nats.user", "there is a password, and no user: set nats.user".into()));
+    }
+    let (token, file) = secret("nats.token_file", token, token_file)?;
+    if !token.is_empty() {
+        return Ok((NatsAuth::Token(token), file));
+    }
+    let (seed, file) = secret("nats.nkey_file", &none, nkey_file)?;
+    if !seed.is_empty() {
+        return Ok((NatsAuth::Nkey(seed), file));
+    }
+    let (text, file) = secret("nats.credentials_file", &none, credentials_file)?;
+    Ok(if text.is_empty() { (NatsAuth::None, None) } else { (NatsAuth::Credentials(text), file) })
+}
+
+fn check_nats(nats: &NatsConfig) -> Result<(), KeyError> {
+    if nats.backoff_max < nats.backoff_min {
+        return Err(("nats.backoff_max", "it is below nats.backoff_min".into()));
+    }
+    if nats.proof_age_max < nats.ping_interval {
+        return Err(("nats.proof_age_max", "it is below nats.ping_interval: no proof could be fresh enough".into()));
+    }
+    if let Some(bad) = nats.subscribe.iter().find_map(|text| check_pattern(text).err()) {
+        return Err(("nats.subscribe", bad));
+    }
+    if check_pattern(&nats.inbox_prefix).is_err() || nats.inbox_prefix.contains(['*', '>']) {
+        return Err(("nats.inbox_prefix", "it is no subject: tokens with dots between them, without wildcards".into()));
+    }
+    if nats.certificate_file.is_some() != nats.key_file.is_some() {
+        return Err(("nats.key_file", "nats.certificate_file and nats.key_file go together".into()));
+    }
+    Ok(())
 }
 
 fn resolve_auth(raw: &RawConfig, folder: &Path, files: &Files) -> Result<AuthRules, KeyError> {

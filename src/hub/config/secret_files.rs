@@ -14,7 +14,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// A warning for each file with secrets, keys, users or rights that others may write: they could grant anybody access.
 pub(super) fn warnings(raw: &RawConfig, folder: &Path) -> Vec<String> {
     let auth = &raw.auth_files;
-    let named: [(&str, &Option<PathBuf>); 11] = [
+    let named: [(&str, &Option<PathBuf>); 18] = [
         ("auth.secret_file", &auth.secret_file),
         ("auth.public_key_file", &auth.public_key_file),
         ("auth.private_key_file", &auth.private_key_file),
@@ -25,6 +25,13 @@ pub(super) fn warnings(raw: &RawConfig, folder: &Path) -> Vec<String> {
         ("redis.sentinel_password_file", &raw.sentinel_password_file),
         ("redis.key_file", &raw.redis.key_file),
         ("redis.ca_file", &raw.redis.ca_file),
+        ("nats.url_file", &raw.nats_url_file),
+        ("nats.password_file", &raw.nats_auth.password_file),
+        ("nats.token_file", &raw.nats_auth.token_file),
+        ("nats.nkey_file", &raw.nats_auth.nkey_file),
+        ("nats.credentials_file", &raw.nats_auth.credentials_file),
+        ("nats.key_file", &raw.nats.key_file),
+        ("nats.ca_file", &raw.nats.ca_file),
         ("store.url_file", &raw.store_url_file),
     ];
     let of_keys = raw.api_keys.iter().map(|key| ("api_keys: key_file", &key.file));

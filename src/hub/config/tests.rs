@@ -74,6 +74,9 @@ fn every_key_has_a_place_of_its_own() {
         "redis.sentinel_password_file",
         "redis.certificate_file",
         "redis.key_file",
+        "nats.url_file",
+        "nats.certificate_file",
+        "nats.key_file",
         "cors.allow_credentials",
         "proxy.proxy_protocol",
         "topics.policy",
@@ -119,12 +122,13 @@ pub(super) fn other_value(key: &keys::Key<raw::RawConfig>) -> String {
         // A name would need the source that it names.
         (_, "ready.require") => "".into(),
         (_, "redis.url") => "redis://localhost/3".into(),
-        (_, "redis.backoff_min") => "50ms".into(),
-        (_, "redis.ping_interval") => "7s".into(),
+        (_, "redis.backoff_min" | "nats.backoff_min") => "50ms".into(),
+        (_, "redis.ping_interval" | "nats.ping_interval") => "7s".into(),
+        (_, "nats.url") => "nats://localhost:4223".into(),
         (_, "store.url") => "postgres://db/wells".into(),
         (_, "store.backoff_min") => "50ms".into(),
         // Shown as such, whatever it is.
-        (_, "redis.sentinel_password") => "***".into(),
+        (_, "redis.sentinel_password" | "nats.password" | "nats.token") => "***".into(),
         (_, "auth.algorithms") => "HS384,ES256".into(),
         (_, "auth.cookie_same_site") => "lax".into(),
         (_, "auth.token_bytes_max") => "9KiB".into(),
@@ -430,6 +434,37 @@ fn secrets_come_from_files_next_to_the_configuration() {
 }
 
 #[test]
+fn nats_takes_one_login() {
+    let secret = ConfigFile::new("nats.secret", "geheim\n");
+    let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
+    let check = |text: &str, expected: Result<&str, &str>| {
+        let outcome = load_text("nats", &format!("[nats]\nurl = \"nats://h\"\n{text}"));
+        let outcome = outcome.map(|config| format!("{:?}", config.sources.nats.expect("a URL").login.auth));
+        match (outcome.map_err(|error| error.to_string()), expected) {
+            (Ok(found), Ok(login)) if found == login => {}
+            (Err(error), Err(wrong)) if error.contains(wrong) && !error.contains("geheim") => {}
+            (outcome, _) => panic!("{text}: {outcome:?}"),
+        }
+    };
+    check("", Ok("None"));
+    check("user = \"ada\"\npassword = \"geheim\"", Ok("User(\"ada\", ***)"));
+    check(&format!("user = \"ada\"\npassword_file = \"{name}\""), Ok("User(\"ada\", ***)"));
+    check("token = \"geheim\"", Ok("Token(***)"));
+    check(&format!("token_file = \"{name}\""), Ok("Token(***)"));
+    check(&format!("nkey_file = \"{name}\""), Ok("Nkey(***)"));
+    check(&format!("credentials_file = \"{name}\""), Ok("Credentials(***)"));
+    check("password = \"geheim\"", Err("set nats.user"));
+    check(&format!("token = \"geheim\"\nnkey_file = \"{name}\""), Err("nats.token is set as well"));
+    check(&format!("token = \"geheim\"\ntoken_file = \"{name}\""), Err("keep one"));
+    check("nkey_file = \"/nowhere\"", Err("cannot read /nowhere"));
+    check("subscribe = [\"a..b\"]", Err("empty token"));
+    check("inbox_prefix = \"a.*\"", Err("without wildcards"));
+    check("[redis]\nurl = \"redis://h\"", Err("keep one"));
+    let both = load_text("nats", "[nats]\nurl = \"nats://ada:geheim@h\"\ntoken = \"geheim\"").map(drop);
+    assert!(both.is_err_and(|error| error.to_string().contains("keep one")), "a login in the URL and another one");
+}
+
+#[test]
 fn what_is_shown_has_no_secret_of_sign_in() {
     let text = "[auth]\nmode = \"jwt\"\nsecret = \"geheim-geheim-geheim-geheim-geheim\"\n\
                 [[api_keys]]\nname = \"ingest\"\nkey = \"geheim-geheim-geheim\"\npublish = [\"wells.**\"]\n";
@@ -463,9 +498,14 @@ fn what_is_required_must_be_there() {
         let expected = expected.unwrap_or_default();
         assert!(error.is_none_or(|error| error.contains(":2:") && error.contains(expected)), "{text:?}: {expected}");
     };
-    check("[ready]\nrequire = [\"rediss\"]", Some("`rediss` is no source: there are redis, redis_stream and store"));
+    check(
+        "[ready]\nrequire = [\"rediss\"]",
+        Some("`rediss` is no source: there are redis, redis_stream, nats and store"),
+    );
     check("[ready]\nrequire = [\"redis\"]", Some("`redis` is required, but redis.url is not set"));
     check("[ready]\nrequire = [\"store\"]", Some("`store` is required, but store.url is not set"));
+    check("[ready]\nrequire = [\"nats\"]", Some("`nats` is required, but nats.url is not set"));
+    check("[ready]\nrequire = [\"nats\"]\n[nats]\nurl = \"nats://localhost\"", None);
     let redis = "[redis]\nurl = \"redis://localhost\"";
     check(&format!("[ready]\nrequire = [\"redis\"]\n{redis}"), None);
     check(&format!("[ready]\nrequire = [\"redis_stream\"]\n{redis}"), Some("no class of topics has log ="));

@@ -12,6 +12,7 @@ mod channel_names;
 pub(crate) mod credentials;
 pub(crate) mod generator;
 mod log_rate_limiter;
+pub(crate) mod nats;
 mod processor;
 pub(crate) mod redis;
 mod refusals;
@@ -75,6 +76,8 @@ pub struct SourcesConfig {
     pub redis: Option<redis::RedisConfig>,
     /// Redis Streams, for topics of a class that is kept there.
     pub redis_stream: redis::RedisStreamConfig,
+    /// The NATS server; `None`: there is none.
+    pub nats: Option<nats::NatsConfig>,
     /// Generated events; `None`: there are none.
     pub demo: Option<generator::GeneratorConfig>,
 }
@@ -119,7 +122,7 @@ impl TopicClasses {
 type OpenEngine = fn(&SourcesConfig, &SourceSetup) -> Result<Vec<Box<dyn Source>>, String>;
 
 /// One row for each engine, in the order in which sources start and stop.
-const ENGINES: &[OpenEngine] = &[generator::open, redis::open];
+const ENGINES: &[OpenEngine] = &[generator::open, redis::open, nats::open];
 
 /// The words for `log` in a class of topics: each stands for a source and for who keeps the log.
 pub(crate) const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =
@@ -127,5 +130,5 @@ pub(crate) const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =
 
 /// Whether `key` belongs to the configuration of an engine's server.
 pub(crate) fn is_server_key(key: &str) -> bool {
-    key.starts_with("redis.")
+    key.starts_with("redis.") || key.starts_with("nats.")
 }

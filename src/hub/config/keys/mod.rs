@@ -2,6 +2,7 @@
 
 mod auth;
 mod limits;
+mod nats;
 mod process;
 mod redis;
 mod server;
@@ -41,6 +42,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Limits for each client, connection, request and message."),
     ("topics", "How many events topics keep, and what happens to slow readers."),
     ("redis", "Redis Pub/Sub and Redis Streams. Without a URL the hub uses its own in-process bus."),
+    ("nats", "NATS, in place of Redis: topics are subjects of the same name. Without a URL there is none."),
     ("auth", "Authentication and authorization. Tokens are JSON Web Tokens; `fanfare token` makes one."),
     ("users", "Users who sign in with a password, at POST /api/v1/auth/login."),
     ("store", "PostgreSQL, where telemetry is stored. Without a URL telemetry is published only."),
@@ -62,8 +64,17 @@ const SECOND: Duration = Duration::from_secs(1);
 /// All keys, in the order of `config default`.
 pub(super) static KEYS: &[Key<RawConfig>] = &ALL;
 
-const GROUPS: [&[Key<RawConfig>]; 8] =
-    [server::KEYS, limits::KEYS, topics::KEYS, redis::KEYS, auth::KEYS, store::KEYS, web::KEYS, process::KEYS];
+const GROUPS: [&[Key<RawConfig>]; 9] = [
+    server::KEYS,
+    limits::KEYS,
+    topics::KEYS,
+    redis::KEYS,
+    nats::KEYS,
+    auth::KEYS,
+    store::KEYS,
+    web::KEYS,
+    process::KEYS,
+];
 
 static ALL: [Key<RawConfig>; count()] = concatenate();
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     auth::{PublishRequest, PublishTotals},
-    bus::{Feed, Publication, PublishFailed, Receipt},
+    bus::{Feed, Publication, PublishFailed, Receipt, Refusal},
     clock::Moment,
     endpoint::{Answer, AnswerForm, CheckedEvent, Completion, Context, ReceiptWaiter},
     event::RESERVED_KINDS,
@@ -218,6 +218,7 @@ pub(in crate::endpoint) fn describe_failure(failed: PublishFailed) -> (u16, &'st
         PublishFailed::NoRoom => (503, "overloaded", "the memory budget is spent; nothing was published"),
         PublishFailed::QueueFull => (503, "overloaded", "too many events wait for the source; nothing was published"),
         PublishFailed::Unavailable => (503, "unavailable", "the source cannot be reached; nothing was published"),
+        PublishFailed::Refused(refusal @ Refusal::TooBig) => (413, "too_big", refusal.text()),
         PublishFailed::Refused(refusal) => (503, "refused", refusal.text()),
         PublishFailed::Unknown => {
             (504, "unknown_outcome", "the source did not answer; the event may have been published")

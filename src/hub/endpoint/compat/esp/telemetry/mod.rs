@@ -16,7 +16,7 @@ pub(in crate::endpoint) use readback::read_back;
 
 use crate::{
     auth::Denied,
-    bus::PublishFailed,
+    bus::{PublishFailed, Refusal},
     endpoint::{
         Answer, Context, Responder,
         gate::{
@@ -186,6 +186,7 @@ fn describe_unpublished(failed: PublishFailed) -> Response {
         }
         PublishFailed::NoRoom | PublishFailed::QueueFull => (503, "Overloaded", "there is no room at the moment"),
         PublishFailed::Unavailable => (503, "PublishError", "the source cannot be reached"),
+        PublishFailed::Refused(refusal @ Refusal::TooBig) => (413, "PayloadTooLarge", refusal.text()),
         PublishFailed::Refused(refusal) => (503, "PublishError", refusal.text()),
         PublishFailed::Unknown => (504, "PublishTimeout", "the source did not answer; it may have been published"),
     };

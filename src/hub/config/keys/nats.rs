@@ -1,0 +1,99 @@
+//! The keys of the section `nats`.
+
+use std::time::Duration;
+
+use super::{Key, MILLISECOND};
+use crate::config::{field::Field, raw::RawConfig};
+
+#[rustfmt::skip] // A table, to be read as one.
+pub(super) const KEYS: &[Key<RawConfig>] = &[
+    Key { path: "nats.url",
+          help: "NATS servers, with commas between them: nats://[user:password@|token@]host[:port], or tls:// to refuse a \
+                 server without TLS. The hub connects to one of them. Empty: no NATS. A reload (SIGHUP) applies a changed \
+                 login to new connections; a change of the servers needs a restart.",
+          field: |it| Field::Scalar(&mut it.nats_url) },
+    Key { path: "nats.url_file",
+          help: "File that holds the URLs instead of nats.url, so that a password need not stand in the configuration. It \
+                 is read again at SIGHUP, and when a server refuses the login.",
+          field: |it| Field::Scalar(&mut it.nats_url_file) },
+    Key { path: "nats.user",
+          help: "User name for NATS, with nats.password or nats.password_file, if nats.url holds no login.",
+          field: |it| Field::Scalar(&mut it.nats_auth.user) },
+    Key { path: "nats.password",
+          help: "Password of nats.user.",
+          field: |it| Field::Scalar(&mut it.nats_auth.password) },
+    Key { path: "nats.password_file",
+          help: "File that holds the password of nats.user. It is read again at SIGHUP, and when a server refuses the login.",
+          field: |it| Field::Scalar(&mut it.nats_auth.password_file) },
+    Key { path: "nats.token",
+          help: "Token for NATS servers that ask for one, if nats.url holds no login.",
+          field: |it| Field::Scalar(&mut it.nats_auth.token) },
+    Key { path: "nats.token_file",
+          help: "File that holds the token. It is read again at SIGHUP, and when a server refuses the login.",
+          field: |it| Field::Scalar(&mut it.nats_auth.token_file) },
+    Key { path: "nats.nkey_file",
+          help: "File that holds the seed of an NKey (SU…), for servers that know its public key. It is read again at \
+                 SIGHUP, and when a server refuses the login.",
+          field: |it| Field::Scalar(&mut it.nats_auth.nkey_file) },
+    Key { path: "nats.credentials_file",
+          help: "Credentials file (.creds): a JWT and the seed of its NKey. It is read again at SIGHUP, and when a server \
+                 refuses the login.",
+          field: |it| Field::Scalar(&mut it.nats_auth.credentials_file) },
+    Key { path: "nats.ca_file",
+          help: "Certificate authorities for NATS servers with TLS, in PEM. Empty: those of the system.",
+          field: |it| Field::Scalar(&mut it.nats.ca_file) },
+    Key { path: "nats.certificate_file",
+          help: "The hub's certificate chain for a NATS server that asks for client certificates, in PEM.",
+          field: |it| Field::Scalar(&mut it.nats.certificate_file) },
+    Key { path: "nats.key_file",
+          help: "Private key for nats.certificate_file, in PEM.",
+          field: |it| Field::Scalar(&mut it.nats.key_file) },
+    Key { path: "nats.subscribe",
+          help: "Subjects that stay subscribed without any reader, such as \"orders.*\" or \"orders.>\".",
+          field: |it| Field::ScalarList(&mut it.nats.subscribe) },
+    Key { path: "nats.interest",
+          help: "Subscribe to a topic's subject while the topic has readers. false: only nats.subscribe brings events.",
+          field: |it| Field::Flag(&mut it.nats.interest) },
+    Key { path: "nats.linger",
+          help: "How long a subject stays subscribed after its topic's last reader has left.",
+          field: |it| Field::Duration { value: &mut it.nats.linger, min: Duration::ZERO } },
+    Key { path: "nats.inbox_prefix",
+          help: "Prefix of the subjects PREFIX.fanfare.> to which the hub publishes and subscribes to have its commands \
+                 confirmed and delivery proven. The server's permissions have to allow both.",
+          field: |it| Field::Scalar(&mut it.nats.inbox_prefix) },
+    Key { path: "nats.connect_timeout",
+          help: "How long connecting to one NATS server may take.",
+          field: |it| Field::Duration { value: &mut it.nats.connect_timeout, min: MILLISECOND } },
+    Key { path: "nats.backoff_min",
+          help: "First pause before connecting to NATS again. It doubles after each failure, with jitter, up to \
+                 nats.backoff_max.",
+          field: |it| Field::Duration { value: &mut it.nats.backoff_min, min: MILLISECOND } },
+    Key { path: "nats.backoff_max",
+          help: "Longest pause before connecting to NATS again, and before asking again for a subject that the server's \
+                 permissions deny.",
+          field: |it| Field::Duration { value: &mut it.nats.backoff_max, min: MILLISECOND } },
+    Key { path: "nats.ping_interval",
+          help: "How often the hub publishes a nonce to its inbox, which proves that the server delivers.",
+          field: |it| Field::Duration { value: &mut it.nats.ping_interval, min: MILLISECOND } },
+    Key { path: "nats.ping_timeout",
+          help: "How long a nonce may stay away, with nothing else coming, before the hub closes the connection and \
+                 connects again. Too short: a busy server counts as lost, and readers are sent a gap.",
+          field: |it| Field::Duration { value: &mut it.nats.ping_timeout, min: MILLISECOND } },
+    Key { path: "nats.proof_age_max",
+          help: "How long ago the last nonce that came back may be before /ready reports 503.",
+          field: |it| Field::Duration { value: &mut it.nats.proof_age_max, min: MILLISECOND } },
+    Key { path: "nats.queue_messages_max",
+          help: "Messages of one subscription that were read and not handed on yet. Too small: a burst overruns the queue, \
+                 and the hub connects again after sending readers a gap.",
+          field: |it| Field::Count { value: &mut it.nats.queue_messages_max, min: 1 } },
+    Key { path: "nats.publish_queue_max",
+          help: "Publications that may wait for NATS. Further ones are refused (503).",
+          field: |it| Field::Count { value: &mut it.nats.publish_queue_max, min: 1 } },
+    Key { path: "nats.publish_queue_bytes_max",
+          help: "Bytes of the publications that may wait for NATS. Further ones are refused (503).",
+          field: |it| Field::Size { value: &mut it.nats.publish_queue_bytes_max, min: 1024 } },
+    Key { path: "nats.publish_timeout",
+          help: "How long NATS may take to accept a publication before the client gets 503, or 504 if the publication was \
+                 sent.",
+          field: |it| Field::Duration { value: &mut it.nats.publish_timeout, min: MILLISECOND } },
+];

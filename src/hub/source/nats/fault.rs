@@ -1,0 +1,60 @@
+//! Why a connection ended.
+
+use std::fmt;
+
+use async_nats::{ConnectError, ConnectErrorKind};
+
+/// Why a connection ended, or an attempt at one. The text never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// No connection could be made.
+    Unreachable(String),
+    /// The server does not let the hub in.
+    Rejected(String),
+    /// The server's permissions deny the hub the subject of its probes, without which nothing is ever confirmed.
+    ProbeDenied(String),
+    /// The connection ended; the server's last error, if it said one.
+    Closed(Option<String>),
+    /// Messages came faster than the hub took them, and some were dropped.
+    Overrun,
+    /// It said nothing for too long.
+    Silent,
+}
+
+impl Fault {
+    /// Whether the server does not take the login.
+    pub(super) fn is_refused_login(&self) -> bool {
+        matches!(self, Self::Rejected(_))
+    }
+
+    /// Whether it stays until somebody changes something at the server, or in the hub's configuration.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Rejected(_) | Self::ProbeDenied(_))
+    }
+}
+
+impl From<ConnectError> for Fault {
+    fn from(error: ConnectError) -> Self {
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation => Self::Rejected("Authorization Violation".to_owned()),
+            ConnectErrorKind::Authentication => Self::Rejected("the NKey cannot sign the server's nonce".to_owned()),
+            _ => Self::Unreachable(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "cannot connect: {why}"),
+            Self::Rejected(answer) => write!(f, "the server refuses: {answer}"),
+            Self::ProbeDenied(answer) => {
+                write!(f, "the server's permissions deny the hub its inbox (nats.inbox_prefix): {answer}")
+            }
+            Self::Closed(None) => f.write_str("the server closed the connection"),
+            Self::Closed(Some(last)) => write!(f, "the server closed the connection: {last}"),
+            Self::Overrun => f.write_str("messages came faster than the hub took them (nats.queue_messages_max)"),
+            Self::Silent => f.write_str("the server does not answer"),
+        }
+    }
+}

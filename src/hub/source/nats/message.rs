@@ -1,0 +1,152 @@
+//! Events as messages. The payload is the event's, verbatim, and what else there is to say stands in headers: [`TYPE`] and
+//! [`MESSAGE_ID`]. So any other client's plain message is an event, and any other client can read the hub's.
+//!
+//! A header's value cannot hold a line end, and loses blanks at its ends. These, other control characters, and `%` itself are
+//! written as `%` and two hexadecimal digits. Whatever else follows a `%` means itself, so `100%` of another client is a type.
+
+use std::{borrow::Cow, fmt::Write};
+
+use async_nats::{HeaderMap, Message};
+
+use crate::protocol::http::percent_decode;
+
+/// The header with the event's type.
+pub(super) const TYPE: &str = "Event-Type";
+
+/// The header with the idempotency key: a second message with the same one within `limits.idempotency_window` is no event. The name
+/// is that of JetStream, which does the same.
+pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// What the headers of a message say of an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct EventHeaders<'a> {
+    /// Its type; an empty one is none.
+    pub(super) kind: Option<Cow<'a, str>>,
+    /// Its idempotency key.
+    pub(super) key: Option<Cow<'a, str>>,
+}
+
+impl<'a> EventHeaders<'a> {
+    /// What the headers of `message` say.
+    pub(super) fn of(message: &'a Message) -> Self {
+        let Some(headers) = &message.headers else { return Self::default() };
+        let value = |name: &'static str| headers.get(name).map(|value| decode(value.as_str()));
+        let filled = |value: &Cow<'_, str>| !value.is_empty();
+        Self { kind: value(TYPE).filter(filled), key: value(MESSAGE_ID).filter(filled) }
+    }
+
+    /// The same as headers to publish with; `None`: there are none.
+    pub(super) fn write(&self) -> Option<HeaderMap> {
+        let pairs = [(TYPE, &self.kind), (MESSAGE_ID, &self.key)];
+        let pairs: Vec<_> = pairs.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+        (!pairs.is_empty()).then(|| {
+            pairs.into_iter().map(|(name, value)| (name, encode(value))).fold(
+                HeaderMap::new(),
+                |mut headers, (name, value)| {
+                    headers.insert(name, value);
+                    headers
+                },
+            )
+        })
+    }
+}
+
+fn encode(value: &str) -> String {
+    let last = value.chars().count().saturating_sub(1);
+    let mut text = String::with_capacity(value.len());
+    for (index, letter) in value.chars().enumerate() {
+        let is_end = index == 0 || index == last;
+        if letter == '%' || letter.is_control() || (is_end && letter.is_whitespace()) {
+            let mut bytes = [0; 4];
+            for byte in letter.encode_utf8(&mut bytes).bytes() {
+                // A String takes every write.
+                let _ = write!(text, "%{byte:02X}");
+            }
+        } else {
+            text.push(letter);
+        }
+    }
+    text
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return text.into();
+    }
+    let is_escape =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    // A `%` that begins no escape means itself.
+    let escaped: String = text
+        .split_inclusive('%')
+        .scan(0, |end, piece| {
+            *end += piece.len();
+            let is_literal = piece.ends_with('%') && !is_escape(&text[*end..]);
+            Some(if is_literal { format!("{piece}25") } else { piece.to_owned() })
+        })
+        .collect();
+    // Bytes that are no text stay as they came.
+    percent_decode(&escaped).map_or(text.into(), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_comes_back() {
+        let check = |value: &str, expected: &str| {
+            let written = encode(value);
+            assert_eq!(written, expected, "{value:?}");
+            assert_eq!(decode(&written), value, "{value:?}");
+            assert_eq!(decode(written.trim()), value, "{value:?}: as the other side reads it");
+        };
+        check("update", "update");
+        check("größer als", "größer als");
+        check(" a b ", "%20a b%20");
+        check(" ", "%20");
+        check("a\r\nX: y", "a%0D%0AX: y");
+        check("a\tb\0", "a%09b%00");
+        check("100%", "100%25");
+        check("%41", "%2541");
+        check("\u{85}\u{2003}a\u{2003}", "%C2%85\u{2003}a%E2%80%83");
+        check("a: b", "a: b");
+    }
+
+    /// As other clients may write them.
+    #[test]
+    fn a_percent_sign_that_begins_no_escape_means_itself() {
+        let check = |text: &str, expected: &str| assert_eq!(decode(text), expected, "{text:?}");
+        check("100%", "100%");
+        check("%", "%");
+        check("%%", "%%");
+        check("%4", "%4");
+        check("%zz%41", "%zzA");
+        check("%%41", "%A");
+        check("%ff", "%ff");
+        check("50%ä", "50%ä");
+    }
+
+    #[test]
+    fn headers_say_type_and_key() {
+        let message = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            headers.iter().for_each(|(name, value)| map.append(*name, *value));
+            let headers = (!headers.is_empty()).then_some(map);
+            let (subject, payload) = ("a".into(), "x".into());
+            Message { subject, reply: None, payload, headers, status: None, description: None, length: 1 }
+        };
+        let check = |headers: &[(&'static str, &str)], kind: Option<&str>, key: Option<&str>| {
+            let message = message(headers);
+            let read = EventHeaders::of(&message);
+            assert_eq!((read.kind.as_deref(), read.key.as_deref()), (kind, key), "{headers:?}");
+            let again = Message { headers: read.write(), ..message.clone() };
+            assert_eq!(EventHeaders::of(&again), read, "{headers:?}");
+        };
+        check(&[], None, None);
+        check(&[("Event-Type", "update")], Some("update"), None);
+        check(&[("Event-Type", "")], None, None);
+        check(&[("Nats-Msg-Id", "k 1"), ("X-Other", "y")], None, Some("k 1"));
+        check(&[("Event-Type", "a"), ("Event-Type", "b"), ("Nats-Msg-Id", "k")], Some("a"), Some("k"));
+        check(&[("event-type", "a")], None, None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Turns messages into events for the bus, and refuses those that are none.
+
+use std::sync::Arc;
+
+use async_nats::Message;
+use bytes::Bytes;
+use tracing::warn;
+
+use crate::{
+    bus::Feed,
+    clock::Moment,
+    event::Payload,
+    gap::GapReason,
+    source::{
+        LogRateLimiter, SourceStatus,
+        channel_names::{ChannelNames, explain, show},
+        nats::message::EventHeaders,
+    },
+    topic::Topic,
+};
+
+/// Turns messages into events.
+#[derive(Debug)]
+pub(super) struct Intake {
+    names: ChannelNames,
+    payload_bytes_max: usize,
+    status: Arc<SourceStatus>,
+    refusals: LogRateLimiter,
+}
+
+impl Intake {
+    pub(super) fn new(payload_bytes_max: usize, status: Arc<SourceStatus>) -> Self {
+        Self { names: ChannelNames::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
+    }
+
+    /// The topic that the subject of a message is. A message on another one is refused and counted.
+    pub(super) fn topic(&mut self, message: &Message, now: Moment) -> Option<Topic> {
+        let topic = self.names.resolve(message.subject.as_bytes()).cloned();
+        if topic.is_none() {
+            self.refuse(&message.subject, "the subject is not a topic's name", now);
+        }
+        topic
+    }
+
+    /// Publishes a message. True if the bus accepted it; otherwise the topic gets a gap and the refusal is counted.
+    pub(super) fn take(&mut self, topic: &Topic, message: &Message, feed: &mut Feed<'_>, now: Moment) -> bool {
+        if !feed.gives_ids(topic) {
+            self.refuse(topic.as_str(), "the topic's log is kept elsewhere: add the event there", now);
+            return false;
+        }
+        // Readers get a gap in its place, whatever the fault was.
+        let (why, reason) = if self.payload_bytes_max < message.payload.len() {
+            ("the payload is over the limit", GapReason::SourceLost)
+        } else {
+            let headers = EventHeaders::of(message);
+            // The one copy: the message shares a large buffer with its neighbours, and the event may outlive them all.
+            let payload = Payload::looked_at(Bytes::copy_from_slice(&message.payload));
+            let published = match &headers.key {
+                Some(key) => feed.publish_once(key, topic, headers.kind.as_deref(), payload, now),
+                None => feed.publish(topic, headers.kind.as_deref(), payload, now),
+            };
+            match published {
+                Ok(_) => return true,
+                Err(refused) => explain(refused),
+            }
+        };
+        feed.report_loss(topic, reason, now);
+        self.status.on_loss();
+        self.refuse(topic.as_str(), why, now);
+        false
+    }
+
+    fn refuse(&mut self, subject: &str, why: &str, now: Moment) {
+        self.status.on_refused();
+        if let Some(suppressed) = self.refusals.admit(now) {
+            warn!(suppressed, "message on subject `{}` refused: {why}", show(subject.as_bytes()));
+        }
+    }
+}
