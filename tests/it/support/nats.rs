@@ -1,4 +1,4 @@
-//! A NATS server of the test's own, and a subscriber that uses the product's codec.
+//! A NATS server of the test's own, and clients that use the product's codec.
 
 use std::{
     fs,
@@ -8,14 +8,21 @@ use std::{
     thread,
 };
 
-use fanfare_core::protocol::nats::{
-    ConnectOptions, NatsLimits, Operation, PING, PONG, SubjectPattern, parse, write_connect, write_subscribe,
+use fanfare_core::protocol::{
+    http::Method,
+    nats::{
+        ConnectOptions, NatsLimits, NatsLogin, Operation, PING, PONG, Subject, SubjectPattern, parse, write_connect,
+        write_publish, write_publish_with_headers, write_subscribe,
+    },
 };
+use serde_json::Value;
+use socket2::Socket;
 
 use super::{
     Folder, PATIENCE,
-    redis::{HOST, free_port},
-    wait_until,
+    http::HttpConnection,
+    redis::{HOST, free_port, make_certificate},
+    send_signal, wait_until,
 };
 
 /// A server that runs until it is dropped.
@@ -23,7 +30,13 @@ use super::{
 pub(crate) struct NatsServer {
     child: Child,
     port: u16,
-    _folder: Folder,
+    monitor: u16,
+    folder: Folder,
+}
+
+/// A client of the server's, beside the hub.
+pub(crate) struct NatsClient {
+    socket: TcpStream,
 }
 
 impl NatsServer {
@@ -33,17 +46,115 @@ impl NatsServer {
 
     /// With further lines of its configuration file.
     pub(crate) fn start_with(lines: &str) -> Self {
-        let (port, folder) = (free_port(), Folder::new());
-        let path = folder.path("nats.conf");
-        fs::write(&path, format!("host: {HOST}\nport: {port}\n{lines}\n")).expect("the folder is writable");
-        let mut command = Command::new("nats-server");
-        command.args(["-c", &path]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run nats-server: {error}; install it: apt-get install nats-server"));
-        let server = Self { child, port, _folder: folder };
-        wait_until("the NATS server listens", || TcpStream::connect((HOST, port)).ok());
+        Self::start_at(free_port(), lines)
+    }
+
+    /// At a port chosen before, by [`free_port`].
+    pub(crate) fn start_at(port: u16, lines: &str) -> Self {
+        let (monitor, folder) = (free_port(), Folder::new());
+        write_configuration(&folder, port, monitor, lines);
+        let server = Self { child: spawn(&folder), port, monitor, folder };
+        server.wait_until_listening();
         server
+    }
+
+    /// A server with a certificate of its own authority for its address, in `nats.pem` and `nats.key` of its folder; `lines` are
+    /// further ones of the block `tls`.
+    pub(crate) fn start_with_tls(lines: &str) -> Self {
+        let (port, monitor, folder) = (free_port(), free_port(), Folder::new());
+        ["nats", "client"].iter().for_each(|name| make_certificate(&folder, name));
+        let [certificate, key, client] = ["nats.pem", "nats.key", "client.pem"].map(|name| folder.path(name));
+        let block =
+            format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", ca_file: \"{client}\"; {lines} }}");
+        write_configuration(&folder, port, monitor, &block);
+        let server = Self { child: spawn(&folder), port, monitor, folder };
+        server.wait_until_listening();
+        server
+    }
+
+    /// A file of its folder.
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.folder.path(name)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Replaces its further lines, and has it read them.
+    pub(crate) fn reload(&self, lines: &str) {
+        write_configuration(&self.folder, self.port, self.monitor, lines);
+        send_signal("HUP", self.child.id());
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Starts it again, where it was.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.folder);
+        self.wait_until_listening();
+    }
+
+    /// Stops it from doing anything, as a machine without power would.
+    pub(crate) fn freeze(&self) {
+        send_signal("STOP", self.child.id());
+    }
+
+    pub(crate) fn thaw(&self) {
+        send_signal("CONT", self.child.id());
+    }
+
+    /// What the hubs on it are subscribed to, but for their inboxes and the orders that they give each other.
+    pub(crate) fn subjects(&self) -> Vec<String> {
+        let socket = Socket::from(TcpStream::connect((HOST, self.monitor)).expect("the monitor listens"));
+        let answer = HttpConnection::new(socket).request(Method::Get, "/connz?subs=1", &[], b"").json();
+        let connections = answer["connections"].as_array().into_iter().flatten();
+        let of_hubs = connections.filter(|connection| connection["name"] == "fanfare");
+        let all = of_hubs.flat_map(|hub| hub["subscriptions_list"].as_array().into_iter().flatten());
+        let names = all
+            .filter_map(Value::as_str)
+            .filter(|subject| !subject.starts_with("_INBOX.") && !subject.starts_with("fanfare.orders."));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until the hubs are subscribed to exactly these subjects.
+    #[track_caller]
+    pub(crate) fn wait_for_subjects(&self, expected: &[&str]) {
+        wait_until(&format!("the subjects {expected:?} at NATS"), || (self.subjects() == expected).then_some(()));
+    }
+
+    fn wait_until_listening(&self) {
+        wait_until("the NATS server listens", || TcpStream::connect((HOST, self.port)).ok());
+        wait_until("its monitor listens", || TcpStream::connect((HOST, self.monitor)).ok());
+    }
+
+    /// A client that logs in as this user, if there is a name.
+    pub(crate) fn client_as(&self, user: &str, password: &str) -> NatsClient {
+        let login = NatsLogin::User { user: user.into(), password: password.into() };
+        let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        let mut out = Vec::new();
+        let login = (!user.is_empty()).then_some(&login);
+        write_connect(&ConnectOptions { login, ..ConnectOptions::default() }, &mut out);
+        socket.write_all(&out).expect("the server reads");
+        let mut client = NatsClient { socket };
+        client.flush();
+        client
+    }
+
+    pub(crate) fn client(&self) -> NatsClient {
+        self.client_as("", "")
+    }
+
+    /// Publishes, and waits until the server has passed it on.
+    pub(crate) fn publish(&self, subject: &str, payload: impl AsRef<[u8]>) {
+        self.client().publish(subject, payload);
     }
 
     /// Its URL with a login, such as `user:password@`.
@@ -67,6 +178,50 @@ impl NatsServer {
         }
         thread::spawn(move || while receive(&mut socket, &mut held, &mut each).is_some() {});
     }
+}
+
+impl NatsClient {
+    /// Publishes, and waits until the server has passed it on.
+    pub(crate) fn publish(&mut self, subject: &str, payload: impl AsRef<[u8]>) {
+        self.publish_all(subject, [payload]);
+    }
+
+    /// Publishes in one piece, and waits until the server has passed all on.
+    pub(crate) fn publish_all(&mut self, subject: &str, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+        let subject = Subject::parse(subject).expect("the test's subject is one");
+        let mut out = Vec::new();
+        payloads.into_iter().for_each(|payload| write_publish(&subject, None, payload.as_ref(), &mut out));
+        self.socket.write_all(&out).expect("the server reads");
+        self.flush();
+    }
+
+    /// The same with headers.
+    pub(crate) fn publish_with(&mut self, subject: &str, headers: &[(&str, &str)], payload: impl AsRef<[u8]>) {
+        let subject = Subject::parse(subject).expect("the test's subject is one");
+        let mut out = Vec::new();
+        write_publish_with_headers(&subject, None, headers, payload.as_ref(), &mut out);
+        self.socket.write_all(&out).expect("the server reads");
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.socket.write_all(PING).expect("the server reads");
+        let mut held = Vec::new();
+        while !receive(&mut self.socket, &mut held, &mut |_, _, _| {}).expect("the server answers") {}
+    }
+}
+
+fn write_configuration(folder: &Folder, port: u16, monitor: u16, lines: &str) {
+    let fixed = format!("host: {HOST}\nport: {port}\nhttp: \"{HOST}:{monitor}\"\n");
+    fs::write(folder.path("nats.conf"), format!("{fixed}{lines}\n")).expect("the folder is writable");
+}
+
+fn spawn(folder: &Folder) -> Child {
+    let mut command = Command::new("nats-server");
+    command.args(["-c", &folder.path("nats.conf")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run nats-server: {error}; install it: apt-get install nats-server"))
 }
 
 /// Reads once; whether a `PONG` came, `None` at the end of the connection.

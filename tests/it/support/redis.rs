@@ -203,7 +203,7 @@ impl TlsRedis {
 }
 
 /// Makes `NAME.pem` and `NAME.key`: a certificate of its own authority for the address of our servers, and its key.
-fn make_certificate(folder: &Folder, name: &str) {
+pub(crate) fn make_certificate(folder: &Folder, name: &str) {
     let (certificate, key) = (folder.path(&format!("{name}.pem")), folder.path(&format!("{name}.key")));
     let fixed = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=redis -addext basicConstraints=critical,CA:FALSE";
     let alternative = format!("subjectAltName=IP:{HOST}");

@@ -1,0 +1,127 @@
+//! A NATS server that dies, hangs or overruns the hub: readers are told where events may be missing, and it heals by itself.
+
+use crate::support::{
+    hub::Hub,
+    nats::NatsServer,
+    sse::{Received, SseClient},
+    wait_until,
+    websocket::WebSocketClient,
+};
+
+fn hub_on(server: &NatsServer, settings: &[(&str, &str)]) -> Hub {
+    let mut all = vec![
+        ("nats.linger", "100ms"),
+        ("nats.backoff_min", "20ms"),
+        ("nats.backoff_max", "200ms"),
+        ("server.live_timeout", "200ms"),
+        ("server.default_topics", ""),
+    ];
+    all.extend_from_slice(settings);
+    Hub::start_with(&["--nats", &server.url_as("")], &all)
+}
+
+fn wait_until_ready(hub: &Hub) {
+    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+}
+
+fn wait_until_unready(hub: &Hub, text: &str) {
+    wait_until(&format!("the hub is not ready: {text}"), || {
+        let ready = hub.get("/ready");
+        (ready.status == 503 && ready.text().contains(text)).then_some(())
+    });
+}
+
+#[track_caller]
+fn expect_gap(received: &Received) {
+    assert!(received.kind == "gap" && received.data.contains(r#""reason":"source_lost""#), "{received:?}");
+}
+
+#[test]
+fn a_server_that_dies_leaves_a_gap_in_every_topic_and_it_heals() {
+    let mut server = NatsServer::start();
+    let hub = hub_on(&server, &[("nats.subscribe", "kept.*"), ("nats.publish_timeout", "300ms")]);
+    let mut streams = ["a", "b", "kept.x"].map(|topic| SseClient::open(&hub, &format!("/sse?topic={topic}")));
+    let mut socket = WebSocketClient::open(&hub, "/ws?topic=a");
+    ["a", "b", "kept.x"].into_iter().for_each(|topic| server.publish(topic, "before"));
+    // Nobody listens to it, but somebody may resume there.
+    server.publish("kept.y", "before");
+    for stream in &mut streams {
+        assert_eq!(stream.next_data(), "before");
+    }
+    assert_eq!(socket.next_text(), "before");
+    server.kill();
+    wait_until_unready(&hub, "nats reader: not connected");
+    let response = hub.post("/publish/a", "meanwhile");
+    assert_eq!((response.status, response.error_code().as_str()), (503, "unavailable"));
+    server.restart();
+    wait_until_ready(&hub);
+    server.wait_for_subjects(&["a", "b", "kept.*"]);
+    for (stream, topic) in streams.iter_mut().zip(["a", "b", "kept.x"]) {
+        expect_gap(&stream.next());
+        server.publish(topic, "after");
+        assert_eq!(stream.next_data(), "after");
+    }
+    // Raw WebSocket has no form for a gap.
+    assert_eq!(socket.close_code(), Some(4408));
+    let mut late = SseClient::open(&hub, "/sse?topic=kept.y&last_event_id=first");
+    assert_eq!(late.next_data(), "before");
+    expect_gap(&late.next());
+    assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"nats\"}"), 1.0);
+    assert_eq!(hub.metric("fanfare_source_losses_total{source=\"nats\"}"), 4.0);
+}
+
+#[test]
+fn a_server_that_hangs_is_given_up() {
+    let server = NatsServer::start();
+    let settings = [("nats.ping_interval", "100ms"), ("nats.ping_timeout", "300ms"), ("nats.proof_age_max", "200ms")];
+    let hub = hub_on(&server, &[&settings[..], &[("nats.publish_timeout", "200ms")]].concat());
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    server.publish("t", "before");
+    assert_eq!(stream.next_data(), "before");
+    wait_until_ready(&hub);
+    server.freeze();
+    let response = hub.post("/publish/t", "unknown");
+    // Unless the fence before it was under way: then it was not sent.
+    assert!(matches!(response.status, 503 | 504), "{}", response.text());
+    wait_until_unready(&hub, "the server does not answer");
+    server.thaw();
+    wait_until_ready(&hub);
+    let published =
+        wait_until("it takes events again", || (hub.post("/publish/t", "after").status == 200).then_some(()));
+    let () = published;
+    let told: Vec<Received> =
+        std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
+    assert!(told.iter().any(|event| event.kind == "gap"), "{told:?}");
+}
+
+/// Ascending numbers in one piece, into a queue that takes few of them.
+#[test]
+fn what_overruns_the_queue_is_told() {
+    const COUNT: usize = 20_000;
+    let server = NatsServer::start();
+    let hub = hub_on(&server, &[("nats.queue_messages_max", "16")]);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut client = server.client();
+    client.publish_all("t", (0..COUNT).map(|number| number.to_string()));
+    wait_until("a loss", || (0.0 < hub.metric("fanfare_source_losses_total{source=\"nats\"}")).then_some(()));
+    wait_until_ready(&hub);
+    server.wait_for_subjects(&["t"]);
+    client.publish("t", "end");
+    let (mut expected, mut gaps) = (Some(0), 0);
+    loop {
+        let event = stream.next();
+        if event.kind == "gap" {
+            expect_gap(&event);
+            gaps += 1;
+            expected = None;
+        } else if event.data == "end" {
+            break;
+        } else {
+            let number: usize = event.data.parse().expect("a number");
+            // What was dropped is told behind what was in the queue by then.
+            assert!(expected.is_none_or(|expected| expected <= number), "{number}, not {expected:?}");
+            expected = Some(number + 1);
+        }
+    }
+    assert!(0 < gaps, "the last of {COUNT} events was {expected:?}, and no gap");
+}
