@@ -93,6 +93,27 @@ fn requests_have_no_cursors_and_no_format() {
     assert_eq!(requests.format(), None);
 }
 
+/// What a refused client is best told by: a stream that ends at once, or a status (`None`).
+#[test]
+fn a_refusal_opens_what_its_client_can_read() {
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let event_source = "Accept: text/event-stream\r\nSec-Fetch-Mode: cors\r\n";
+    let check = |method: &str, fields: &str, after: AfterRefusal, expected: Option<(u16, Transport)>| {
+        let head = format!("{method} /any HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let request = Request::parse(head.as_bytes(), &http::HttpLimits::default()).expect("a good request");
+        let found = Opening::of_refusal(&request, after).map(|opening| (opening.status(), opening.transport()));
+        assert_eq!(found, expected, "{method} {fields:?} {after:?}");
+    };
+    for after in [AfterRefusal::Retry, AfterRefusal::StayAway] {
+        check("GET", upgrade, after, Some((101, Transport::WebSocket)));
+        check("GET", "Accept: */*\r\n", after, None);
+        check("HEAD", event_source, after, None);
+    }
+    check("GET", event_source, AfterRefusal::Retry, Some((200, Transport::Sse)));
+    check("GET", event_source, AfterRefusal::StayAway, None);
+}
+
 #[test]
 fn a_resume_id_is_written_once() {
     let taken = sessions().map(|mut session| [session.takes_resume_id(), session.takes_resume_id()]);
