@@ -125,3 +125,83 @@ fn what_overruns_the_queue_is_told() {
     }
     assert!(0 < gaps, "the last of {COUNT} events was {expected:?}, and no gap");
 }
+
+#[test]
+fn a_hub_moves_to_another_server_of_the_cluster() {
+    let mut servers = NatsServer::start_pair();
+    let urls = servers.each_ref().map(|server| server.url_as("")).join(",");
+    let settings = [("nats.backoff_min", "20ms"), ("nats.backoff_max", "200ms"), ("server.default_topics", "")];
+    let hub = Hub::start_with(&["--nats", &urls], &settings);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    for server in &servers {
+        // The other server may not have heard of the subscription yet.
+        wait_until("it is passed on", || {
+            server.publish("t", "before");
+            (0 < hub.stats()["events_received"].as_u64()?).then_some(())
+        });
+    }
+    let used = usize::from(servers[0].subjects().is_empty());
+    servers[used].kill();
+    let gap = std::iter::repeat_with(|| stream.next()).find(|event| event.data != "before").expect("a stream");
+    expect_gap(&gap);
+    wait_until_ready(&hub);
+    servers[1 - used].publish("t", "after");
+    assert_eq!(stream.next_data(), "after");
+    assert_eq!(hub.post("/publish/t", "through it").status, 200);
+    assert_eq!(stream.next_data(), "through it");
+}
+
+/// The client library takes headers that are no text for a broken connection.
+#[test]
+fn headers_that_are_no_text_cost_a_gap_and_nothing_else() {
+    let server = NatsServer::start();
+    let hub = hub_on(&server, &[]);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t");
+    let mut client = server.client();
+    client.publish("t", "before");
+    client.send(b"HPUB t 18 19\r\nNATS/1.0\r\nA: \xFF\r\n\r\nx\r\n");
+    assert_eq!(stream.next_data(), "before");
+    expect_gap(&stream.next());
+    client.publish("t", "after");
+    assert_eq!(stream.next_data(), "after");
+}
+
+/// Every number is delivered, or a hole is told, however often the server dies; and what was confirmed came.
+#[test]
+fn what_flows_while_the_server_dies_is_delivered_or_told() {
+    const ROUNDS: u64 = 3;
+    let mut server = NatsServer::start();
+    let hub = hub_on(&server, &[("nats.publish_timeout", "200ms")]);
+    let topics: Vec<String> = (0..10).map(|number| format!("t{number}")).collect();
+    let mut streams: Vec<SseClient> =
+        topics.iter().map(|topic| SseClient::open(&hub, &format!("/sse?topic={topic}"))).collect();
+    wait_until_ready(&hub);
+    let publish_round = |round: u64| -> Vec<u64> {
+        let numbers = round * 20..(round + 1) * 20;
+        numbers
+            .filter(|number| {
+                topics.iter().all(|topic| hub.post(&format!("/publish/{topic}"), number.to_string()).status == 200)
+            })
+            .collect()
+    };
+    let mut confirmed = publish_round(0);
+    for round in 1..=ROUNDS {
+        server.kill();
+        wait_until_unready(&hub, "not connected");
+        assert_eq!(hub.post("/publish/t0", "0").status, 503, "nothing is confirmed without a server");
+        server.restart();
+        wait_until_ready(&hub);
+        server.wait_for_subjects(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+        confirmed.extend(publish_round(round));
+    }
+    server.client().publish_all("t0", ["end"]);
+    topics[1..].iter().for_each(|topic| server.publish(topic, "end"));
+    for stream in &mut streams {
+        let all: Vec<Received> =
+            std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "end").collect();
+        let (gaps, events): (Vec<Received>, Vec<Received>) = all.into_iter().partition(|event| event.kind == "gap");
+        let numbers: Vec<u64> = events.iter().map(|event| event.data.parse().expect("a number")).collect();
+        assert_eq!(numbers, confirmed);
+        assert_eq!(gaps.len() as u64, ROUNDS, "one outage is one gap");
+    }
+}

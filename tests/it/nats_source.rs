@@ -245,3 +245,22 @@ fn redis_and_nats_together_are_refused() {
     let problem = Hub::refusal(command);
     assert!(problem.contains("nats") && problem.contains("keep one"), "{problem}");
 }
+
+#[test]
+fn streams_of_every_hub_get_a_broadcast_once() {
+    let server = NatsServer::start();
+    let hubs = [hub_on(&server.url_as(""), &[]), hub_on(&server.url_as(""), &[])];
+    hubs.iter().for_each(wait_until_ready);
+    let open = |hub: usize, stream: &str| {
+        SseClient::open(&hubs[hub], &format!("/api/v1/events/stream/{stream}")).behind_greeting()
+    };
+    let mut clients = [open(0, "a"), open(0, "both"), open(1, "both"), open(1, "b")];
+    for (hub, message) in [(0, "one"), (1, "two")] {
+        let order = json!({ "type": "notice", "message": message }).to_string();
+        assert_eq!(hubs[hub].post("/api/v1/events/broadcast", order).status, 200);
+        for client in &mut clients {
+            let event: Value = serde_json::from_str(&client.next_data()).expect("an object");
+            assert_eq!(event["message"], message);
+        }
+    }
+}

@@ -49,6 +49,24 @@ impl NatsServer {
         Self::start_at(free_port(), lines)
     }
 
+    /// Two servers that pass each other's messages on.
+    pub(crate) fn start_pair() -> [Self; 2] {
+        let routes = [free_port(), free_port()];
+        let start = |own: usize| {
+            let (listen, other) = (routes[own], routes[1 - own]);
+            Self::start_with(&format!(
+                "server_name: s{own}\ncluster {{ name: c; listen: \"{HOST}:{listen}\"; routes: [\"nats://{HOST}:{other}\"] }}"
+            ))
+        };
+        let pair = [start(0), start(1)];
+        for server in &pair {
+            wait_until("the servers know each other", || {
+                (server.monitored("/routez")["num_routes"] != 0).then_some(())
+            });
+        }
+        pair
+    }
+
     /// At a port chosen before, by [`free_port`].
     pub(crate) fn start_at(port: u16, lines: &str) -> Self {
         let (monitor, folder) = (free_port(), Folder::new());
@@ -110,8 +128,7 @@ impl NatsServer {
 
     /// What the hubs on it are subscribed to, but for their inboxes and the orders that they give each other.
     pub(crate) fn subjects(&self) -> Vec<String> {
-        let socket = Socket::from(TcpStream::connect((HOST, self.monitor)).expect("the monitor listens"));
-        let answer = HttpConnection::new(socket).request(Method::Get, "/connz?subs=1", &[], b"").json();
+        let answer = self.monitored("/connz?subs=1");
         let connections = answer["connections"].as_array().into_iter().flatten();
         let of_hubs = connections.filter(|connection| connection["name"] == "fanfare");
         let all = of_hubs.flat_map(|hub| hub["subscriptions_list"].as_array().into_iter().flatten());
@@ -127,6 +144,12 @@ impl NatsServer {
     #[track_caller]
     pub(crate) fn wait_for_subjects(&self, expected: &[&str]) {
         wait_until(&format!("the subjects {expected:?} at NATS"), || (self.subjects() == expected).then_some(()));
+    }
+
+    /// What its monitor says.
+    fn monitored(&self, target: &str) -> Value {
+        let socket = Socket::from(TcpStream::connect((HOST, self.monitor)).expect("the monitor listens"));
+        HttpConnection::new(socket).request(Method::Get, target, &[], b"").json()
     }
 
     fn wait_until_listening(&self) {
@@ -201,6 +224,12 @@ impl NatsClient {
         let mut out = Vec::new();
         write_publish_with_headers(&subject, None, headers, payload.as_ref(), &mut out);
         self.socket.write_all(&out).expect("the server reads");
+        self.flush();
+    }
+
+    /// Sends these bytes, and waits until the server has passed them on.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).expect("the server reads");
         self.flush();
     }
 
