@@ -234,5 +234,15 @@ mod tests {
         assert!(lap.is_empty());
         lap.extend();
         assert!(lap.take(1).is_empty());
+        for expected in 0..3 {
+            let subscriber = Subscriber {
+                slot: Slot::new(9),
+                subscription: SubscriptionIndex::new(0),
+                format: Format::WebSocketRaw.into(),
+                cursor: 1,
+            };
+            assert_eq!(lap.add(subscriber), SubscriberIndex::new(expected));
+            assert!(!lap.is_empty());
+        }
     }
 }

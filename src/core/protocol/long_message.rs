@@ -92,6 +92,13 @@ mod tests {
             check("0", part);
         }
         check(&"]".repeat(500_000), "[");
+        // Arguments of some length, a few to each step and no more steps than that takes.
+        let packet = format!("2[\"a\"{}]", format!(",\"{}\"", "x".repeat(997)).repeat(1_000));
+        let head = Packet::parse_head(&packet, 0).expect("a packet");
+        let check = LongCheck::Packet { check: DataCheck::begin(&head), heeded: true };
+        let mut message = LongMessage { check, text: packet.clone() };
+        let steps = (1..).find(|_| message.advance(STEP_BYTES).is_some()).unwrap_or_default();
+        assert!((50..70).contains(&steps), "{steps} steps");
     }
 
     #[test]
@@ -113,6 +120,8 @@ mod tests {
         check("2[\"a\",{\"b\":[1,2]}]", true);
         check("2/n,7[\"a\"]", true);
         check("2[7,1]", true);
+        check(&format!("2[\"a\"{}]", ",1".repeat(1_024)), true);
+        check(&format!("2[\"a\"{}]", ",1".repeat(1_025)), false);
         check("31[1,2]", true);
         check("2[]", false);
         check("2{}", false);

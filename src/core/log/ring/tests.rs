@@ -117,6 +117,18 @@ fn joins_only_on_to_what_it_has() {
     check(id(11), Err(GapReason::Epoch));
     check(EventId { major: 6, minor: 9 }, Err(GapReason::Epoch));
     check(EventId { major: 8, minor: 9 }, Err(GapReason::Epoch));
+    let after = |ring: &Ring, id: EventId| ring.start_position(Start::After(id), &bounds(9, 1 << 20, 9), Moment(0));
+    assert_eq!(after(&ring, id(6)), Err(Gap { from: id(6), to: id(7), reason: GapReason::Expired }));
+    assert!(!ring.may_hold(EventId { major: 8, minor: 9 }) && ring.may_hold(id(99)));
+    // An id that stands where nothing is missing, but in a broker's log may be of another log.
+    let mut sparse = Ring::sparse(1, id(0));
+    [2, 5].into_iter().for_each(|position| sparse.push(event(position, position)));
+    assert!(sparse.may_hold(EventId { major: 8, minor: 9 }));
+    assert_eq!(after(&sparse, id(4)), Ok(5), "the id of the event that a reader waits behind");
+    assert_eq!(after(&sparse, id(5)), Ok(6));
+    let unknown = EventId { major: 7, minor: 9 };
+    assert_eq!(after(&sparse, unknown), Err(Gap { from: unknown, to: id(4), reason: GapReason::Epoch }));
+    assert_eq!(sparse.unjoined_gap(id(4)).reason, GapReason::Epoch, "nothing expired behind it");
 }
 
 #[test]
@@ -130,7 +142,7 @@ fn the_id_before_a_position() {
     };
     check(Ring::new(1, id(0)), [id(10), id(8), id(7), id(3)]);
     check(Ring::sparse(1, id(0)), [id(10), id(8), id(7), id(3)]);
-    assert_eq!(Ring::sparse(5, id(9)).id_before(5), id(9));
+    assert_eq!([5, 6].map(|position| Ring::sparse(5, id(9)).id_before(position)), [id(9); 2]);
     assert_eq!(Ring::sparse(5, id(9)).id_before(4), EventId::default());
 }
 
@@ -175,6 +187,8 @@ fn skips_what_is_lost() {
     let mut ring = filled(3);
     ring.skip_to(3, id(2));
     assert_eq!((ring.oldest(), ring.next()), (1, 4));
+    ring.skip_to(4, id(9));
+    assert_eq!((ring.oldest(), ring.next(), ring.newest_id()), (1, 4, id(3)), "it is there already");
     ring.skip_to(7, id(6));
     assert_eq!((ring.oldest(), ring.next(), ring.floor(), ring.newest_id()), (7, 7, id(6), id(6)));
     ring.push(event(7, 7));

@@ -1,7 +1,13 @@
 //! What is worked on before a client has entered a namespace.
 
 use super::*;
-use crate::protocol::{self, websocket::client::write_masked_text};
+use crate::{
+    json::LONG_TEXT_BYTES,
+    protocol::{
+        self,
+        websocket::client::{write_masked_binary, write_masked_text},
+    },
+};
 
 const NOW: Moment = Moment(1_000_000_000);
 const OUTSIDE: Close = Close::BadFrame("the client is not in this namespace");
@@ -63,8 +69,9 @@ fn few_bytes_are_taken_until_a_namespace_is_entered() {
         assert_eq!(outcome, expected, "{namespaces:?}, {} bytes", text.len());
     };
     let connect = |bytes: usize| format!("40{{\"token\":\"{}\"}}", "x".repeat(bytes));
-    check(&[], &connect(most - 100), Ok(()));
-    check(&[], &connect(most), Err(Close::MessageTooBig));
+    let frame_bytes = r#"{"token":""}"#.len();
+    check(&[], &connect(most - frame_bytes), Ok(()));
+    check(&[], &connect(most - frame_bytes + 1), Err(Close::MessageTooBig));
     check(&["/elsewhere"], &connect(most), Err(Close::MessageTooBig));
     check(&["/"], &format!("42[\"a\",\"{}\"]", "x".repeat(2 * most)), Ok(()));
 }
@@ -87,6 +94,41 @@ fn little_is_held_until_a_namespace_is_entered() {
     check(&[], &[], most + 100, Err(Close::MessageTooBig));
     check(&["/"], &[], 2 * most, Ok(()));
     check(&[], &["40"], 2 * most, Ok(()));
+}
+
+/// What a client has begun to say counts, in frames and in attachments that are to follow.
+#[test]
+fn what_is_held_is_counted() {
+    let limits = protocol::SessionLimits::default();
+    let receive = |session: &mut EngineSession, bytes: &[u8]| {
+        let outcome = session.receive(&mut bytes.to_vec(), &limits, &mut Outbox::new(), &mut Vec::new(), NOW);
+        (outcome, session.held_bytes())
+    };
+    let (mut announced, mut begun) = (Vec::new(), Vec::new());
+    let json = r#"["a",{"_placeholder":true,"num":0}]"#;
+    write_masked_text(format!("451-{json}").as_bytes(), [1, 2, 3, 4], &mut announced);
+    write_masked_binary(&[7; 500], [1, 2, 3, 4], &mut begun);
+    begun.truncate(300);
+    assert_eq!(receive(&mut session(&["/"]), b""), (Ok(()), 0));
+    let (_, frame) = receive(&mut session(&["/"]), &begun);
+    assert!((290..2_000).contains(&frame), "{frame}");
+    let mut session = session(&["/"]);
+    assert_eq!(receive(&mut session, &announced), (Ok(()), json.len()));
+    assert_eq!(receive(&mut session, &begun), (Ok(()), json.len() + frame));
+}
+
+/// What is longer is looked at in parts.
+#[test]
+fn an_event_is_long_beyond_a_limit() {
+    let check = |bytes: usize, is_long: bool| {
+        let frame_bytes = r#"2["a",""]"#.len();
+        let text = format!("42[\"a\",\"{}\"]", "x".repeat(bytes - frame_bytes));
+        let (outcome, asks) = receive(&mut session(&["/"]), &[&text]);
+        assert_eq!((outcome, asks.len(), asks[0].starts_with("Long")), (Ok(()), 1, is_long), "{bytes} bytes");
+    };
+    check(LONG_TEXT_BYTES, false);
+    check(LONG_TEXT_BYTES + 1, true);
+    check(LONG_TEXT_BYTES + 1_000, true);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::{
     clock::Moment,
     event::{Event, EventId, Start},
     gap::{Gap, GapReason},
+    json::LONG_TEXT_BYTES,
     protocol::websocket,
     topic::Topic,
 };
@@ -302,4 +303,10 @@ fn long_messages() {
     check(format!("{{\"op\":\"ping\",\"data\":{data}}}"), "only `publish` may be longer");
     check(format!("{{\"op\":\"publish\",\"topic\":\"a\",\"data\":1,\"ref\":{data}}}"), "`ref` is longer than");
     check(format!("[{data}]"), "a command is a JSON object");
+    let with_reference = |bytes: usize| {
+        let reference = "x".repeat(bytes - "\"\"".len());
+        format!("{{\"op\":\"publish\",\"topic\":\"a\",\"data\":1,\"ref\":\"{reference}\"}}")
+    };
+    check(with_reference(LONG_TEXT_BYTES + 1), "`ref` is longer than");
+    assert!(Command::parse_long(&with_reference(LONG_TEXT_BYTES)).is_ok());
 }

@@ -41,6 +41,8 @@ fn a_server_is_understood() {
     check("-ERR 'No Such Thing'\r\n-ERR plain\r\n", &[Operation::Error("No Such Thing"), Operation::Error("plain")]);
     check("MSG a.b 9 5\r\nhello\r\n", &[message("a.b", "9", None, None, "hello")]);
     check("msg\ta.b  9 back 0 \r\n\r\nping\r\n", &[message("a.b", "9", Some("back"), None, ""), Operation::Ping]);
+    let longest = "MSG a 1 20\r\n01234567890123456789\r\n";
+    check(longest, &[message("a", "1", None, None, "01234567890123456789")]);
     check("MSG a 1 4\r\n\r\n\r\n\r\n", &[message("a", "1", None, None, "\r\n\r\n")]);
     check("HMSG a 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", &[message("a", "1", None, Some("NATS/1.0\r\n\r\n"), "hi")]);
     check("HMSG a 1 r 12 12\r\nNATS/1.0\r\n\r\n\r\n", &[message("a", "1", Some("r"), Some("NATS/1.0\r\n\r\n"), "")]);
@@ -69,6 +71,8 @@ fn nonsense_is_refused() {
     check("MSG a 1 9999999999999999999\r\n", BadOperation::BadLength);
     check("HMSG a 1 6 5\r\nhello\r\n", BadOperation::BadLength);
     check("MSG a 1 21\r\n", BadOperation::PayloadTooLong);
+    check("MSG a 1 999999999999999999\r\n", BadOperation::PayloadTooLong);
+    check("MSG a 1 0000000000000000001\r\n", BadOperation::BadLength);
     check("MSG a 1 5\r\nhello!\r\n", BadOperation::MissingLineEnd);
     check(&"x".repeat(102), BadOperation::LineTooLong);
     assert_eq!(operations(b"INFO \xff\r\n"), Err(BadOperation::NotUtf8));
@@ -102,6 +106,7 @@ fn subjects() {
     check("a", true, true);
     check("a.b-c_d:e/f", true, true);
     check("größe.1", true, true);
+    check(&"a".repeat(subject::SUBJECT_BYTES_MAX), true, true);
     for pattern in ["*", ">", "a.*.b", "a.>"] {
         check(pattern, false, true);
     }

@@ -258,6 +258,8 @@ fn clients_behind_proxies() {
     check(&["Forwarded: for=203.0.113.7;proto=https;by=10.0.0.1"], Some("203.0.113.7"));
     check(&["Forwarded: proto=http; FOR = \"[2001:db8::1]:1\""], Some("2001:db8::1"));
     check(&["Forwarded: by=\"a,for=1.2.3.4;\\\",\";for=203.0.113.7"], Some("203.0.113.7"));
+    check(&["Forwarded: for=203.0.113.7;x=\"a, for=198.51.100.9\""], Some("203.0.113.7"));
+    check(&["Forwarded: for=203.0.113.7;x=\"a\\\", for=198.51.100.9\""], Some("203.0.113.7"));
     check(&["Forwarded: for=203.0.113.7;for=198.51.100.9"], None);
     check(&["Forwarded: proto=https"], None);
     check(&["Forwarded: for=203.0.113.7", "Forwarded: for=10.0.0.1"], Some("203.0.113.7"));

@@ -38,6 +38,9 @@ fn replies() {
     check(":9223372036854775807\r\n", Reply::Integer(i64::MAX));
     check("$3\r\na\r\n\r\n", Reply::Bulk(Some(b"a\r\n")));
     check("$0\r\n\r\n", Reply::Bulk(Some(b"")));
+    let longest = "x".repeat(64);
+    check(&format!("$64\r\n{longest}\r\n"), Reply::Bulk(Some(longest.as_bytes())));
+    check(&format!("+{}\r\n", &longest[..32]), Reply::Simple(&longest[..32]));
     check("$-1\r\n", Reply::Bulk(None));
     check("*-1\r\n", Reply::Null);
     check("_\r\n", Reply::Null);
@@ -82,6 +85,8 @@ fn bad_replies() {
     check(b"%5\r\n", BadReply::TooManyElements);
     check(b"*4\r\n*4\r\n*4\r\n", BadReply::TooDeep);
     check(b"*4\r\n*5\r\n", BadReply::TooManyElements);
+    check(b"%1\r\n%1\r\n%1\r\n", BadReply::TooDeep);
+    check(b"%1\r\n+a\r\n%1\r\n+a\r\n%1\r\n", BadReply::TooDeep);
     check(b"|5\r\n", BadReply::TooManyElements);
     check(b"%-1\r\n", BadReply::BadLength);
     check(b">-1\r\n", BadReply::BadLength);

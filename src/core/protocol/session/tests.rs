@@ -141,6 +141,7 @@ fn last_bytes() {
         ending.write(&mut session, transport, &mut outbox);
         let written = String::from_utf8_lossy(outbox.pending()).into_owned();
         assert!(written.starts_with(expected), "{transport:?} {close:?}: {written:?}");
+        assert!(transport != Transport::Sse || written == expected, "{close:?}: {written:?}");
         assert_eq!(written.is_empty(), expected.is_empty(), "{transport:?} {close:?}: {written:?}");
     };
     let raw = || Ok(Session::WebSocket(WebSocketSession::new(Dialect::Raw)));
@@ -152,7 +153,12 @@ fn last_bytes() {
     check(requests(), Transport::Http, later, true, "HTTP/1.1 503");
     check(Err(Close::BadRequest("x")), Transport::Http, Close::BadRequest("x"), true, "HTTP/1.1 400");
     check(Ok(stream()), Transport::Sse, Close::Restart, true, "retry: 5\n");
-    check(Ok(stream()), Transport::Sse, later, true, "retry: 5\nevent: error\n");
+    let told = |close: Close, data: &str| {
+        check(Ok(stream()), Transport::Sse, close, true, &format!("retry: 5\nevent: error\ndata: {data}\n\n"));
+    };
+    told(later, r#"{"code":"try_later","message":"busy"}"#);
+    let denied = r#"{"code":"token_expired","error":"AuthenticationError","message":"the token has expired"}"#;
+    told(Close::TokenExpired, denied);
     check(Err(Close::Restart), Transport::Sse, Close::Restart, true, "");
     check(raw(), Transport::WebSocket, Close::Restart, true, "\u{fffd}\u{5}\u{3}\u{fffd}why");
     check(Err(Close::Done), Transport::WebSocket, Close::Done, true, "");

@@ -141,6 +141,7 @@ mod tests {
         check(159, true, 188);
         // One that could not be written in its time is not made up for.
         check(230, true, 260);
+        check(290, true, 320);
     }
 
     #[test]
@@ -149,6 +150,9 @@ mod tests {
         check(Close::TryLater("no room"), r#"{"error":"ServiceUnavailable","message":"no room"}"#);
         check(Close::Policy("no"), r#"{"error":"AuthorizationError","message":"no"}"#);
         check(Close::Internal("broken"), r#"{"error":"ServerError","message":"broken"}"#);
+        check(Close::TokenExpired, &format!(r#"{{"error":"AuthenticationError","message":"{TOKEN_REFUSED}"}}"#));
+        check(Close::RateLimited, &format!(r#"{{"error":"RateLimited","message":"{}"}}"#, Close::RateLimited));
         assert_eq!(profile().retry_ms(Close::Restart), None);
+        assert_eq!(profile().retry_ms(Close::TokenExpired), Some(3_600_000));
     }
 }

@@ -254,6 +254,9 @@ fn an_endless_event_is_refused() {
     assert_eq!(endless(b"data: ", b""), Err(Close::MessageTooBig));
     assert_eq!(endless(b"data: ", b"\ndata: "), Err(Close::MessageTooBig));
     assert_eq!(endless(b"data: ", b"\n\ndata: "), Ok(()));
+    let line = |bytes: usize| Decoder::new().receive(&vec![b'x'; bytes], |_| {});
+    assert_eq!(line(16 << 20), Ok(()));
+    assert_eq!(line((16 << 20) + 1), Err(Close::MessageTooBig));
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn request_lines() {
     check("GET /\r/ HTTP/1.1\r\nHost: a\r\n\r\n", Err(400));
     check("G\0T / HTTP/1.1\r\nHost: a\r\n\r\n", Err(400));
     check(b"\x16\x03\x01\r\n\r\n", Err(400));
+    let blank = Close::BadRequest("blank lines stand where a request line is due");
+    assert_eq!(serve_both(b"\r\n\r\n", &HttpLimits::default()).end, Some(blank));
 }
 
 #[test]
@@ -158,6 +160,8 @@ fn chunks() {
         "0x3\r\nabc\r\n0\r\n\r\n",
         "-1\r\nabc\r\n0\r\n\r\n",
         ";a\r\nabc\r\n0\r\n\r\n",
+        ";a\r\n\r\n",
+        " ;a\r\n\r\n",
         "3;a\nabc\r\n0\r\n\r\n",
         "3;\0\r\nabc\r\n0\r\n\r\n",
         "3;a\rb\r\nabc\r\n0\r\n\r\n",

@@ -89,6 +89,12 @@ fn statuses_without_a_body() {
     assert!(answer(GET, &unchanged).ends_with("ETag: \"1\"\r\n\r\n"));
     assert!(answer(GET, &Response::empty(202)).ends_with("Content-Length: 0\r\n\r\n"));
     assert!(answer(GET, &Response::empty(599)).starts_with("HTTP/1.1 599 \r\n"));
+    let answered = [200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 417, 422, 426, 429, 431];
+    for status in answered.into_iter().chain([500, 501, 503, 504]) {
+        let line = answer(GET, &Response::empty(status)).lines().next().unwrap_or_default().to_owned();
+        let reason = line.strip_prefix(&format!("HTTP/1.1 {status} ")).unwrap_or_default();
+        assert!(reason.starts_with(|letter: char| letter.is_ascii_uppercase()), "a reason to read: {line:?}");
+    }
 }
 
 #[test]

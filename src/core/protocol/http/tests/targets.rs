@@ -16,11 +16,13 @@ fn targets() {
     check("GET", "/", Some("/"));
     check("GET", "/a%20b/%C3%A9", Some("/a b/é"));
     check("GET", "/a+b", Some("/a+b"));
+    check("GET", "/a+b%20c", Some("/a+b c"));
     check("GET", "/%2541", Some("/%41"));
     check("GET", "/a%2Fb", Some("/a/b"));
     check("GET", "/?a=1&b=2", Some("/ a=1 b=2"));
     check("GET", "/?a=1+2&b=%26%3D&&c&=d&e=f=g", Some("/ a=1 2 b=&= c= =d e=f=g"));
     check("GET", "/?a?b=/c", Some("/ a?b=/c"));
+    check("GET", "/?+=+&b=++", Some("/  =  b=  "));
     check("GET", "/\"<>|{}", Some("/\"<>|{}"));
     check("GET", "http://b.example/x?y=z", Some("/x y=z"));
     check("GET", "HTTPS://b.example", Some("/"));

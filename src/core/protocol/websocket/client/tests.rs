@@ -66,6 +66,11 @@ fn client_reads_frames() {
     check(&[plain(TEXT, &long), plain(FIN, b"x")], &[], Some(Close::MessageTooBig));
     let shortest = Close::BadFrame("a payload length must be in its shortest form");
     check(&[b"\x81\x7e\0\x7d".to_vec()], &[], Some(shortest));
+    check(&[b"\x81\x7e\0\x7d".to_vec(), vec![b'x'; 125]], &[], Some(shortest));
+    check(&[plain(FIN | TEXT, &[b'x'; 301])], &[], Some(Close::MessageTooBig));
+    check(&[plain(BINARY, b"a"), plain(FIN, b"b")], &[ServerFrame::Binary(b"ab")], None);
+    // In two fragments as many bytes as in one.
+    check(&[plain(TEXT, &long[..200]), plain(FIN, &long[..100])], &[ServerFrame::Text(&long)], None);
     let empty = plain(CONTINUATION, b"");
     let fragments = [plain(TEXT, b""), empty.clone(), empty, plain(FIN, b"")];
     check(&fragments, &[], Some(Close::MessageTooBig));
@@ -74,12 +79,13 @@ fn client_reads_frames() {
 
 #[test]
 fn client_copies_no_whole_frame() {
-    let bytes = [encode_text(&[b'x'; 200]), encode_text(b"y"), PING.to_vec()].concat();
+    let binary = frame(FIN | BINARY, &[b'z'; 200], None);
+    let bytes = [encode_text(&[b'x'; 200]), encode_text(b"y"), binary, PING.to_vec()].concat();
     let (mut reader, limits, mut count) = (FrameReader::new(), small_limits(), 0);
     let allocations = allocation_counter::measure(|| {
         reader.receive(&bytes, &limits, |_| count += 1).expect("good frames");
     });
-    assert_eq!((count, allocations.count_total), (3, 0));
+    assert_eq!((count, allocations.count_total), (4, 0));
 }
 
 /// What the client half writes, the server half reads, and the other way round, through the whole life of a connection.

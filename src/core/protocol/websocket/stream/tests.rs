@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::protocol::{
-    RateLimit,
-    websocket::client::{
-        FrameReader, ServerFrame, write_masked_binary, write_masked_close, write_masked_ping, write_masked_text,
+use crate::{
+    json::LONG_TEXT_BYTES,
+    protocol::{
+        RateLimit,
+        websocket::client::{
+            FrameReader, ServerFrame, write_masked_binary, write_masked_close, write_masked_ping, write_masked_text,
+        },
     },
 };
 
@@ -130,4 +133,20 @@ fn what_came_before_the_end_is_answered_before_it() {
     check(Dialect::FanfareV1, &both, r#"[Command("a"), End(PeerClosed(Some(1001)))]"#, None);
     check(Dialect::Raw, &both, "[]", Some(Close::PeerClosed(Some(1001))));
     check(Dialect::Messages, &close, "[]", Some(Close::PeerClosed(Some(1001))));
+}
+
+/// What is longer is looked at in parts.
+#[test]
+fn a_command_is_long_beyond_a_limit() {
+    let mut limits = SessionLimits::default();
+    limits.websocket.message_bytes_max = 1 << 20;
+    for (bytes, is_long) in [(LONG_TEXT_BYTES, false), (LONG_TEXT_BYTES + 1, true), (2 * LONG_TEXT_BYTES, true)] {
+        let (mut text, mut asks) = (Vec::new(), Vec::new());
+        write_masked_text(&vec![b'x'; bytes], [1, 2, 3, 4], &mut text);
+        let session = Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1));
+        let outcome = session.receive(&mut text, &limits, &mut Outbox::new(), &mut asks, Moment(1_000_000_000));
+        assert!(outcome.is_ok(), "{bytes} bytes");
+        let found = asks.iter().map(|ask| matches!(ask, Ask::Long(_))).collect::<Vec<_>>();
+        assert_eq!(found, [is_long], "{bytes} bytes");
+    }
 }
