@@ -4,6 +4,8 @@
 mod archive;
 #[path = "../../src/hub/bus/attach.rs"]
 mod attach;
+#[path = "../../src/hub/bus/follower.rs"]
+mod follower;
 #[path = "../../src/hub/bus/hub_commands.rs"]
 mod hub_commands;
 #[path = "../../src/hub/bus/idempotency.rs"]
@@ -36,7 +38,8 @@ mod topics;
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
 pub use attach::Attachment;
 pub use fanfare::bus::{Class, Config, LogKind, SourceName};
-pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
+pub(crate) use follower::Follower;
+pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command, losses_payload, losses_topic};
 pub(crate) use inbox::ControlMessage;
 pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};

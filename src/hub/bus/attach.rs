@@ -90,7 +90,7 @@ impl Bus {
 }
 
 impl Attachment {
-    fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
+    pub(super) fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
         Self {
             events: core.history.events_from(from).cloned().collect(),
             next: core.history.next(),

@@ -7,6 +7,7 @@
 
 mod archive;
 mod attach;
+mod follower;
 mod generators;
 mod hub_commands;
 mod idempotency;
@@ -29,8 +30,9 @@ use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
 pub use attach::Attachment;
+pub(crate) use follower::Follower;
 pub(crate) use generators::{GeneratorAction, GeneratorCallback, GeneratorFailed, GeneratorRequest, Generators};
-pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command};
+pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command, losses_payload, losses_topic};
 pub(crate) use inbox::ControlMessage;
 pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};

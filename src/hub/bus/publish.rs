@@ -19,6 +19,7 @@ use crate::{
 pub struct Feed<'bus> {
     bus: &'bus Bus,
     to_wake: ReactorSet,
+    wakes_follower: bool,
     /// The topic of the last event, because bursts mostly stay on one topic.
     last: Option<Arc<TopicState>>,
     /// The tenant that the next events are charged to. Events of a broker are nobody's.
@@ -27,7 +28,7 @@ pub struct Feed<'bus> {
 
 impl<'bus> Feed<'bus> {
     pub(super) fn new(bus: &'bus Bus) -> Self {
-        Self { bus, to_wake: ReactorSet::default(), last: None, owner: None }
+        Self { bus, to_wake: ReactorSet::default(), wakes_follower: false, last: None, owner: None }
     }
 
     /// Charges the events that follow, and topics made for them, to `owner`.
@@ -310,6 +311,9 @@ impl<'bus> Feed<'bus> {
             }
             self.to_wake.insert(reactor);
         }
+        if let Some(follower) = &self.bus.follower {
+            self.wakes_follower |= follower.take(self.bus, state, core, event);
+        }
     }
 
     /// The topic of the last event, if it is `topic`.
@@ -320,6 +324,9 @@ impl<'bus> Feed<'bus> {
 
 impl Drop for Feed<'_> {
     fn drop(&mut self) {
+        if let Some(inbox) = self.bus.follower_inbox().filter(|_| self.wakes_follower) {
+            inbox.notifier().notify();
+        }
         for reactor in self.to_wake.iter() {
             if self.bus.inboxes[reactor].notifier().notify() {
                 self.bus.wakeups.fetch_add(1, Ordering::Relaxed);

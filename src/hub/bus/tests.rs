@@ -428,3 +428,30 @@ fn concurrent_publishers_and_listeners_agree_on_one_order() {
     let second = taken(&bus, 1);
     assert_eq!(second, first[first.len() - second.len()..]);
 }
+
+#[test]
+fn a_command_reports_losses_of_the_topics_there_are() {
+    let (bus, _) = bus(1, 100);
+    for name in ["a.1", "a.1.2", "b"] {
+        bus.attach(&topic(name), 0);
+        publish(&bus, name, 2);
+    }
+    let command = |payload: Bytes| {
+        bus.feed().publish(&losses_topic(), None, payload, Moment(5)).expect("commands are taken");
+        let events = std::iter::from_fn(|| bus.inbox(0).next_event());
+        events
+            .filter(|message| message.event.gap.is_some())
+            .map(|message| message.event.topic.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(command(losses_payload(["a.*", "c"])), ["a.1"]);
+    assert_eq!(
+        command(losses_payload(["a.**", "b"])),
+        ["a.1.2", "b"],
+        "of two reports at one moment one stands for both"
+    );
+    for nothing in [&b"nonsense"[..], b"{}", b"[1]", b"[\"a..b\"]"] {
+        assert_eq!(command(Bytes::from_static(nothing)), [""; 0]);
+    }
+    assert_eq!(bus.topic_count(), 3);
+}

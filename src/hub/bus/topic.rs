@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Class, LogKind, ReactorSet, sync::Mutex};
+use super::{Class, LogKind, ReactorSet, follower::Followed, sync::Mutex};
 use crate::{
     budget::Charge,
     clock::Moment,
@@ -50,6 +50,8 @@ pub(super) struct Core {
     pub(super) interest: ReactorSet,
     /// Reactors whose inbox was full. They get no events of the topic until they have copied the history.
     pub(super) resync: ReactorSet,
+    /// How far the bus's follower is with the topic.
+    pub(super) followed: Followed,
     /// Whether events published at the source arrive here.
     pub(super) live: bool,
     /// Whether events were lost after the hole that is the newest entry. The next append reports them.

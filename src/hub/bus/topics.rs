@@ -11,7 +11,9 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Class, Config, Feed, HubCommands, Inbox, LogKind, PublishRefused, ReactorSet, SourcePort,
+    Class, Config, Feed, Follower, HubCommands, Inbox, LogKind, PublishRefused, ReactorSet, SourcePort,
+    follower::Followed,
+    hub_commands::LOSSES,
     idempotency::IdempotencyKeys,
     retired::RetiredPositions,
     sources::AttachedSource,
@@ -42,6 +44,7 @@ pub struct Bus {
     pub(super) topics: TopicMap,
     pub(super) inboxes: Vec<Inbox>,
     pub(super) sources: Vec<AttachedSource>,
+    pub(super) follower: Option<Follower>,
     hub_commands: Mutex<Option<Arc<dyn HubCommands>>>,
     /// The classes in force, which a reload may change.
     classes: Mutex<Arc<Classes>>,
@@ -78,6 +81,7 @@ impl Bus {
             topics: TopicMap::default(),
             inboxes,
             sources: sources.into_iter().map(AttachedSource::new).collect(),
+            follower: None,
             hub_commands: Mutex::new(None),
             next_key: AtomicU64::new(1),
             retired_positions: Mutex::default(),
@@ -141,6 +145,9 @@ impl Bus {
     }
 
     pub(super) fn take_hub_command(&self, topic: &Topic, kind: Option<&str>, data: Bytes, now: Moment) {
+        if topic.as_str() == LOSSES {
+            return self.take_losses(&data, now);
+        }
         let commands = lock(&self.hub_commands).clone();
         if let Some(commands) = commands {
             commands.take(topic, kind, data, self, now);
@@ -204,6 +211,11 @@ impl Bus {
         self.topics.find(topic).is_some()
     }
 
+    /// Whether the topic exists that was called `key`.
+    pub(crate) fn has_topic_of(&self, key: TopicKey, topic: &Topic) -> bool {
+        self.topics.find(topic).is_some_and(|state| state.key == key)
+    }
+
     /// The topic, made if it does not exist.
     pub(super) fn state(&self, topic: &Topic) -> Arc<TopicState> {
         match self.find_or_make(topic, |bytes| Ok::<_, Infallible>((self.budget().charge(bytes), None))) {
@@ -260,6 +272,7 @@ impl Bus {
                 history,
                 interest: ReactorSet::default(),
                 resync: ReactorSet::default(),
+                followed: self.follower.as_ref().map_or_else(Followed::default, |follower| follower.begin(topic)),
                 live,
                 has_pending_loss: false,
                 has_unconfirmed: false,
