@@ -41,6 +41,8 @@ See `fanfare COMMAND --help`. Exit codes: 0 success, 1 failure, 2 invalid argume
 enum Command {
     /// Run the hub
     Serve(ServeArguments),
+    /// Carry events from Redis to NATS, or from NATS to Redis
+    Bridge(BridgeArguments),
     /// Publish events, over HTTP or straight to Redis
     Publish(publish::Options),
     /// Publish made-up sensor readings to a pod of a hub, one event per request
@@ -140,6 +142,43 @@ struct ServeArguments {
     log_format: Option<String>,
 }
 
+/// A bridge is a hub with two sources, and its flags set keys of the configuration like those of `serve`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  fanfare bridge --from redis://127.0.0.1:6379 --to nats://127.0.0.1:4222 --map 'conversations.*'
+  fanfare bridge --from nats://a:4222,b:4222 --to redis://r:6379 --map 'orders.**=>shop.orders.**' --map alarms
+  fanfare bridge --config bridge.toml --from redis --to nats --map 'conversations.*'
+
+Health, readiness and metrics are at the address of --listen. Two bridges with the same map and the same Redis may run side by
+side: one carries the events, the other takes over when it dies. Bridges in both directions need different names, or events go
+round in circles.")]
+struct BridgeArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Server to carry events from: redis://…, nats://… or tls://…, or just redis or nats for the one in the configuration
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// Server to carry events to, in the same forms
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Topics to carry, such as 'a.*', or 'a.*=>b.*' to rename them; may be repeated [default: the key bridge.map]
+    #[arg(long, value_name = "MAP")]
+    map: Vec<String>,
+    /// Serve health, readiness and metrics on ADDR, `host:port` or `unix:/path` [default: 127.0.0.1:8090, or the key
+    /// server.listen of --config]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Lowest level to log: error, warn, info, debug, or directives such as info,fanfare::source=debug
+    #[arg(long, value_name = "L")]
+    log_level: Option<String>,
+    /// Format of log lines: text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// Where a bridge listens that is told nothing else.
+const BRIDGE_ADDRESS: &str = "127.0.0.1:8090";
+
 fn main() -> ExitCode {
     let arguments = match bench::expand_preset(std::env::args_os()) {
         Ok(arguments) => Arguments::parse_from(load::expand_single_dashes(arguments)),
@@ -149,7 +188,10 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve(arguments) => serve(arguments),
+        Command::Serve(arguments) => serve(arguments.config.file.clone(), arguments.overrides()),
+        Command::Bridge(arguments) => {
+            arguments.overrides().and_then(|overrides| serve(arguments.config.file.clone(), overrides))
+        }
         Command::Publish(options) => publish::run(&options),
         Command::Produce(options) => produce::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
@@ -170,9 +212,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: ServeArguments) -> Result<(), String> {
-    let overrides = arguments.overrides();
-    let file = arguments.config.file;
+fn serve(file: Option<PathBuf>, overrides: Vec<Override>) -> Result<(), String> {
     let config = config::load(file.as_deref(), environment(), &overrides).map_err(|error| error.to_string())?;
     let log = config::start_log(&config.log)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -198,6 +238,48 @@ impl ServeArguments {
             ("--log-format", "log.format", self.log_format.clone()),
         ];
         rows.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect()
+    }
+}
+
+impl BridgeArguments {
+    fn overrides(&self) -> Result<Vec<Override>, String> {
+        let (from, to) = (BridgeEnd::parse("--from", &self.from)?, BridgeEnd::parse("--to", &self.to)?);
+        let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+        let of_file = |value: &str| self.config.file.is_none().then(|| value.to_owned());
+        let rows = [
+            ("--from", "bridge.from", Some(from.source.to_owned())),
+            ("--to", "bridge.to", Some(to.source.to_owned())),
+            ("--from", from.url_key, from.url),
+            ("--to", to.url_key, to.url),
+            ("--map", "bridge.map", list(&self.map)),
+            ("--listen", "server.listen", list(&self.listen).or_else(|| of_file(BRIDGE_ADDRESS))),
+            // One thread answers probes well enough.
+            ("fanfare bridge", "server.reactors", of_file("1")),
+            ("--log-level", "log.level", self.log_level.clone()),
+            ("--log-format", "log.format", self.log_format.clone()),
+        ];
+        Ok(rows.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect())
+    }
+}
+
+/// One of the two servers between which a bridge stands.
+struct BridgeEnd {
+    source: &'static str,
+    url_key: &'static str,
+    /// `None`: the configuration says where it is.
+    url: Option<String>,
+}
+
+impl BridgeEnd {
+    fn parse(flag: &str, text: &str) -> Result<Self, String> {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        let (source, url_key) = match scheme.unwrap_or(text) {
+            "nats" | "tls" => ("nats", "nats.url"),
+            "redis" | "rediss" | "unix" | "redis+sentinel" => ("redis", "redis.url"),
+            // Not quoted whole: it may hold a password.
+            _ => return Err(format!("{flag} is neither redis://…, nats://… nor tls://…, and neither redis nor nats")),
+        };
+        Ok(Self { source, url_key, url: scheme.is_some().then(|| text.to_owned()) })
     }
 }
 

@@ -14,6 +14,8 @@ pub mod bus;
 
 pub mod auth;
 
+mod bridge;
+
 mod store;
 
 pub mod endpoint;

@@ -23,8 +23,9 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{Auth, Quotas},
+    bridge::{BridgeConfig, BridgeHandle, BridgePlan},
     budget::Budget,
-    bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake},
+    bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake, losses_topic},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
     endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
@@ -153,6 +154,7 @@ struct Server {
     reactors: Vec<JoinHandle<()>>,
     /// `None` once they are being stopped.
     sources: Option<Sources>,
+    bridge: Option<BridgeHandle>,
     store: Option<StoreHandle>,
     /// What the reactors follow of the configuration.
     live: Arc<Reloadable<reactor::Config>>,
@@ -167,8 +169,14 @@ impl Server {
         let mut sources = Sources::open(&config.sources, &source_setup(config, clock, cores.reader))?;
         let inboxes =
             notifiers.iter().map(|notifier| Inbox::new(config.limits.inbox_events_max, Arc::clone(notifier))).collect();
-        let bus = Arc::new(Bus::new(bus_config(config), inboxes, sources.ports()));
+        let bridge = (!config.bridge.maps.is_empty()).then(|| BridgePlan::new(&config.bridge));
+        let bus = Bus::new(bus_config(config), inboxes, sources.ports());
+        let bus = Arc::new(match &bridge {
+            Some(plan) => bus.with_follower(plan.follower()),
+            None => bus,
+        });
         let mut health = sources.health();
+        health.extend(bridge.as_ref().map(BridgePlan::health));
         let store = start_keeping(config, &bus, clock, &mut health).map_err(|error| format!("store: {error}"))?;
         let telemetry = Telemetry {
             store: store.as_ref().map(StoreHandle::store),
@@ -182,6 +190,7 @@ impl Server {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
         }
         sources.start(&bus)?;
+        let bridge = bridge.map(|plan| start_bridge(plan, config, &sources, &bus, clock)).transpose()?;
         let placement = Arc::new(Placement::new(notifiers.iter().cloned()));
         // Now that nearly all is open that the hub itself needs.
         let shares = divide_descriptors(config)?;
@@ -192,7 +201,18 @@ impl Server {
             start_reactor(net, index, Arc::clone(&hub), Arc::clone(&placement), config, cores.reactors[index])
         });
         let reactors = reactors.collect::<io::Result<_>>().map_err(of_thread)?;
-        Ok(Self { hub, notifiers, placement, reactors, sources: Some(sources), store, live, shares, swept: None })
+        Ok(Self {
+            hub,
+            notifiers,
+            placement,
+            reactors,
+            sources: Some(sources),
+            bridge,
+            store,
+            live,
+            shares,
+            swept: None,
+        })
     }
 
     /// Looks over so many topics at most that a million of them take half a minute, and a hundredth of a core; with fewer, over
@@ -231,16 +251,41 @@ fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<P
     polled.collect()
 }
 
+/// Starts to carry events from one source to the other.
+fn start_bridge(
+    plan: BridgePlan,
+    config: &Config,
+    sources: &Sources,
+    bus: &Arc<Bus>,
+    clock: Clock,
+) -> Result<BridgeHandle, String> {
+    let BridgeConfig { to, maps, lease: lasts, .. } = &config.bridge;
+    let (sink, target) = sources.sink(to).ok_or_else(|| format!("bridge.to: there is no source `{to}`"))?;
+    // Bridges that do the same ask for the same lease.
+    let maps: Vec<String> = maps.iter().map(ToString::to_string).collect();
+    let name = format!("bridge.{to} {}", maps.join(" "));
+    let lease = if lasts.is_zero() { None } else { sources.lease(&name, *lasts).transpose()? };
+    plan.start(Arc::clone(bus), sink, target, lease, clock).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
 /// What the sources get of the rest of the hub.
 fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSetup {
     let has_streams = config.compat.has(CompatApi::EventStreams);
     let orders = if has_streams { endpoint::command_topics() } else { Vec::new() };
     let topics = &config.topics;
+    let is_bridge = !config.bridge.maps.is_empty();
+    // A bridge serves no topics of its own, and what it listened to on the other side would go out there again.
+    let always = if is_bridge {
+        Vec::new()
+    } else {
+        [config.server.default_topics.clone(), orders, vec![losses_topic()]].concat()
+    };
     SourceSetup {
         clock,
         classes: TopicClasses { default: topics.default.clone(), listed: topics.classes.clone() },
-        always: [config.server.default_topics.clone(), orders].concat(),
+        always,
         core,
+        default: is_bridge.then(|| config.bridge.from.clone()),
         generated: endpoint::demo_streams(),
     }
 }

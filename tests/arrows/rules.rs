@@ -65,10 +65,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
     // It waits and logs as the sources do.
     ("store", &["bus", "metrics", "source"]),
+    // What carries events from one source to another.
+    ("bridge", &["bus", "metrics", "source"]),
     // Of the store it has the handle: a queue to other threads.
     ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
-    ("config", &["auth", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
+    ("config", &["auth", "bridge", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
     ("tools", &["os", "protocol", "stdio"]),
     ("server", &["*"]),
     ("main", &["*"]),
@@ -83,7 +85,7 @@ const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
     "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "check_pattern", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
-    "GeneratorConfig", "LOG_WORDS", "SourcesConfig",
+    "BridgeConfig", "GeneratorConfig", "LOG_WORDS", "SourcesConfig", "TopicMap",
 ];
 
 /// External crates and modules, and the parts that may use them.
@@ -100,7 +102,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("std::net", &["config", "os", "reactor", "server", "source", "tools"]),
     ("std::os", &["config", "os", "reactor", "server", "source", "tools"]),
     ("std::process", &["main", "server", "tools"]),
-    ("std::thread", &["config", "reactor", "server", "source", "store", "tools"]),
+    ("std::thread", &["bridge", "config", "reactor", "server", "source", "store", "tools"]),
 ];
 
 /// The parts that may read a clock. All others get the time as an argument.

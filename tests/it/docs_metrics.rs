@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
 use crate::support::{
@@ -69,11 +70,33 @@ fn hub_with_everything(redis: &RedisServer, postgres: &PostgresServer) -> Hub {
     hub
 }
 
+/// A bridge that waits for a NATS server which is not there.
+fn bridge_beside(redis: &RedisServer) -> Hub {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args([
+        "bridge",
+        "--listen",
+        "127.0.0.1:0",
+        "--from",
+        &redis.url(),
+        "--to",
+        "nats://127.0.0.1:1",
+        "--map",
+        "a",
+    ]);
+    Hub::spawn(command, &[])
+}
+
 #[test]
 fn the_page_lists_every_metric() {
     let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
     let hub = hub_with_everything(&redis, &postgres);
-    let (documented, mut exported) = (documented(), exported(&hub.get("/metrics").text()));
+    let bridge = bridge_beside(&redis);
+    let documented = documented();
+    let mut exported = exported(&hub.get("/metrics").text());
+    for (name, (kind, labels)) in self::exported(&bridge.get("/metrics").text()) {
+        exported.entry(name).or_insert((kind, BTreeSet::new())).1.extend(labels);
+    }
     for (name, (kind, labels)) in &documented {
         let Some((exported_kind, exported_labels)) = exported.remove(name) else {
             panic!("docs/operations.md lists {name}, which no hub exports");

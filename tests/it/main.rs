@@ -10,6 +10,7 @@ mod bench;
 mod bench_inputs;
 mod bench_ladder;
 mod bench_processes;
+mod bridge;
 mod browser;
 mod browser_refusals;
 mod budget;

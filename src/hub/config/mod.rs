@@ -5,6 +5,7 @@
 //! line, variable or flag), and for a misspelt key the nearest known one.
 
 mod address;
+mod bridge;
 mod environment;
 mod field;
 mod files;

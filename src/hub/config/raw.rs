@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     auth::{ApiKey, AuthSettings, QuotaConfig},
+    bridge::BridgeConfig,
     bus::Class,
     endpoint::{CompatApis, Cors, Esp},
     protocol::EngineLimits,
@@ -47,6 +48,7 @@ pub(super) struct RawConfig {
     pub(super) nats_url: String,
     pub(super) nats_url_file: Option<PathBuf>,
     pub(super) nats_auth: RawNatsAuth,
+    pub(super) bridge: BridgeConfig,
     pub(super) auth: AuthSettings,
     pub(super) auth_files: AuthFiles,
     pub(super) api_keys: Vec<RawApiKey>,
@@ -128,6 +130,7 @@ impl Default for RawConfig {
             nats_url: String::new(),
             nats_url_file: None,
             nats_auth: RawNatsAuth::default(),
+            bridge: BridgeConfig::default(),
             auth: AuthSettings::default(),
             auth_files: AuthFiles::default(),
             api_keys: Vec::new(),

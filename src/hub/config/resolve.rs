@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     address::{Address, Pin},
+    bridge::{is_bridge, prepare_sources},
     files::Files,
     layers::LayeredConfig,
     log::check_level,
@@ -66,7 +67,8 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     let warnings = warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).collect();
     let settings = ConfigSnapshot::of(layered, files);
     let demo = raw.demo_enabled.then(|| raw.demo.clone());
-    let sources = SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, demo };
+    let mut sources = SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, demo };
+    wrong.extend(prepare_sources(raw, &mut sources));
     let config = Config { server, sources, auth, store, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
@@ -91,6 +93,7 @@ fn resolve_rest(raw: &RawConfig) -> Config {
         topics: Topics { default: raw.default_class.clone(), classes: classes.collect() },
         sources: SourcesConfig::default(),
         auth: Arc::default(),
+        bridge: raw.bridge.clone(),
         quotas: raw.quotas.clone(),
         store: None,
         ready: raw.ready.clone(),
@@ -332,8 +335,8 @@ fn resolve_nats(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<
     if url.is_empty() {
         return Ok(None);
     }
-    if has_redis(raw) {
-        return Err((key, "Redis and NATS are both set: the hub takes events from one of them, so keep one".into()));
+    if has_redis(raw) && !is_bridge(raw) {
+        return Err((key, "Redis and NATS are both set, and only a bridge (bridge.map) has both: keep one".into()));
     }
     let url = NatsUrl::parse(&url).map_err(|error| (key, error.to_string()))?;
     let (auth, auth_file) = resolve_nats_auth(&raw.nats_auth, folder, files)?;

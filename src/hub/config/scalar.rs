@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     auth::{Algorithm, Mode, SameSite, TenantSelector},
+    bridge::TopicMap,
     bus::Class,
     endpoint::CompatApi,
     log::Policy,
@@ -85,6 +86,7 @@ macro_rules! standard_scalars {
 
 standard_scalars!(
     String,
+    TopicMap,
     Address,
     FileMode,
     LogFormat,

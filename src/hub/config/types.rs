@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     auth::{AuthRules, QuotaConfig},
+    bridge::BridgeConfig,
     endpoint::{CompatApis, Cors, Esp},
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::SourcesConfig,
@@ -34,6 +35,8 @@ pub struct Config {
     pub topics: Topics,
     /// Sources of events besides the hub's own clients.
     pub sources: SourcesConfig,
+    /// A bridge from one source to another.
+    pub bridge: BridgeConfig,
     /// Authentication.
     pub auth: Arc<AuthRules>,
     /// Readiness.

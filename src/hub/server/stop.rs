@@ -8,7 +8,7 @@ use std::{
 use tracing::warn;
 
 use super::{Server, signals::SignalPoll};
-use crate::{endpoint::Phase, source::Sources, store::StoreHandle};
+use crate::{bridge::BridgeHandle, endpoint::Phase, source::Sources, store::StoreHandle};
 
 /// How often the reactors are checked while they stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
@@ -41,10 +41,11 @@ impl Server {
     /// Stops all sources and the store. Waits until they have stopped or another signal comes. `is_hasty`: that signal has come
     /// already.
     fn stop_sources(&mut self, signals: &mut SignalPoll, mut is_hasty: bool) -> Result<(), String> {
-        let (store, sources) = (self.store.take(), self.sources.take());
+        let (store, bridge, sources) = (self.store.take(), self.bridge.take(), self.sources.take());
         let stop = move || {
             // Before the event sinks: records that the store still writes must also be published.
             store.into_iter().for_each(StoreHandle::stop);
+            bridge.into_iter().for_each(BridgeHandle::stop);
             sources.into_iter().for_each(Sources::stop);
         };
         let waker = signals.waker();

@@ -21,7 +21,7 @@ mod status;
 mod subscriptions;
 mod tls;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use log_rate_limiter::LogRateLimiter;
@@ -30,7 +30,7 @@ use status::SourceStatus;
 
 use crate::{
     bus::{Bus, Class, Generators, LogKind, SourceName, SourcePort},
-    clock::Clock,
+    clock::{Clock, Moment},
     metrics::SourceHealth,
     topic::{Pattern, Topic},
 };
@@ -61,12 +61,24 @@ pub(crate) trait Source: Send + fmt::Debug {
     /// cannot be reached is no error: its health says so, and the source tries again. Called once.
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String>;
 
+    /// Begins to ask the broker for the lease called `name`, which lasts so long unless it is asked for again. `None`: the broker
+    /// keeps none. Fails if the configuration names files that cannot be used.
+    fn lease(&self, _name: &str, _lasts: Duration) -> Option<Result<Box<dyn Lease>, String>> {
+        None
+    }
+
     /// The configuration was read anew: takes over the credentials in `config` if they differ from those in `former`. Connections
     /// that are open stay open.
     fn reload_credentials(&self, _former: &SourcesConfig, _config: &SourcesConfig) {}
 
     /// Ends its threads and answers every publication. Waits for a broker, but no longer than the source's timeouts say.
     fn stop(self: Box<Self>);
+}
+
+/// What one process has at a time, of all that ask the same broker for it. Dropping it gives it back.
+pub(crate) trait Lease: Send + fmt::Debug {
+    /// Whether this process has it at `now`. False while the broker cannot be asked for too long.
+    fn is_held(&self, now: Moment) -> bool;
 }
 
 /// What the configuration says of all sources, one field or more for each engine.
@@ -91,8 +103,17 @@ pub(crate) struct SourceSetup {
     pub(crate) always: Vec<Topic>,
     /// The processor core to pin the thread to that reads most; `None`: it runs anywhere.
     pub(crate) core: Option<core_affinity::CoreId>,
+    /// The source of topics whose class names none, where more than one could be; `None`: there are no two.
+    pub(crate) default: Option<String>,
     /// Topics that have a generator from the start, and what their events call the stream.
     pub(crate) generated: Vec<(Topic, &'static str)>,
+}
+
+impl SourceSetup {
+    /// Whether topics whose class names no source belong to the source `name`, which could be the one.
+    fn is_default(&self, name: SourceName) -> bool {
+        self.default.as_deref().is_none_or(|default| default == name.0)
+    }
 }
 
 /// The classes of topics, as the bus has them.

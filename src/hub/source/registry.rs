@@ -1,10 +1,10 @@
 //! The registry: all sources that the configuration asks for, in the order in which they start and stop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{ENGINES, Source, SourceSetup, SourcesConfig};
+use super::{ENGINES, Lease, Source, SourceSetup, SourcesConfig};
 use crate::{
-    bus::{Bus, Generators, SourcePort},
+    bus::{Bus, EventSink, Generators, SourcePort},
     metrics::SourceHealth,
 };
 
@@ -37,6 +37,18 @@ impl Sources {
         self.0.iter().find_map(|source| source.generators())
     }
 
+    /// The source `name`: its sink, and its health. `None`: there is no such source, or it takes no publications.
+    pub(crate) fn sink(&self, name: &str) -> Option<(Box<dyn EventSink>, Arc<dyn SourceHealth>)> {
+        let of_name = |source: &&Box<dyn Source>| source.port().is_some_and(|port| port.name.0 == name);
+        let source = self.0.iter().find(of_name)?;
+        Some((source.port()?.sink?, source.health()?))
+    }
+
+    /// Begins to ask for the lease called `name`, at the first source whose broker keeps leases. `None`: there is none.
+    pub(crate) fn lease(&self, name: &str, lasts: Duration) -> Option<Result<Box<dyn Lease>, String>> {
+        self.0.iter().find_map(|source| source.lease(name, lasts))
+    }
+
     /// Connects all of them to the bus.
     pub(crate) fn start(&mut self, bus: &Arc<Bus>) -> Result<(), String> {
         self.0.iter_mut().try_for_each(|source| source.start(Arc::clone(bus)))
@@ -55,8 +67,6 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         bus::{self, Class, LogKind, SourceName},
@@ -72,6 +82,7 @@ mod tests {
             classes: TopicClasses { default, listed: Vec::new() },
             always: Vec::new(),
             core: None,
+            default: None,
             generated: vec![(topic, "a")],
         }
     }

@@ -1,6 +1,7 @@
 //! Every key, one row each. Parsing, suggestions, `config default` and `config show` follow from these rows.
 
 mod auth;
+mod bridge;
 mod limits;
 mod nats;
 mod process;
@@ -43,6 +44,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("topics", "How many events topics keep, and what happens to slow readers."),
     ("redis", "Redis Pub/Sub and Redis Streams. Without a URL the hub uses its own in-process bus."),
     ("nats", "NATS, in place of Redis: topics are subjects of the same name. Without a URL there is none."),
+    ("bridge", "A bridge from Redis to NATS or back; `fanfare bridge` sets these keys."),
     ("auth", "Authentication and authorization. Tokens are JSON Web Tokens; `fanfare token` makes one."),
     ("users", "Users who sign in with a password, at POST /api/v1/auth/login."),
     ("store", "PostgreSQL, where telemetry is stored. Without a URL telemetry is published only."),
@@ -64,12 +66,13 @@ const SECOND: Duration = Duration::from_secs(1);
 /// All keys, in the order of `config default`.
 pub(super) static KEYS: &[Key<RawConfig>] = &ALL;
 
-const GROUPS: [&[Key<RawConfig>]; 9] = [
+const GROUPS: [&[Key<RawConfig>]; 10] = [
     server::KEYS,
     limits::KEYS,
     topics::KEYS,
     redis::KEYS,
     nats::KEYS,
+    bridge::KEYS,
     auth::KEYS,
     store::KEYS,
     web::KEYS,

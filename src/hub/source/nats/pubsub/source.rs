@@ -46,7 +46,7 @@ impl PubSubSource {
 impl Source for PubSubSource {
     fn port(&self) -> Option<SourcePort> {
         let sink = Some(Box::new(self.publisher.clone()) as Box<_>);
-        Some(SourcePort { name: PUBSUB_SOURCE, is_default: true, sink, log: None })
+        Some(SourcePort { name: PUBSUB_SOURCE, is_default: self.setup.is_default(PUBSUB_SOURCE), sink, log: None })
     }
 
     fn health(&self) -> Option<Arc<dyn SourceHealth>> {

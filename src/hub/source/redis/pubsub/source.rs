@@ -1,14 +1,14 @@
 //! Redis Pub/Sub as a [`Source`]: a reader and a writer, each with a thread and a connection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{PUBSUB_SOURCE, ReaderHandle, start_reader, start_writer};
 use crate::{
     bus::{Bus, SourcePort},
     metrics::SourceHealth,
     source::{
-        Source, SourceSetup, SourceStatus, SourcesConfig,
-        redis::{RedisConfig, ServerView, WriterHandle},
+        Lease, Source, SourceSetup, SourceStatus, SourcesConfig,
+        redis::{RedisConfig, RedisLease, ServerView, WriterHandle},
     },
 };
 
@@ -36,7 +36,7 @@ impl PubSubSource {
 impl Source for PubSubSource {
     fn port(&self) -> Option<SourcePort> {
         let sink = Some(Box::new(self.writer.publisher()) as Box<_>);
-        Some(SourcePort { name: PUBSUB_SOURCE, is_default: true, sink, log: None })
+        Some(SourcePort { name: PUBSUB_SOURCE, is_default: self.setup.is_default(PUBSUB_SOURCE), sink, log: None })
     }
 
     fn health(&self) -> Option<Arc<dyn SourceHealth>> {
@@ -48,6 +48,11 @@ impl Source for PubSubSource {
         let reader = start_reader(config, bus, self.setup.clock, status, view, self.setup.core, true);
         self.reader = Some(reader.map_err(|error| format!("redis: {error}"))?);
         Ok(())
+    }
+
+    fn lease(&self, name: &str, lasts: Duration) -> Option<Result<Box<dyn Lease>, String>> {
+        let lease = RedisLease::start(&self.config, self.setup.clock, name, lasts);
+        Some(lease.map(|lease| Box::new(lease) as Box<_>).map_err(|error| format!("redis: {error}")))
     }
 
     /// Also for Redis Streams, which share the logins.

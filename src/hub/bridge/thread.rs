@@ -1,0 +1,260 @@
+//! The bridge's thread.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::{
+    BridgeConfig,
+    relay::{Outcome, Relay, Report, Tally},
+    status::BridgeStatus,
+};
+use crate::{
+    bus::{Bus, EventSink, Follower, Inbox, Notifier, Wake},
+    clock::{Clock, Moment},
+    metrics::SourceHealth,
+    source::Lease,
+};
+
+/// Events that the follower's inbox has room for; beyond that the log is copied.
+const INBOX_EVENTS_MAX: usize = 16_384;
+/// How often the thread looks whether the other side is there, and whether it has the lease.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often topics are forgotten that are no longer there.
+const FORGET_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the end waits for what is on its way.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most events of a turn.
+const TURN_EVENTS_MAX: usize = 1024;
+
+/// A bridge that is about to start: its follower belongs to the bus.
+#[derive(Debug)]
+pub(crate) struct BridgePlan {
+    config: BridgeConfig,
+    notifier: Arc<Notifier>,
+    wakes: Receiver<()>,
+    status: Arc<BridgeStatus>,
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub(crate) struct BridgeHandle {
+    stop: Arc<AtomicBool>,
+    notifier: Arc<Notifier>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread works with.
+struct Worker {
+    bus: Arc<Bus>,
+    sink: Box<dyn EventSink>,
+    target: Arc<dyn SourceHealth>,
+    lease: Option<Box<dyn Lease>>,
+    clock: Clock,
+    plan: BridgePlan,
+    stop: Arc<AtomicBool>,
+    relay: Relay,
+    report: Report,
+    outcomes: Receiver<Outcome>,
+    /// Whether this bridge carries events now.
+    is_active: bool,
+    forget_at: Moment,
+}
+
+/// Wakes a thread that waits for a channel.
+#[derive(Debug)]
+struct ChannelWaker(Sender<()>);
+
+impl Wake for ChannelWaker {
+    fn wake(&self) {
+        // A full channel has a wake-up that was not taken yet.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl BridgePlan {
+    pub(crate) fn new(config: &BridgeConfig) -> Self {
+        let (waker, wakes) = bounded(1);
+        let notifier = Arc::new(Notifier::new(Arc::new(ChannelWaker(waker))));
+        Self { config: config.clone(), notifier, wakes, status: Arc::default() }
+    }
+
+    /// What the bus is to have.
+    pub(crate) fn follower(&self) -> Follower {
+        Follower::new(self.config.patterns(), Inbox::new(INBOX_EVENTS_MAX, Arc::clone(&self.notifier)))
+    }
+
+    pub(crate) fn health(&self) -> Arc<dyn SourceHealth> {
+        Arc::clone(&self.status) as Arc<dyn SourceHealth>
+    }
+
+    /// Starts to carry events to `sink`, whose source is `target`, while this bridge has the `lease`.
+    pub(crate) fn start(
+        self,
+        bus: Arc<Bus>,
+        sink: Box<dyn EventSink>,
+        target: Arc<dyn SourceHealth>,
+        lease: Option<Box<dyn Lease>>,
+        clock: Clock,
+    ) -> io::Result<BridgeHandle> {
+        let (stop, notifier) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.notifier));
+        let (sender, outcomes) = unbounded();
+        let waker = Arc::clone(&self.notifier);
+        let report: Report = Arc::new(move |outcome| {
+            // Fails only if the thread has ended.
+            let _ = sender.send(outcome);
+            waker.notify();
+        });
+        let relay = Relay::new(self.config.maps.clone(), self.config.in_flight_max);
+        let worker = Worker {
+            bus,
+            sink,
+            target,
+            is_active: lease.is_none(),
+            lease,
+            clock,
+            stop: Arc::clone(&stop),
+            relay,
+            report,
+            outcomes,
+            forget_at: clock.now() + FORGET_INTERVAL,
+            plan: self,
+        };
+        let thread = thread::Builder::new().name("bridge".to_owned()).spawn(move || worker.run())?;
+        Ok(BridgeHandle { stop, notifier, thread })
+    }
+}
+
+impl BridgeHandle {
+    /// Carries what has come, waits for the answers, and ends.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.notifier.notify();
+        // A panic has ended the process.
+        let _ = self.thread.join();
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut end_at = None;
+        loop {
+            let now = self.clock.now();
+            let is_stopping = self.stop.load(Ordering::Acquire);
+            let has_more = self.turn(now);
+            if is_stopping {
+                let end_at = *end_at.get_or_insert(now + END_TIMEOUT);
+                if end_at <= now || !self.is_active || (!has_more && self.relay.is_idle()) {
+                    return;
+                }
+            }
+            if has_more {
+                continue;
+            }
+            self.plan.notifier.prepare_park();
+            if self.inbox().is_empty() && self.outcomes.is_empty() {
+                // Woken, or it is time to look.
+                let _ = self.plan.wakes.recv_timeout(LOOK_INTERVAL);
+            }
+            self.plan.notifier.unpark();
+        }
+    }
+
+    fn inbox(&self) -> &Inbox {
+        self.bus.follower_inbox().expect("the plan's follower belongs to the bus")
+    }
+
+    /// Does what there is to do, up to a bound. True if there is more that can be done at once.
+    fn turn(&mut self, now: Moment) -> bool {
+        let mut tally = Tally::default();
+        let outcomes: Vec<Outcome> = self.outcomes.try_iter().collect();
+        outcomes.into_iter().for_each(|outcome| self.relay.settle(outcome, &mut tally));
+        self.look_at_lease(now, &mut tally);
+        let has_more = if !self.is_active { self.pass_over() } else { self.carry(now, &mut tally) };
+        self.count(tally, now);
+        if self.forget_at <= now {
+            self.forget_at = now + FORGET_INTERVAL;
+            let bus = &self.bus;
+            self.relay.forget(|key, topic| bus.has_topic_of(key, topic));
+        }
+        has_more
+    }
+
+    fn look_at_lease(&mut self, now: Moment, tally: &mut Tally) {
+        let Some(lease) = &self.lease else { return };
+        let has_lease = lease.is_held(now);
+        if has_lease != self.is_active {
+            tracing::info!(active = has_lease, "the lease of the bridge has changed hands");
+            self.is_active = has_lease;
+            if has_lease {
+                self.relay.lose_all(tally);
+            }
+        }
+        self.plan.status.stands_by.store(!has_lease, Ordering::Relaxed);
+    }
+
+    /// Another bridge carries the events.
+    fn pass_over(&mut self) -> bool {
+        for _ in 0..TURN_EVENTS_MAX {
+            match self.next() {
+                Some(message) => self.relay.skip(&message),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn carry(&mut self, now: Moment, tally: &mut Tally) -> bool {
+        // What is on its way when the other side goes is lost; what is not waits in the log.
+        if self.target.check(now).is_err() {
+            return false;
+        }
+        if self.relay.has_room() {
+            self.relay.tell_losses(&*self.sink, &self.report);
+        }
+        for _ in 0..TURN_EVENTS_MAX {
+            if !self.relay.has_room() {
+                return false;
+            }
+            match self.next() {
+                Some(message) => self.relay.relay(message, &*self.sink, &self.report, tally),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// The next event: of what was copied, of the inbox, or of a log that the inbox had no room for.
+    fn next(&mut self) -> Option<crate::bus::EventMessage> {
+        if let Some(message) = self.relay.next_copied() {
+            return Some(message);
+        }
+        let inbox = self.bus.follower_inbox()?;
+        if let Some(message) = inbox.next_event() {
+            return Some(message);
+        }
+        for state in inbox.take_resync() {
+            let next = self.relay.next_of(state.key);
+            self.relay.take_copied(self.bus.resync_follower(&state, next));
+        }
+        self.relay.next_copied()
+    }
+
+    fn count(&self, tally: Tally, now: Moment) {
+        let status = &self.plan.status;
+        BridgeStatus::count(&status.relayed, tally.relayed);
+        BridgeStatus::count(&status.failed, tally.failed);
+        BridgeStatus::count(&status.losses, tally.losses);
+        if 0 < tally.relayed {
+            status.last_event.store(now.0.max(1), Ordering::Relaxed);
+        }
+    }
+}

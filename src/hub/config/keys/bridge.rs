@@ -1,0 +1,27 @@
+//! The keys of the section `bridge`.
+
+use std::time::Duration;
+
+use super::Key;
+use crate::config::{field::Field, raw::RawConfig};
+
+#[rustfmt::skip] // A table, to be read as one.
+pub(super) const KEYS: &[Key<RawConfig>] = &[
+    Key { path: "bridge.map",
+          help: "Topics to carry, such as \"conversations.*\", or \"a.*=>b.*\" to rename them: `*` stands for one \
+                 segment, `**` (last) for the rest. The first entry that matches a topic decides. Empty: no bridge.",
+          field: |it| Field::ScalarList(&mut it.bridge.maps) },
+    Key { path: "bridge.from",
+          help: "Source that the events come from: redis or nats. Topics whose class names no source are its topics.",
+          field: |it| Field::Scalar(&mut it.bridge.from) },
+    Key { path: "bridge.to",
+          help: "Source that the events go to: nats or redis.",
+          field: |it| Field::Scalar(&mut it.bridge.to) },
+    Key { path: "bridge.lease",
+          help: "How long a bridge that has died keeps others with the same map from taking over. The lease is a key of \
+                 the Redis server. 0s: this bridge asks nobody, and a second one doubles every event.",
+          field: |it| Field::Duration { value: &mut it.bridge.lease, min: Duration::ZERO } },
+    Key { path: "bridge.in_flight_max",
+          help: "Publications that may be unanswered at a time. Further events wait in the topics' logs.",
+          field: |it| Field::Count { value: &mut it.bridge.in_flight_max, min: 1 } },
+];
