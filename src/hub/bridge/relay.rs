@@ -129,13 +129,10 @@ impl Relay {
         self.losses = PendingLosses::All;
     }
 
-    /// Publishes an event of the follower's, unless it has gone out already. What is missing before it is told first.
+    /// Publishes an event of the follower's. What is missing before it is told first.
     pub(super) fn relay(&mut self, message: EventMessage, sink: &dyn EventSink, report: &Report, tally: &mut Tally) {
         let EventMessage { key, event } = message;
         let topic = self.topics.entry(key).or_insert_with(|| RelayedTopic::new(&self.maps, &event));
-        if event.position < topic.next {
-            return;
-        }
         let is_hole = topic.next < event.position || event.gap.is_some();
         topic.next = event.position + 1;
         let Some(target) = topic.target.clone() else {
