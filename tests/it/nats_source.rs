@@ -87,7 +87,7 @@ fn configured_subjects_stay_subscribed() {
     assert_eq!(received, ["1", "2", "3", "4", "5"]);
     assert_eq!(server.subjects(), ["orders.*", "orders.>"]);
     client.publish("orders.eu.new", "deep");
-    assert_eq!(hub.get("/topics/orders.eu.new/history").status, 200);
+    wait_until("it is there", || (hub.get("/topics/orders.eu.new/history").status == 200).then_some(()));
 }
 
 #[test]

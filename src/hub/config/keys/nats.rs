@@ -49,7 +49,8 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Private key for nats.certificate_file, in PEM.",
           field: |it| Field::Scalar(&mut it.nats.key_file) },
     Key { path: "nats.subscribe",
-          help: "Subjects that stay subscribed without any reader, such as \"orders.*\" or \"orders.>\".",
+          help: "Subjects that stay subscribed without any reader, such as \"orders.*\" or \"orders.>\". \">\" also brings \
+                 what other clients publish to each other's inboxes.",
           field: |it| Field::ScalarList(&mut it.nats.subscribe) },
     Key { path: "nats.interest",
           help: "Subscribe to a topic's subject while the topic has readers. false: only nats.subscribe brings events.",

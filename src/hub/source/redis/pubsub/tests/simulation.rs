@@ -24,6 +24,8 @@ enum Step {
     Retry,
     /// The server's access rules become others: whether they forbid anything.
     Rules(bool),
+    /// They forbid something from here on, and the server takes back what it had confirmed, as NATS does.
+    Withdraw,
 }
 
 const TOPICS: [&str; 5] = ["a.x", "a.y", "b.x", "c.x", "d"];
@@ -40,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Expel),
         2 => Just(Step::Retry),
         1 => any::<bool>().prop_map(Step::Rules),
+        1 => Just(Step::Withdraw),
     ]
 }
 
@@ -52,6 +55,8 @@ struct World {
     on_the_way: VecDeque<Batch>,
     /// What the server has subscribed for us.
     subscribed: BTreeSet<String>,
+    /// What it had, and took back.
+    withdrawn: BTreeSet<String>,
     wanted: BTreeSet<&'static str>,
     /// Topics the bus believes live.
     live: BTreeSet<String>,
@@ -70,6 +75,7 @@ impl World {
             forbids: true,
             on_the_way: VecDeque::new(),
             subscribed: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
             wanted: BTreeSet::new(),
             live: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -107,7 +113,8 @@ impl World {
                 }
                 self.forbids = *forbids;
             }
-            Step::Want(_) | Step::Unwant(_) => {}
+            Step::Withdraw if !std::mem::replace(&mut self.forbids, true) => self.withdraw(),
+            Step::Want(_) | Step::Unwant(_) | Step::Withdraw => {}
         }
         self.listen();
     }
@@ -116,7 +123,20 @@ impl World {
         self.connected = false;
         self.on_the_way.clear();
         self.subscribed.clear();
+        self.withdrawn.clear();
         self.subscriptions.on_disconnected();
+    }
+
+    fn withdraw(&mut self) {
+        for name in FORBIDDEN {
+            if self.subscribed.remove(name) {
+                self.withdrawn.insert(name.to_owned());
+                let now = seconds(self.now);
+                if self.subscriptions.on_pattern_denied(name, "no", now).is_none() {
+                    self.subscriptions.on_topic_denied(&topic(name), "no", now);
+                }
+            }
+        }
     }
 
     fn retry(&mut self) {
@@ -142,7 +162,9 @@ impl World {
         let Some(batch) = self.on_the_way.pop_front() else { return };
         let names = names(&self.subscriptions, &batch);
         match batch {
-            Batch::Leave(_) => names.iter().for_each(|name| assert!(self.subscribed.remove(name), "{name}")),
+            Batch::Leave(_) => names.iter().for_each(|name| {
+                assert!(self.subscribed.remove(name) || self.withdrawn.remove(name), "{name}");
+            }),
             _ if self.forbids && names.iter().any(|name| FORBIDDEN.contains(&name.as_str())) => {
                 self.subscriptions.on_refused(&batch, "NOPERM no", seconds(self.now));
             }
@@ -173,6 +195,9 @@ impl World {
                 Notice::Refused { topic, is_news, .. } => {
                     assert_eq!(self.refused.insert(topic.to_string()), is_news, "{topic} refused, told twice or never");
                     // Told now, and once more when it is over.
+                    if self.live.remove(topic.as_str()) {
+                        self.owed.insert(topic.to_string(), false);
+                    }
                     if let Some(told) = self.owed.get_mut(topic.as_str()) {
                         *told = false;
                     }
@@ -218,7 +243,7 @@ impl World {
 
 #[test]
 fn orders_that_once_went_wrong() {
-    use Step::{Answer, Disconnect, Pass, Send, Unwant, Want};
+    use Step::{Answer, Disconnect, Pass, Rules, Send, Unwant, Want, Withdraw};
     let check = |steps: &[Step]| {
         let mut world = World::new();
         steps.iter().for_each(|step| world.take(step));
@@ -226,6 +251,9 @@ fn orders_that_once_went_wrong() {
     };
     // A lingering topic whose denied pattern is hoped for again owes its loss when the linger ends.
     check(&[Want(2), Send, Send, Answer, Send, Answer, Send, Answer, Send, Answer, Unwant(2), Disconnect, Pass(31)]);
+    // A confirmed pattern is taken back, and with it what it covers; then a topic of its own.
+    check(&[Rules(false), Want(2), Send, Send, Answer, Withdraw, Send, Answer]);
+    check(&[Rules(false), Want(4), Send, Send, Answer, Send, Answer, Withdraw, Unwant(4), Pass(31), Want(4)]);
     // And it goes on lingering when the pattern is denied again.
     check(&[Send, Send, Answer, Send, Send, Answer, Want(2), Answer, Unwant(2), Disconnect, Send, Send, Answer, Send]);
 }
