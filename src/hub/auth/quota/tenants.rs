@@ -317,3 +317,54 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_000_000_000);
+
+    fn tenant() -> Tenant {
+        let (meters, owners, live) = Default::default();
+        Tenant { id: TenantId::Others, meters, owners, live, live_max: OWNERS_MAX }
+    }
+
+    fn rule() -> RuleId {
+        RuleTable::new(&super::super::QuotaConfig::unlimited(), 1000, Default::default(), 0).rules[0].id
+    }
+
+    fn live(owner: &Arc<Owner>) -> LiveOwner {
+        LiveOwner::new(owner, Requester { identity: None, address: None }, Box::default())
+    }
+
+    #[test]
+    fn a_tenant_is_idle_that_has_used_nothing_lately_and_holds_nothing() {
+        let later = NOW + Duration::from_secs(1);
+        let check = |prepare: &dyn Fn(&mut Tenant), expected: [bool; 2]| {
+            let mut tenant = tenant();
+            prepare(&mut tenant);
+            assert_eq!([NOW, later].map(|now| tenant.is_idle(now)), expected, "{tenant:?}");
+        };
+        let second = Duration::from_secs(1);
+        check(&|_| {}, [true; 2]);
+        check(&|tenant| assert!(tenant.meter(rule()).account.is_none()), [true; 2]);
+        check(&|tenant| tenant.meter(rule()).publishes.fill(second, NOW), [false, true]);
+        check(&|tenant| tenant.meter(rule()).bytes.fill(second, NOW), [false, true]);
+        let owner = Arc::new(Owner::new(Vec::new()));
+        check(&|tenant| tenant.add_live(live(&owner)), [true; 2]);
+    }
+
+    #[test]
+    fn owners_that_are_gone_are_forgotten_and_others_not() {
+        let mut tenant = tenant();
+        let kept: Vec<_> = (0..20).map(|_| Arc::new(Owner::new(Vec::new()))).collect();
+        kept.iter().for_each(|owner| tenant.add_live(live(owner)));
+        for _ in 0..1000 {
+            tenant.add_live(live(&Arc::new(Owner::new(Vec::new()))));
+            assert!(tenant.live.len() <= 2 * (kept.len() + OWNERS_MAX), "{}", tenant.live.len());
+        }
+        for owner in &kept {
+            assert!(tenant.live.iter().any(|live| live.owner.ptr_eq(&Arc::downgrade(owner))));
+        }
+    }
+}

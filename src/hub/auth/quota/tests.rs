@@ -69,6 +69,7 @@ fn each_tenant_has_its_own_and_the_tightest_rule_decides() {
     check(vec![per_second("more", "sub:alice", &[], 9)], "alice", "t", (9, Some("more")));
     check(vec![per_second("more", "sub:alice", &[], 9)], "key:alice", "t", (5, Some("default")));
     check(vec![per_second("key", "api_key:ingest", &[], 3)], "key:ingest", "t", (3, Some("key")));
+    check(vec![per_second("key", "api_key:ingest", &[], 3)], "key:other", "t", (5, Some("default")));
     check(vec![per_second("role", "role:sensor", &[], 2)], "alice/sensor", "t", (2, Some("role")));
     let two = || vec![per_second("all", "*", &[], 8), per_second("orders", "sub:alice", &["orders.**"], 4)];
     check(two(), "alice", "orders.eu", (4, Some("orders")));
@@ -319,4 +320,75 @@ fn owners_of_several_rules_are_told_apart() {
     let owners = owners.expect("nothing is refused").expect("a tenant");
     let is_same = |left, right| Arc::ptr_eq(owners.of(left).expect("one"), owners.of(right).expect("one"));
     assert!(is_same(0, 1) && !is_same(1, 2) && !is_same(2, 3) && is_same(0, 3));
+}
+
+#[test]
+fn an_owner_is_kept_where_something_bounds_what_is_held() {
+    let topic = |name: &str| Topic::parse(name).expect("a good name");
+    // Whether there is one for what is published, for a topic, and for half a request.
+    let check = |rules: Vec<QuotaRule>, expected: [bool; 3]| {
+        let quotas = quotas(5, rules);
+        let found = ask("alice", |requester| {
+            let admitted = admit(&quotas, requester, &topic("t"), &[1], Moment(0)).expect("nothing is refused");
+            let of_topic = quotas.topic_owner(requester, &topic("t"), Moment(0));
+            [admitted.is_some(), of_topic.is_some(), quotas.sender(requester, Moment(0)).is_some()]
+        });
+        assert_eq!(found, expected);
+    };
+    let held = |who, topics: &[&str]| rule("held", who, topics, &[(Limit::BytesHeld, 100)]);
+    check(vec![], [false; 3]);
+    check(vec![rule("rate", "*", &[], &[(Limit::BytesPerSecond, 1000)])], [false; 3]);
+    check(vec![held("*", &[])], [true; 3]);
+    check(vec![held("sub:bob", &[])], [false; 3]);
+    check(vec![held("*", &["t"])], [true, true, false]);
+    check(vec![held("*", &["other"])], [true, false, false]);
+    check(vec![rule("topics", "*", &[], &[(Limit::TopicsHeld, 100)])], [true, true, false]);
+    check(vec![rule("rate", "*", &[], &[(Limit::BytesPerSecond, 1000)]), held("sub:alice", &[])], [true; 3]);
+}
+
+#[test]
+fn an_owner_is_an_address_s_where_a_rule_asks_for_it() {
+    let check = |who: &str, is_same: bool| {
+        let quotas = quotas(0, vec![rule("held", who, &[], &[(Limit::BytesHeld, 100)])]);
+        let [one, other] = ["alice@10.0.0.1", "alice@10.0.0.2"]
+            .map(|asks| ask(asks, |requester| quotas.sender(requester, Moment(0))).expect("a share is bounded"));
+        assert_eq!(Arc::ptr_eq(&one, &other), is_same, "{who}");
+        assert_eq!(one.try_take_bytes(100), Ok(()));
+        assert_eq!(other.try_take_bytes(1).is_err(), is_same, "{who}");
+    };
+    check("sub:alice", true);
+    check("address:10.0.0.0/8", false);
+}
+
+#[test]
+fn no_limits_are_none() {
+    let config = QuotaConfig::unlimited();
+    assert_eq!((config.default_limits, config.share_percent), ([0; Limit::ALL.len()], 100));
+    let quotas = Quotas::unlimited();
+    assert_eq!(publish(&quotas, "alice", "t", &[100_000_000; 100], 0), Ok(()));
+}
+
+#[test]
+fn tenants_are_counted_one_by_one() {
+    let quotas = quotas(100, vec![]);
+    assert_eq!(quotas.tenant_count(), 0);
+    for number in 1..=2000_usize {
+        assert_eq!(publish(&quotas, &format!("name{number}"), "t", &[1], 0), Ok(()));
+        assert_eq!(quotas.tenant_count(), number);
+    }
+}
+
+/// A batch of many events may change its rules with each of them.
+#[test]
+fn what_a_batch_takes_is_counted() {
+    let limits = [(Limit::BytesHeld, 1000)];
+    let quotas = quotas(0, vec![rule("a", "*", &["a"], &limits), rule("b", "*", &["b"], &limits)]);
+    let topics = ["a", "b"].map(|name| Topic::parse(name).expect("a good name"));
+    let mut totals = PublishTotals::default();
+    assert_eq!(totals.held_bytes(), 0);
+    ask("alice", |requester| {
+        (0..1000)
+            .for_each(|at| quotas.add(&mut totals, requester, PublishRequest { topic: &topics[at % 2], bytes: 1 }));
+    });
+    assert!((16_000..40_000).contains(&totals.held_bytes()), "{}", totals.held_bytes());
 }

@@ -327,6 +327,28 @@ fn strangers_do_not_lock_a_user_out() {
     assert!(throttle.begin("ann", home, later).is_ok_and(|admitted| !admitted.is_known));
 }
 
+#[test]
+fn what_was_not_tried_gives_its_place_back() {
+    let mut throttle = throttle(5, 10, 20);
+    let [home, office, cafe] = [1, 2, 3].map(|last| ClientNetwork::of(v4(last)));
+    let rank = |throttle: &mut LoginThrottle, outcome: Option<LoginOutcome>| {
+        let admitted = throttle.begin("ann", home, NOW).expect("not too many");
+        outcome.inspect(|outcome| throttle.settle("ann", home, admitted, *outcome, NOW));
+        (admitted.is_known, admitted.rank)
+    };
+    assert_eq!(rank(&mut throttle, None), (false, 1));
+    assert_eq!(rank(&mut throttle, Some(LoginOutcome::NotTried)), (false, 2));
+    assert_eq!(rank(&mut throttle, Some(LoginOutcome::SignedIn)), (false, 2));
+    // From now on the pair alone counts: two tries, of which none has failed.
+    assert_eq!(rank(&mut throttle, Some(LoginOutcome::NotTried)), (true, 3));
+    assert_eq!(rank(&mut throttle, Some(LoginOutcome::SignedIn)), (true, 3));
+    assert_eq!(rank(&mut throttle, None), (true, 4));
+    throttle.remember("ann", office, NOW);
+    for (network, is_known) in [(home, true), (office, true), (cafe, false)] {
+        assert!(throttle.begin("ann", network, NOW).is_ok_and(|admitted| admitted.is_known == is_known));
+    }
+}
+
 /// Whoever knows one password must not wash away what failed with the names of others.
 #[test]
 fn a_success_forgives_only_its_own_pair() {

@@ -404,6 +404,10 @@ fn api_keys_are_shown_in_a_header_of_their_own_or_like_a_token() {
     let topic = Topic::parse("wells.1").expect("a valid name");
     assert_eq!((identity.may_publish(&topic), identity.may_subscribe(&topic)), (Ok(()), Err(Denied::Forbidden)));
     assert!(!identity.has_expired(Moment(u64::MAX)));
+    assert!(identity.is_api_key && !identity.is_admin());
+    let admin = ApiKey { secret: "0123456789abcdef".into(), role: Some("admin".into()), ..ApiKey::default() };
+    let auth = auth_of(settings(), Secrets { api_keys: vec![admin], ..Secrets::default() });
+    assert!(auth.identify_key("0123456789abcdef").is_ok_and(|identity| identity.is_admin()));
 }
 
 #[test]
