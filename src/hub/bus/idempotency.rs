@@ -131,7 +131,9 @@ mod tests {
         assert_eq!(look("b", "k", 10), None, "another topic");
         assert_eq!(look("a", "k", 11), None, "too late");
         assert_eq!(look("a", "l", 11), Some(id(2)));
-        assert!(0 < budget.used());
+        assert_eq!(budget.used(), ENTRY_BYTES + 1, "of the one within the window");
+        seen.lock(&topic("a"), "four").insert(id(3), at(5));
+        assert_eq!(budget.used(), ENTRY_BYTES + 1 + ENTRY_BYTES + 4);
         seen.sweep(at(100));
         assert_eq!(budget.used(), 0);
     }

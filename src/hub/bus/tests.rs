@@ -1,3 +1,4 @@
+mod figures;
 mod sources;
 
 use std::{

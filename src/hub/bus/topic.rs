@@ -138,6 +138,10 @@ mod key_tests {
         }
         let long = format!("[ {}1]", "1,".repeat(KEY_BYTES_NORMALIZED_MAX));
         check(&format!(r#"{{"a":[{long}]}}"#), Some(&long));
+        let exact = |bytes: usize| format!("[{}1 ]", " ".repeat(bytes - 4));
+        check(&format!(r#"{{"a":[{}]}}"#, exact(KEY_BYTES_NORMALIZED_MAX)), Some("[1]"));
+        let longer = exact(KEY_BYTES_NORMALIZED_MAX + 1);
+        check(&format!(r#"{{"a":[{longer}]}}"#), Some(&longer));
     }
 
     /// A tree of values would take tens of bytes for each byte of such a payload.
