@@ -242,7 +242,20 @@ mod tests {
                 cursor: 1,
             };
             assert_eq!(lap.add(subscriber), SubscriberIndex::new(expected));
-            assert!(!lap.is_empty());
+            assert!(!lap.is_empty() && lap.len() == expected + 1 && lap.all().len() == lap.len());
         }
+        assert!(!lap.is_pending());
+        lap.extend();
+        assert!(lap.is_pending());
+        lap.take(2);
+        assert!(lap.is_pending());
+        lap.take(1);
+        assert!(!lap.is_pending());
+        let subscriber = lap.at(first);
+        assert_eq!(subscriber.group(), None);
+        subscriber.join(GroupIndex::new(5));
+        assert_eq!(subscriber.group(), Some(GroupIndex::new(5)));
+        subscriber.leave(7);
+        assert_eq!((subscriber.group(), subscriber.cursor), (None, 7));
     }
 }

@@ -36,6 +36,7 @@ fn trims_by_each_bound_and_the_wider_of_both() {
         assert_eq!(ring.floor(), id(expected_oldest - 1));
         assert_eq!(ring.newest_id(), id(10));
     };
+    assert!(Ring::new(1, id(0)).is_empty() && !filled(1).is_empty());
     check(bounds(100, 1 << 20, 100), none, 1);
     check(bounds(3, 1 << 20, 100), none, 8);
     check(bounds(100, 4 * weight, 100), none, 7);

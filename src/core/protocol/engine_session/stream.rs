@@ -161,7 +161,7 @@ impl ProtocolSession for EngineSession {
 impl EngineSession {
     /// Tells its clients that they have lost the right to what they had, with `error` as JSON, and takes them out of their namespaces,
     /// so that they do not come back by themselves with what they have shown.
-    fn write_denial(&self, error: &str, outbox: &mut Outbox) {
+    pub(super) fn write_denial(&self, error: &str, outbox: &mut Outbox) {
         for client in self.sockets.iter().flat_map(Sockets::clients) {
             let target = PacketTarget { namespace: &client.namespace, ack: None };
             socket_io::write_event(target, "error", Args::from_list(error), outbox.buffer());

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::{
+    event::EventId,
+    gap::{Gap, GapReason},
+    index::TopicIndex,
     json::LONG_TEXT_BYTES,
     protocol::{
         self,
         websocket::client::{write_masked_binary, write_masked_text},
     },
+    topic::Topic,
 };
 
 const NOW: Moment = Moment(1_000_000_000);
@@ -163,5 +167,121 @@ fn a_large_event_is_copied_and_not_built() {
         assert!(counted.count_total < 20, "{part}: {counted:?}");
         // One copy is the test's own, and one is of the arguments.
         assert!(counted.bytes_total < 2 * text.len() as u64 + 16 * 1024, "{part}: {counted:?}");
+    }
+}
+
+#[test]
+fn a_client_is_pinged_and_has_to_answer() {
+    let limits = EngineLimits::default();
+    let at = |since: Duration| NOW + since;
+    let begin = || EngineSession::polled(SessionId::new(7, [7; 15]), Layer::Raw, &limits, NOW);
+    let expire = |session: &mut EngineSession, now: Moment| {
+        let mut outbox = Outbox::new();
+        session.expire(&limits, &mut outbox, now).map(|()| !outbox.is_empty())
+    };
+    let (interval, timeout) = (limits.ping_interval, limits.ping_timeout);
+    let mut session = begin();
+    assert_eq!((session.sid.reactor(), session.is_carried(), session.deadline()), (7, false, at(interval)));
+    session.extend(at(2 * timeout));
+    assert_eq!(session.deadline(), at(interval), "it was not pinged");
+    assert_eq!(expire(&mut session, Moment(at(interval).0 - 1)), Ok(false));
+    assert_eq!(expire(&mut session, at(interval)), Ok(true), "a ping");
+    assert_eq!(session.deadline(), at(interval + timeout));
+    assert_eq!(expire(&mut session, at(interval)), Ok(false));
+    session.extend(at(interval + 2 * timeout));
+    assert_eq!(expire(&mut session, at(interval + timeout)), Ok(false));
+    assert_eq!(expire(&mut session, at(interval + 2 * timeout)), Err(Close::PeerGone));
+    // A hub that is late itself leaves most of the time.
+    let mut late = begin();
+    assert_eq!(expire(&mut late, at(interval + timeout)), Ok(true));
+    assert_eq!(late.deadline(), at(interval + timeout + timeout * 3 / 4));
+}
+
+#[test]
+fn messages_are_counted_and_attachments_not() {
+    let mut limits = protocol::SessionLimits::default();
+    limits.rate = RateLimit { messages_per_second: 5, cutoff_timeout: Duration::ZERO };
+    let take = |count: usize| {
+        let mut session = session(&["/"]);
+        assert!(session.is_carried());
+        (0..count).try_for_each(|_| {
+            let message = Message::Text("42[\"a\"]".to_owned());
+            session.take(message, &limits, &mut Outbox::new(), &mut Vec::new(), NOW)
+        })
+    };
+    assert_eq!((take(5), take(6)), (Ok(()), Err(Close::RateLimited)));
+}
+
+/// Of a long message that was checked.
+#[test]
+fn an_event_is_its_name_and_its_arguments() {
+    let check = |text: &str, heeded: bool, expected: &str| {
+        let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+        let mut session = session(&["/"]);
+        let sockets = session.sockets.as_mut().expect("it is of Socket.IO");
+        assert_eq!(sockets.take_checked(text.to_owned(), heeded, &mut outbox, &mut asks), Ok(()), "{text}");
+        let shown = asks.iter().map(|ask| match ask {
+            Ask::Socket(SocketAsk::Event { name, arguments, ack, .. }) => format!("{name} {arguments} {ack:?}"),
+            Ask::Socket(SocketAsk::Ack { id, arguments, .. }) => format!("ack {id} {arguments}"),
+            other => format!("{other:?}"),
+        });
+        assert_eq!(shown.collect::<Vec<_>>().join(", "), expected, "{text}");
+    };
+    check("2[\"a\"]", true, "a  None");
+    check("2[\"a\", 1 ,[2]]", true, "a 1 ,[2] None");
+    check("27[\"abc\",{\"d\":1}]", true, "abc {\"d\":1} Some(7)");
+    check("37[1,2]", true, "ack 7 1,2");
+    check("2[\"a\",1]", false, "");
+}
+
+#[test]
+fn a_session_has_frames_of_its_own_if_they_name_more() {
+    let listening = |namespace: &str, topics: &[usize]| {
+        let mut client = SocketIoClient::new(namespace.into(), "s".into(), None, NOW);
+        client.topics = topics.iter().map(|index| subscription(*index)).collect();
+        client
+    };
+    let check = |clients: &[(&str, &[usize])], recovers: bool, own: bool| {
+        let mut sockets = Sockets::new(NOW);
+        sockets.recovers = recovers;
+        clients.iter().for_each(|(namespace, topics)| sockets.enter(listening(namespace, topics)));
+        let form = sockets.form();
+        assert_eq!((form.offset, form.own), (recovers, own), "{clients:?}");
+    };
+    check(&[("/", &[1, 2])], false, false);
+    check(&[("/", &[1])], true, false);
+    check(&[("/", &[1, 2])], true, true);
+    check(&[("/a", &[])], false, false);
+    check(&[("/a", &[1])], false, true);
+    check(&[("/", &[1]), ("/a", &[])], true, false);
+    let mut sockets = Sockets::new(NOW);
+    sockets.enter(listening("/", &[1, 2]));
+    let [first, second, third] = [1, 2, 3].map(TopicIndex::new);
+    assert!(sockets.listens(first) && !sockets.listens(third));
+    sockets.begin(first, 5);
+    sockets.pass(second, EventId { major: 1, minor: 9 });
+    let found: Vec<_> = sockets.subscriptions().map(|it| (it.began_at, it.passed.minor)).collect();
+    assert_eq!(found, [(5, 0), (0, 9)]);
+    let told = |topic: TopicIndex| {
+        let mut out = Vec::new();
+        let gap = Gap { from: EventId::default(), to: EventId::default(), reason: GapReason::Expired };
+        sockets.write_gap(topic, &Topic::parse("t").expect("a good name"), gap, &mut out);
+        !out.is_empty()
+    };
+    assert!(told(first) && !told(third));
+}
+
+fn subscription(index: usize) -> SocketIoSubscription {
+    let (topic_index, topic) = (TopicIndex::new(index), Topic::parse("t").expect("a good name"));
+    SocketIoSubscription { topic_index, topic, began: EventId::default(), passed: EventId::default(), began_at: 0 }
+}
+
+#[test]
+fn a_denial_takes_clients_out_of_their_namespaces() {
+    let mut outbox = Outbox::new();
+    session(&["/", "/a"]).write_denial("{}", &mut outbox);
+    let written = String::from_utf8_lossy(outbox.pending()).into_owned();
+    for packet in ["42[\"error\",{}]", "41", "42/a,[\"error\",{}]", "41/a,"] {
+        assert!(written.contains(packet), "{packet} in {written:?}");
     }
 }

@@ -164,6 +164,9 @@ fn answers() {
     check(&|r, out| write_unsubscribed(&topic, r, out), r#"{"op":"unsubscribed","topic":"a""#);
     check(&|r, out| write_published(&topic, None, r, out), r#"{"op":"published","topic":"a","id":null"#);
     check(&write_pong, r#"{"op":"pong""#);
+    let authenticated = r#"{"op":"authenticated","sub":"a\"b""#;
+    check(&|r, out| write_authenticated("a\"b", None, r, out), authenticated);
+    check(&|r, out| write_authenticated("a\"b", Some(9), r, out), &format!("{authenticated},\"expires_in\":9"));
     check(&|r, out| write_stats(r#"{"n":1}"#, r, out), r#"{"op":"stats","stats":{"n":1}"#);
     let error = r#"{"op":"error","code":"RateLimited","message":"\"slow\" down""#;
     check(&|r, out| write_error("RateLimited", "\"slow\" down", r, out), error);

@@ -106,6 +106,7 @@ fn subjects() {
     check("a", true, true);
     check("a.b-c_d:e/f", true, true);
     check("größe.1", true, true);
+    assert_eq!(Subject::parse("a.b").map(|subject| subject.as_str().to_owned()), Ok("a.b".to_owned()));
     check(&"a".repeat(subject::SUBJECT_BYTES_MAX), true, true);
     for pattern in ["*", ">", "a.*.b", "a.>"] {
         check(pattern, false, true);

@@ -1,5 +1,7 @@
 //! The same for all protocols: what each of them writes, and its last bytes.
 
+mod kinds;
+
 use super::{
     GapOutcome::{NoClient, NoForm, Written},
     *,

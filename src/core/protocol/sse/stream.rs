@@ -89,9 +89,9 @@ pub struct SseStream {
     /// 9.2.6), but some clients make an empty one of it, so it is written to browsers only.
     tells_place: bool,
     /// The event that goes ahead of everything else, until it is written.
-    greeting: Option<Box<Greeting>>,
+    pub(in crate::protocol) greeting: Option<Box<Greeting>>,
     /// What its clients expect besides the events.
-    profile: Option<Box<SseProfile>>,
+    pub(in crate::protocol) profile: Option<Box<SseProfile>>,
 }
 
 /// Where a client stands in several topics. In a box of their own, so that streams over one topic stay small.

@@ -24,6 +24,9 @@ fn check_fields(fields: &str, expected: Result<&str, u16>) {
 fn request_lines() {
     check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("GET /"));
     check("DELETE /a/b HTTP/1.1\r\nHost: a\r\n\r\n", Ok("DELETE /a/b"));
+    for method in ["HEAD", "POST", "PUT", "PATCH", "OPTIONS", "TRACE"] {
+        check(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(&format!("{method} /")));
+    }
     check("get / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("OTHER /"));
     check("G!T / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("OTHER /"));
     check("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("GET /"));
@@ -72,6 +75,10 @@ fn fields() {
     check_fields("X: a\rb\r\n", Err(400));
     check_fields("X: \x7f\r\n", Err(400));
     check_fields("X\u{e9}: y\r\n", Err(400));
+    for once in ["Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode"] {
+        check_fields(&format!("{once}: x\r\n"), Ok("GET /"));
+        check_fields(&format!("{once}: x\r\n{}: x\r\n", once.to_lowercase()), Err(400));
+    }
 }
 
 #[test]
@@ -276,5 +283,9 @@ fn accessors() {
     assert!(!request.header_lists("Connection", "up"));
     assert_eq!((request.query("topic"), request.query("Topic")), (Some("a"), None));
     assert_eq!(request.query_values("topic").collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(request.host(), Some("a"));
+    let absolute = b"GET http://b:80/ HTTP/1.1\r\nHost: a\r\n\r\n";
+    let absolute = Request::parse(absolute, &HttpLimits::default()).expect("a good head");
+    assert_eq!(absolute.host(), Some("b:80"));
     assert_eq!(format!("{request:?}"), "GET \"/sse\" Http11 body of 0 bytes");
 }

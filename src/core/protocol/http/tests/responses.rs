@@ -64,6 +64,9 @@ fn connection_and_length() {
         format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n");
     check(GET, &hello, &format!("{head}\r\nhello"));
     check("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &hello, &format!("{head}\r\n"));
+    let stream = Response::empty(200).with("Content-Type", "text/event-stream");
+    let stream_head = format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Type: text/event-stream\r\n\r\n");
+    check("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &stream, &stream_head);
     check("GET / HTTP/1.0\r\n\r\n", &hello, &format!("{head}Connection: close\r\n\r\nhello"));
     let kept = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     check(kept, &hello, &format!("{head}Connection: keep-alive\r\n\r\nhello"));
