@@ -155,4 +155,35 @@ mod tests {
         check(Start::After(id(12)), false, id(12), Archive(id(12)));
         check(Start::First, false, EventId::default(), Archive(EventId::default()));
     }
+
+    /// A broker's log that was replaced: the ids 5 and 6, then the change, then the ids 3 and 5 of another log.
+    #[test]
+    fn in_a_log_that_was_replaced() {
+        let mut ring = Ring::sparse(5, id(4));
+        let topic = || Topic::parse("t").expect("a good name");
+        let event = |position: Position, minor: u64| {
+            Arc::new(Event::new(topic(), id(minor), position, None, Bytes::from_static(b"x"), Moment(position)))
+        };
+        [5, 6].into_iter().for_each(|position| ring.push(event(position, position)));
+        let change = Gap { from: id(6), to: id(2), reason: GapReason::Epoch };
+        ring.push(Arc::new(Event::hole(topic(), change, 7, Moment(7))));
+        [(8, 3), (9, 5)].into_iter().for_each(|(position, minor)| ring.push(event(position, minor)));
+        let check = |start: Start, is_archived: bool, ends_for_gaps: bool, before: EventId, source| {
+            let (history, ids_differ_per_hub, is_refused, now) = (&ALL, false, false, NOW);
+            let facts = BeginningFacts { history, is_archived, ids_differ_per_hub, ends_for_gaps, is_refused, now };
+            let found = beginning(&ring, start, &facts);
+            assert_eq!(found, Beginning { before, source }, "{start:?} {is_archived} {ends_for_gaps}");
+        };
+        // All of the new log, behind the gap; what was seen may be of the former one.
+        for ends_for_gaps in [false, true] {
+            check(Start::After(id(4)), true, ends_for_gaps, id(4), behind_gap(8, id(4), id(2), GapReason::Epoch));
+            check(Start::After(id(5)), true, ends_for_gaps, id(5), behind_gap(8, id(5), id(2), GapReason::Epoch));
+        }
+        // The id at which the new log begins: a client that is told of gaps by the end alone has been told.
+        check(Start::After(id(2)), true, false, id(2), behind_gap(8, id(2), id(2), GapReason::Epoch));
+        check(Start::After(id(2)), true, true, id(2), log(8));
+        // Nobody can ask a broker for what the log here does not know.
+        check(Start::After(id(5)), false, false, id(5), log(10));
+        check(Start::Live, true, false, id(5), log(10));
+    }
 }

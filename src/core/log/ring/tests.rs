@@ -46,6 +46,11 @@ fn trims_by_each_bound_and_the_wider_of_both() {
 }
 
 #[test]
+fn policies_have_the_names_of_the_configuration() {
+    assert_eq!(crate::log::Policy::ALL.map(crate::log::Policy::name), ["close", "skip", "latest"]);
+}
+
+#[test]
 fn places() {
     let ring = filled(10);
     let now = Moment(10_000_000_000);

@@ -199,8 +199,8 @@ fn a_client_is_pinged_and_has_to_answer() {
 
 #[test]
 fn messages_are_counted_and_attachments_not() {
-    let mut limits = protocol::SessionLimits::default();
-    limits.rate = RateLimit { messages_per_second: 5, cutoff_timeout: Duration::ZERO };
+    let rate = RateLimit { messages_per_second: 5, cutoff_timeout: Duration::ZERO };
+    let limits = protocol::SessionLimits { rate, ..protocol::SessionLimits::default() };
     let take = |count: usize| {
         let mut session = session(&["/"]);
         assert!(session.is_carried());

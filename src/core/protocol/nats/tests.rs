@@ -79,6 +79,20 @@ fn nonsense_is_refused() {
 }
 
 #[test]
+fn what_is_wrong_is_said_in_words() {
+    let subjects = ["a".repeat(subject::SUBJECT_BYTES_MAX + 1), "a b".to_owned(), "a..b".to_owned()];
+    let told = subjects.map(|text| Subject::parse(&text).expect_err("no subject").to_string());
+    let lines = ["HELLO\r\n", "PING\rx", "MSG\r\n", "MSG a 1 -5\r\n", "MSG a 1 21\r\n"];
+    let told: Vec<String> = told
+        .into_iter()
+        .chain(lines.map(|line| operations(line.as_bytes()).expect_err("nonsense").to_string()))
+        .collect();
+    for text in &told {
+        assert!(10 < text.len() && told.iter().filter(|other| *other == text).count() == 1, "{told:?}");
+    }
+}
+
+#[test]
 fn a_line_of_the_longest_length_is_taken() {
     let line = format!("INFO {}\r\n", "x".repeat(95));
     assert_eq!(operations(line.as_bytes()).expect("just short enough").len(), 1);

@@ -268,3 +268,88 @@ impl FrameBatch {
         self.frames.finish();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{clock::Clock, metrics::Metrics};
+
+    const NOW: Moment = Moment(5_000_000_000);
+
+    fn frames() -> Frames {
+        let mut frames = Frames::default();
+        frames.begin(Format::WebSocketRaw);
+        frames
+    }
+
+    /// Whether a frame of so many bytes was taken, accepted so many seconds ago.
+    fn push(frames: &mut Frames, bytes: usize, seconds: u64) -> bool {
+        frames.push(Moment(NOW.0 - seconds * 1_000_000_000), |out| out.resize(out.len() + bytes, b'x'))
+    }
+
+    #[test]
+    fn a_visit_has_so_many_bytes_or_one_frame() {
+        let check = |sizes: &[usize], expected: &[bool]| {
+            let mut frames = frames();
+            let taken: Vec<bool> = sizes.iter().map(|bytes| push(&mut frames, *bytes, 0)).collect();
+            assert_eq!(taken, expected, "{sizes:?}");
+            let sum: usize = sizes.iter().zip(expected).filter(|(_, taken)| **taken).map(|(bytes, _)| bytes).sum();
+            assert_eq!((frames.bytes().len(), frames.end(frames.len() - 1)), (sum, sum), "{sizes:?}");
+        };
+        check(&[BYTES_PER_VISIT + 1], &[true]);
+        check(&[BYTES_PER_VISIT + 1, 1], &[true, false]);
+        check(&[1, BYTES_PER_VISIT - 1], &[true, true]);
+        check(&[1, BYTES_PER_VISIT], &[true, false]);
+    }
+
+    #[test]
+    fn a_huge_frame_does_not_keep_its_memory() {
+        let mut frames = frames();
+        assert!(push(&mut frames, 8 * BYTES_PER_VISIT, 0));
+        frames.finish();
+        assert!(8 * BYTES_PER_VISIT <= frames.bytes.capacity(), "it is in use");
+        frames.begin(Format::WebSocketRaw);
+        assert!(push(&mut frames, 10, 0));
+        frames.finish();
+        assert!(frames.bytes.capacity() <= 4 * BYTES_PER_VISIT, "{}", frames.bytes.capacity());
+        // What is usual is kept, so that it is not asked for again.
+        let mut usual = self::frames();
+        usual.bytes.reserve_exact(3 * BYTES_PER_VISIT);
+        assert!(push(&mut usual, 10, 0));
+        usual.finish();
+        assert!(3 * BYTES_PER_VISIT <= usual.bytes.capacity());
+    }
+
+    #[test]
+    fn what_was_sent_is_counted_once() {
+        let reactor = Arc::new(ReactorMetrics::default());
+        let metrics = Metrics { reactors: vec![Arc::clone(&reactor)], sources: Vec::new(), clock: Clock::start() };
+        let mut frames = frames();
+        assert!(push(&mut frames, 10, 1) && push(&mut frames, 20, 3) && push(&mut frames, 30, 3));
+        let check = |deliveries: u64, bytes: u64, latencies: u64| {
+            let totals = metrics.totals(frames_transport());
+            let found = (totals.deliveries, totals.delivered_bytes, totals.latencies.count());
+            assert_eq!(found, (deliveries, bytes, latencies));
+        };
+        frames.settle(&reactor, NOW);
+        check(0, 0, 0);
+        (0..4).for_each(|_| frames.count_served());
+        frames.settle(&reactor, NOW);
+        check(12, 240, 12);
+        let latencies = metrics.totals(frames_transport()).latencies;
+        assert!(latencies.quantile(0.1) < Duration::from_secs(2) && Duration::from_secs(2) < latencies.quantile(0.9));
+        frames.settle(&reactor, NOW);
+        check(12, 240, 12);
+        // How long ago history was accepted says nothing of the hub.
+        (0..2).for_each(|_| frames.count_served());
+        frames.settle_history(&reactor);
+        frames.settle_history(&reactor);
+        check(18, 360, 12);
+    }
+
+    fn frames_transport() -> Transport {
+        Format::WebSocketRaw.transport()
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::protocol::{
-    SocketIoClient,
+    SocketIoClient, SocketIoSubscription,
     sse::{Greeting, SseProfile},
     websocket::client::write_masked_text,
 };
@@ -159,4 +159,34 @@ fn only_a_websocket_carries_on_a_session() {
     assert!(engine(Layer::Raw, &[]).carry_over(websocket(Dialect::Messages)));
     assert!(!engine(Layer::Raw, &[]).carry_over(Session::new(NOW)));
     assert!(!websocket(Dialect::Raw).carry_over(websocket(Dialect::Messages)));
+}
+
+/// Connections whose frames have their topics in one order are written to together.
+#[test]
+fn clients_of_one_session_stand_in_its_key() {
+    let session = |namespace: &str, topics: &[usize]| {
+        let mut client = SocketIoClient::new(namespace.into(), "s".into(), None, NOW);
+        client.topics = topics.iter().map(|index| subscription(*index)).collect();
+        let mut session = engine(Layer::SocketIo, &[]);
+        session.engine().and_then(|engine| engine.sockets.as_mut()).expect("Socket.IO").enter(client);
+        session
+    };
+    let check = |session: Session, subscribed: &[usize], expected: bool| {
+        let mut topics: Vec<TopicIndex> = subscribed.iter().map(|index| TopicIndex::new(*index)).collect();
+        let format = FormatCode::from(session.format().expect("a stream"));
+        let mut key = Vec::new();
+        assert_eq!(session.sort_for_group(format, &mut topics, |it| *it, &mut key), expected, "{subscribed:?}");
+        assert!(topics.is_sorted());
+        key
+    };
+    let one = check(session("/a", &[1, 2]), &[2, 1], true);
+    assert_eq!(check(session("/a", &[1, 2]), &[1, 2], true), one);
+    assert_ne!(check(session("/b", &[1, 2]), &[1, 2], true), one);
+    assert_ne!(check(session("/a", &[2, 1]), &[1, 2], true), one);
+    check(session("/a", &[1, 2]), &[1], false);
+}
+
+fn subscription(index: usize) -> SocketIoSubscription {
+    let (topic_index, topic) = (TopicIndex::new(index), Topic::parse("t").expect("a good name"));
+    SocketIoSubscription { topic_index, topic, began: EventId::default(), passed: EventId::default(), began_at: 0 }
 }
