@@ -74,8 +74,8 @@ impl Track {
 
     /// It has begun, with the events that there are at most.
     pub(crate) fn open(&mut self, truth: &Truth) {
-        self.from_most.get_or_insert(truth.len(self.topic));
-        self.opened_life.get_or_insert(truth.life(self.topic).1);
+        self.from_most.get_or_insert_with(|| truth.len(self.topic));
+        self.opened_life.get_or_insert_with(|| truth.life(self.topic).1);
     }
 
     /// It begins behind `id`, the hub says.

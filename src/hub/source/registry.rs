@@ -39,9 +39,10 @@ impl Sources {
 
     /// The source `name`: its sink, and its health. `None`: there is no such source, or it takes no publications.
     pub(crate) fn sink(&self, name: &str) -> Option<(Box<dyn EventSink>, Arc<dyn SourceHealth>)> {
-        let of_name = |source: &&Box<dyn Source>| source.port().is_some_and(|port| port.name.0 == name);
-        let source = self.0.iter().find(of_name)?;
-        Some((source.port()?.sink?, source.health()?))
+        self.0.iter().find_map(|source| {
+            let port = source.port().filter(|port| port.name.0 == name)?;
+            Some((port.sink?, source.health()?))
+        })
     }
 
     /// Begins to ask for the lease called `name`, at the first source whose broker keeps leases. `None`: there is none.

@@ -85,7 +85,7 @@ fn decode(text: &str) -> Cow<'_, str> {
         })
         .collect();
     // Bytes that are no text stay as they came.
-    percent_decode(&escaped).map_or(text.into(), Cow::Owned)
+    percent_decode(&escaped).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 #[cfg(test)]

@@ -25,12 +25,15 @@ fn topic(name: &str) -> Topic {
     Topic::parse(name).expect("a good name")
 }
 
+/// A publication's number, and the answer to it.
+type Answer = (usize, Receipt);
+
 /// A queue, and the answers to what is published through it, by number.
 struct Outlet {
     publisher: Publisher,
     queue: PublicationQueue,
     status: Arc<SourceStatus>,
-    answers: (std::sync::mpsc::Sender<(usize, Receipt)>, Receiver<(usize, Receipt)>),
+    answers: (std::sync::mpsc::Sender<Answer>, Receiver<Answer>),
 }
 
 impl Outlet {
