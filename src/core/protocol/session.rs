@@ -103,7 +103,7 @@ pub enum Ask {
     Long(Box<LongMessage>),
     /// A long message, and what its check has found.
     Checked(Box<LongMessage>, Checked),
-    /// A message for the application, of a [`Dialect::Messages`] connection.
+    /// A message for the application, of a [`Dialect::Messages`](crate::protocol::Dialect::Messages) connection.
     Message(Message),
     /// A message for the application, over Engine.IO.
     EngineMessage(Message),

@@ -1,13 +1,13 @@
 //! The bridge: events of one source's topics go out through another source, under the same names or other ones.
 //!
-//! A bridge is a hub with two sources. It follows the topics that its maps name ([`bus::Follower`]), as a reactor follows those of
-//! its subscribers, and publishes each event to the sink of the other source. So connecting, logging in, proofs of delivery,
-//! `/ready`, metrics and drain are those of any hub.
+//! A bridge is a hub with two sources. It follows the topics that its maps name ([`Follower`](crate::bus::Follower)), as a reactor
+//! follows those of its subscribers, and publishes each event to the sink of the other source. So connecting, logging in, proofs of
+//! delivery, `/ready`, metrics and drain are those of any hub.
 //!
 //! **What it promises.** Both brokers deliver at most once, and so does the bridge; each event of a topic goes out in order. What
-//! may be missing is told on the other side by a hub command ([`losses_payload`](bus::losses_payload)): each hub there makes a gap
-//! `source_lost` in the topics that it has. The bridge says so when it begins, when its source may have lost something, when the
-//! log has passed it because the other side was away for too long, and when a publication failed or its outcome is unknown.
+//! may be missing is told on the other side by a hub command ([`losses_payload`](crate::bus::losses_payload)): each hub there makes
+//! a gap `source_lost` in the topics that it has. The bridge says so when it begins, when its source may have lost something, when
+//! the log has passed it because the other side was away for too long, and when a publication failed or its outcome is unknown.
 //!
 //! **Several bridges of the same maps do not double.** One of them has a [lease](crate::source::Lease), which a source keeps whose
 //! broker can; the others stand by, and drop what they read. Whoever takes over begins with the command above.
