@@ -42,7 +42,13 @@ impl PubSubThread {
     }
 
     /// Messages of a topic's own subscription: how many the bus took.
-    fn receive_topic(&mut self, topic: &Topic, messages: &[Message], feed: &mut Feed<'_>, now: Moment) -> u64 {
+    pub(super) fn receive_topic(
+        &mut self,
+        topic: &Topic,
+        messages: &[Message],
+        feed: &mut Feed<'_>,
+        now: Moment,
+    ) -> u64 {
         let mut admission = self.subscriptions.admit(topic.as_str().as_bytes());
         if admission == Admission::Unasked {
             // What comes was subscribed, although the fence behind the subscription is not back yet.
@@ -57,7 +63,13 @@ impl PubSubThread {
     }
 
     /// The same of a pattern's.
-    fn receive_pattern(&mut self, index: usize, messages: &[Message], feed: &mut Feed<'_>, now: Moment) -> u64 {
+    pub(super) fn receive_pattern(
+        &mut self,
+        index: usize,
+        messages: &[Message],
+        feed: &mut Feed<'_>,
+        now: Moment,
+    ) -> u64 {
         if !self.subscriptions.patterns().is_confirmed(index) {
             self.subscriptions.on_pattern_subscribed(index);
             self.report_notices(feed, now);

@@ -1,21 +1,25 @@
-//! What becomes of subscriptions and publications behind a fence, and of a subscription that is denied later.
+//! What becomes of subscriptions and publications behind a fence, of a subscription that is denied later, and of messages.
 
 use std::sync::{
     Arc,
     mpsc::{Receiver, channel},
 };
 
+use async_nats::Message;
+
 use super::{
     PUBSUB_SOURCE,
     fence::{Fence, Outcome},
     queue::{PublicationQueue, Publisher, queue},
+    thread::PubSubThread,
 };
 use crate::{
-    bus::{EventSink, Publication, PublishFailed, Receipt, Refusal},
+    bus::{self, Bus, EventSink, Publication, PublishFailed, Receipt, Refusal, SourcePort},
     clock::{Clock, Moment},
+    log::Start,
     source::{
         SourceStatus,
-        nats::{NatsConfig, SubjectFilter},
+        nats::{Connector, NatsConfig, SubjectFilter},
         subscriptions::{Batch, Notice, Subscriptions},
     },
     topic::Topic,
@@ -194,4 +198,84 @@ fn a_pattern_that_is_denied_later_is_lost_with_all_it_carried() {
     // Its topic is subscribed by itself, and what came between is reported before it is live.
     confirm_all(&mut subscriptions);
     assert_eq!(subscriptions.take_notices(), [Notice::Lost(topic("p.x")), Notice::Live(topic("p.x"))]);
+}
+
+/// A thread that is connected to nothing, and its bus. Its subscriptions are asked for, and not confirmed.
+fn asked(config: &NatsConfig, topics: &[&str]) -> (PubSubThread, Arc<Bus>) {
+    let (status, waker) = (Arc::new(SourceStatus::new(PUBSUB_SOURCE)), Arc::default());
+    let (publisher, queue) = queue(config, Clock::start(), Arc::clone(&status), Arc::clone(&waker));
+    let port = SourcePort { name: PUBSUB_SOURCE, is_default: true, sink: Some(Box::new(publisher)), log: None };
+    let bus = Arc::new(Bus::new(bus::Config::default(), Vec::new(), vec![port]));
+    let connector = Connector::new(config).expect("no files");
+    let (_, interest) = crossbeam_channel::unbounded();
+    let clock = Clock::start();
+    let mut thread = PubSubThread::new(config, connector, queue, interest, Arc::clone(&bus), clock, status, waker);
+    topics.iter().for_each(|name| thread.subscriptions.want(topic(name)));
+    thread.subscriptions.on_connected();
+    while thread.subscriptions.next_batch().is_some() {}
+    (thread, bus)
+}
+
+fn messages(subject: &str, payloads: &[&'static str]) -> Vec<Message> {
+    let message = |payload: &&'static str| Message {
+        subject: subject.into(),
+        reply: None,
+        payload: (*payload).into(),
+        headers: None,
+        status: None,
+        description: None,
+        length: 1,
+    };
+    payloads.iter().map(message).collect()
+}
+
+/// The payloads that the bus has of a topic; a gap is `-`.
+fn held(bus: &Bus, name: &str) -> Vec<String> {
+    let page = bus.history(&topic(name), Start::First, 99, Moment(0));
+    let events = page.into_iter().flat_map(|page| page.events);
+    let text = |event: Arc<crate::event::Event>| match event.gap {
+        Some(_) => "-".to_owned(),
+        None => String::from_utf8_lossy(&event.data).into_owned(),
+    };
+    events.map(text).collect()
+}
+
+#[test]
+fn a_message_confirms_its_subscription() {
+    let config = NatsConfig { subscribe: vec!["p.*".to_owned()], ..NatsConfig::default() };
+    let (mut thread, bus) = asked(&config, &["a", "p.x"]);
+    let mut feed = bus.feed();
+    assert_eq!(thread.receive_topic(&topic("a"), &messages("a", &["1", "2"]), &mut feed, Moment(1)), 2);
+    assert_eq!(thread.receive_pattern(0, &messages("p.x", &["3"]), &mut feed, Moment(1)), 1);
+    drop(feed);
+    assert_eq!((held(&bus, "a"), held(&bus, "p.x")), (vec!["1".into(), "2".into()], vec!["3".into()]));
+    assert_eq!(thread.subscriptions.tally().confirmed, 2);
+    // After an outage the loss comes first.
+    thread.subscriptions.on_disconnected();
+    thread.subscriptions.on_connected();
+    while thread.subscriptions.next_batch().is_some() {}
+    let mut feed = bus.feed();
+    assert_eq!(thread.receive_topic(&topic("a"), &messages("a", &["4"]), &mut feed, Moment(2)), 1);
+    assert_eq!(thread.receive_pattern(0, &messages("p.x", &["5"]), &mut feed, Moment(2)), 1);
+    drop(feed);
+    assert_eq!(
+        (held(&bus, "a"), held(&bus, "p.x")),
+        (["1", "2", "-", "4"].map(str::to_owned).into(), ["3", "-", "5"].map(str::to_owned).into())
+    );
+}
+
+#[test]
+fn what_is_not_subscribed_or_comes_twice_is_no_event() {
+    let config = NatsConfig { subscribe: vec!["p.*".to_owned(), ">".to_owned()], ..NatsConfig::default() };
+    let (mut thread, bus) = asked(&config, &["a"]);
+    let mut feed = bus.feed();
+    let now = Moment(1);
+    let mut count = |index, subject: &str| thread.receive_pattern(index, &messages(subject, &["x"]), &mut feed, now);
+    assert_eq!([count(0, "p.x"), count(1, "p.x"), count(1, "q"), count(1, "a")], [1, 0, 1, 1]);
+    // Not under the pattern that it claims to come through; a probe; no topic's name.
+    assert_eq!([count(0, "q.x"), count(1, "_INBOX.fanfare.00"), count(1, "$SYS.x"), count(1, "a b")], [0; 4]);
+    assert_eq!(thread.receive_topic(&topic("a"), &messages("a", &["x"]), &mut feed, now), 0, "the pattern brings it");
+    assert_eq!(thread.receive_topic(&topic("left"), &messages("left", &["x"]), &mut feed, now), 0);
+    drop(feed);
+    assert_eq!((thread.status.snapshot().refused, bus.received_total()), (2, 3));
 }

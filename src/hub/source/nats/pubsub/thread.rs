@@ -50,27 +50,8 @@ pub(super) fn start_thread(
 ) -> io::Result<ThreadHandle> {
     // Unbounded, because the bus must never wait: it holds a topic's lock. Listeners coming and going bound it.
     let (changes, interest) = crossbeam_channel::unbounded();
-    status.set_proof_age_max(config.proof_age_max);
-    let mut thread = PubSubThread {
-        login: connector.login(),
-        connector,
-        bus: Arc::clone(&bus),
-        clock: setup.clock,
-        waker: Arc::clone(&waker),
-        interest,
-        queue,
-        subscriptions: Subscriptions::new(config),
-        intake: Intake::new(config.message_bytes_max, Arc::clone(&status)),
-        probe_prefix: probe_prefix(config),
-        backoff: Backoff::new(config.backoff_min, config.backoff_max),
-        retry: setup.clock.now(),
-        refusal: None,
-        failures: LogRateLimiter::default(),
-        stop_deadline: None,
-        has_changed: true,
-        status,
-        config: config.clone(),
-    };
+    let (own_bus, own_waker) = (Arc::clone(&bus), Arc::clone(&waker));
+    let mut thread = PubSubThread::new(config, connector, queue, interest, own_bus, setup.clock, status, own_waker);
     thread.report_changes(setup.clock.now());
     bus.watch_interest(PUBSUB_SOURCE, changes, Arc::clone(&waker) as Arc<dyn Wake>);
     let pin = setup.core;
@@ -109,6 +90,40 @@ pub(super) struct PubSubThread {
 }
 
 impl PubSubThread {
+    /// A thread's state that connects at once.
+    pub(super) fn new(
+        config: &NatsConfig,
+        connector: Connector,
+        queue: PublicationQueue,
+        interest: Receiver<Interest>,
+        bus: Arc<Bus>,
+        clock: Clock,
+        status: Arc<SourceStatus>,
+        waker: Arc<ThreadWaker>,
+    ) -> Self {
+        status.set_proof_age_max(config.proof_age_max);
+        Self {
+            login: connector.login(),
+            connector,
+            bus,
+            clock,
+            waker,
+            interest,
+            queue,
+            subscriptions: Subscriptions::new(config),
+            intake: Intake::new(config.message_bytes_max, Arc::clone(&status)),
+            probe_prefix: probe_prefix(config),
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            retry: clock.now(),
+            refusal: None,
+            failures: LogRateLimiter::default(),
+            stop_deadline: None,
+            has_changed: true,
+            status,
+            config: config.clone(),
+        }
+    }
+
     /// Each connection has a runtime of its own, and its end ends all that the library has begun.
     fn run(&mut self) {
         loop {
