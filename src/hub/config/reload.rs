@@ -331,6 +331,9 @@ mod tests {
         let needed: &[(&'static str, &str)] = match key.path {
             "cors.allow_credentials" => &[("cors.allow_origins", "https://a.example")],
             "proxy.proxy_protocol" => &[("proxy.trusted", "10.0.0.1")],
+            path if path.starts_with("bridge.") => {
+                &[("redis.url", "redis://h"), ("nats.url", "nats://h"), ("bridge.map", "a")]
+            }
             path if path.starts_with("auth.") => &[("auth.mode", "jwt"), ("auth.secret", SECRETS[0])],
             _ => &[],
         };
@@ -347,6 +350,7 @@ mod tests {
     fn each_key_takes_effect_or_waits_as_it_is_reported() {
         // Read from files, or changed with another key only.
         let apart = ["topics.class", "quota", "api_keys", "topics.log", "topics.policy", "auth.mode", "ready.require"];
+        let apart = [&apart[..], &["bridge.from", "bridge.to"]].concat();
         let is_apart = |path: &str| apart.contains(&path) || path.ends_with("_file") || path == "users.file";
         for key in KEYS.iter().filter(|key| !is_apart(key.path)) {
             let (mut flags, value) = flip(key);

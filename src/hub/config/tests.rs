@@ -77,6 +77,7 @@ fn every_key_has_a_place_of_its_own() {
         "nats.url_file",
         "nats.certificate_file",
         "nats.key_file",
+        "bridge.map",
         "cors.allow_credentials",
         "proxy.proxy_protocol",
         "topics.policy",
