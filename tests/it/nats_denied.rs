@@ -153,7 +153,7 @@ fn a_hub_without_its_inbox_says_so() {
 /// A server's limit names no subject, so each is asked for alone.
 #[test]
 fn more_subjects_than_the_server_takes_are_told_apart() {
-    let server = NatsServer::start_with(r#"max_subscriptions: 6"#);
+    let server = NatsServer::start_with(r#"max_subscriptions: 7"#);
     let hub = Hub::start_with(
         &["--nats", &server.url_as("")],
         &[("server.live_timeout", "200ms"), ("server.default_topics", ""), ("nats.linger", "0s")],

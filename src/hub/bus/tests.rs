@@ -1,4 +1,5 @@
 mod figures;
+mod follower;
 mod sources;
 
 use std::{
