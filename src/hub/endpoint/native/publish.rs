@@ -96,15 +96,14 @@ impl<'body> BatchEntry<'body> {
     fn parse(text: &'body str) -> Result<Self, String> {
         let members = Members::of(text).ok_or("an entry is a JSON object")?;
         let (mut entry, mut scratch) = (Self::default(), String::new());
+        let (mut kind, mut idempotency_key) = (None, None);
         for (name, value) in members {
             match json::decode_with(name, &mut scratch) {
                 Some("topic") => put_once(&mut entry.topic, "topic", text_of(value, "topic")?)?,
-                Some("type") if value == "null" => {}
-                Some("type") => put_once(&mut entry.kind, "type", text_of(value, "type")?)?,
+                Some("type") => put_once(&mut kind, "type", text_or_null(value, "type")?)?,
                 Some("data") => put_once(&mut entry.data, "data", value)?,
-                Some("idempotency_key") if value == "null" => {}
                 Some("idempotency_key") => {
-                    put_once(&mut entry.idempotency_key, "idempotency_key", text_of(value, "idempotency_key")?)?;
+                    put_once(&mut idempotency_key, "idempotency_key", text_or_null(value, "idempotency_key")?)?;
                 }
                 _ => {
                     let shown = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
@@ -113,7 +112,7 @@ impl<'body> BatchEntry<'body> {
                 }
             }
         }
-        Ok(entry)
+        Ok(Self { kind: kind.flatten(), idempotency_key: idempotency_key.flatten(), ..entry })
     }
 }
 
@@ -122,6 +121,10 @@ const SHOWN_NAME_BYTES_MAX: usize = 128;
 
 fn text_of<'body>(value: &'body str, name: &str) -> Result<Cow<'body, str>, String> {
     json::decode(value).ok_or_else(|| format!("`{name}` is a string"))
+}
+
+fn text_or_null<'body>(value: &'body str, name: &str) -> Result<Option<Cow<'body, str>>, String> {
+    if value == "null" { Ok(None) } else { text_of(value, name).map(Some) }
 }
 
 fn put_once<T>(field: &mut Option<T>, name: &str, value: T) -> Result<(), String> {
@@ -243,5 +246,37 @@ fn describe_receipt(topic: &Topic, receipt: Receipt) -> Value {
             let (_, code, message) = describe_failure(failed);
             json!({ "error": { "code": code, "message": message }, "topic": topic.as_str() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_of_an_entry_comes_once() {
+        let check = |text: &str, expected: Result<(Option<&str>, Option<&str>), &str>| {
+            let parsed = BatchEntry::parse(text);
+            let found = parsed.as_ref().map(|it| (it.kind.as_deref(), it.idempotency_key.as_deref()));
+            match expected {
+                Ok(fields) => assert_eq!(found, Ok(fields), "{text}"),
+                Err(why) => assert!(found.as_ref().is_err_and(|said| said.contains(why)), "{text}: {found:?}"),
+            }
+        };
+        check(r#"{"topic":"a","data":1}"#, Ok((None, None)));
+        check(r#"{"topic":"a","type":"x","data":1,"idempotency_key":"k"}"#, Ok((Some("x"), Some("k"))));
+        check(r#"{"topic":"a","type":null,"data":1,"idempotency_key":null}"#, Ok((None, None)));
+        for value in [r#""y""#, "null"] {
+            check(&format!(r#"{{"type":"x","type":{value}}}"#), Err("`type` is given twice"));
+            check(&format!(r#"{{"type":null,"type":{value}}}"#), Err("`type` is given twice"));
+            check(
+                &format!(r#"{{"idempotency_key":{value},"idempotency_key":"k"}}"#),
+                Err("`idempotency_key` is given twice"),
+            );
+        }
+        check(r#"{"topic":"a","topic":"a"}"#, Err("`topic` is given twice"));
+        check(r#"{"data":1,"data":1}"#, Err("`data` is given twice"));
+        check(r#"{"type":1}"#, Err("`type` is a string"));
+        check(r#"{"typ":"x"}"#, Err("unknown field"));
     }
 }
