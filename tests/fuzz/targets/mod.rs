@@ -119,7 +119,7 @@ pub(crate) static TARGETS: &[Target] = &[
         name: "nats",
         check: nats::check,
         tokens: nats::TOKENS,
-        allocates: Allocates { per_byte: 20, fixed: 4 * 1024 },
+        allocates: Allocates { per_byte: 20, fixed: 8 * 1024 },
     },
     // A hub for each of the forms, three at most; a batch is read a second time by way of a map for each entry.
     Target {

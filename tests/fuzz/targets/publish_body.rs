@@ -197,7 +197,9 @@ fn naive_batch(body: &[u8]) -> Option<Vec<Written>> {
         let text =
             |name: &str| object.get(name).and_then(|raw| serde_json::from_str::<Option<String>>(raw.get()).ok()?);
         let data = Bytes::copy_from_slice(object.get("data")?.get().as_bytes());
-        let entry = Entry { topic: text("topic")?.into(), kind: text("type").map(Into::into), data };
+        // An empty type is none.
+        let kind = text("type").filter(|kind| !kind.is_empty()).map(Into::into);
+        let entry = Entry { topic: text("topic")?.into(), kind, data };
         Some(Written { entry, key: text("idempotency_key") })
     };
     objects.into_iter().map(written).collect()
