@@ -90,7 +90,7 @@ impl Keeper {
     fn run(self, stopped: &Receiver<()>) {
         let mut connection = None;
         let mut was_refused = false;
-        while stopped.recv_timeout(self.lasts / ASKS_PER_LEASE) == Err(RecvTimeoutError::Timeout) {
+        loop {
             match self.take(&mut connection) {
                 Ok(()) => was_refused = false,
                 Err(error) => {
@@ -99,6 +99,9 @@ impl Keeper {
                         tracing::warn!(%error, key = self.key, "Redis does not keep the lease; without it a bridge stands by");
                     }
                 }
+            }
+            if stopped.recv_timeout(self.lasts / ASKS_PER_LEASE) != Err(RecvTimeoutError::Timeout) {
+                break;
             }
         }
         if let Some(mut connection) = connection {
