@@ -165,4 +165,12 @@ mod tests {
         check(Life::Lingering, 0, [false, false, false, false]);
         check(Life::ToFree, 0, [false, false, false, false]);
     }
+
+    #[test]
+    fn a_detached_session_has_no_socket() {
+        let mut state = State::default();
+        assert!(state.has_socket());
+        state.set(DETACHED);
+        assert!(!state.has_socket());
+    }
 }
