@@ -225,6 +225,13 @@ impl<N: Net> Reactor<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        endpoint::Overload,
+        reactor::{
+            state::DETACHED,
+            testing::{TestReactor, sse, websocket},
+        },
+    };
 
     /// What a connection owes each time its time runs out, and whether it gets more.
     #[test]
@@ -242,5 +249,97 @@ mod tests {
         let steady: Vec<usize> = (1..=11).rev().collect();
         let expected: Vec<bool> = (0..11).map(|looks| looks < EXTENSIONS_MAX).collect();
         check(&steady, &expected);
+    }
+
+    #[test]
+    fn what_is_to_be_freed_is_known() {
+        let mut endings = Endings::default();
+        assert!(endings.is_freed());
+        endings.to_free.push(Slot::new(3));
+        assert!(!endings.is_freed());
+    }
+
+    /// What a connection gets that has sent `request` and is ended then, and how many answered requests of unknown routes are
+    /// counted.
+    #[test]
+    fn whoever_has_half_a_request_is_answered_in_the_form_of_its_api() {
+        let check =
+            |request: &str, close: Close, overload: Option<Overload>, expected: &str, code: u16, counted: u64| {
+                let mut test = TestReactor::new();
+                let (slot, peer) = test.connect(request);
+                peer.take();
+                if let Some(connection) = test.reactor.connections.at(slot) {
+                    connection.overload = overload;
+                    test.reactor.end(slot, close);
+                    test.work();
+                }
+                let text = peer.take();
+                assert!(
+                    text.contains(expected) && text.is_empty() == expected.is_empty(),
+                    "{request}{close:?}: {text}"
+                );
+                let figure = format!("fanfare_http_requests_total{{route=\"other\",code=\"{code}\"}}");
+                assert_eq!(test.figure(&figure), counted, "{request}{close:?}");
+            };
+        let post = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n");
+        let (native, other) = (r#"{"error":{"code""#, r#"{"code":"#);
+        let late = Close::RequestTimeout;
+        check(&post("/publish/a"), late, None, native, 408, 1);
+        check(&post("/api/v1/auth/login"), late, None, other, 408, 1);
+        check(&post("/api/v1/auth/login"), late, Some(Overload::Address), other, 408, 1);
+        check("GET /health HTTP/1.1\r\n", late, None, native, 408, 1);
+        check("GET /health HTTP/1.1\r\n", Close::PeerGone, None, "", 408, 0);
+        check("GET /health HTTP/1.1\r\n", Close::Done, None, "", 408, 0);
+        // What is no request ends by itself.
+        check("\0\0\r\n\r\n", late, None, "", 400, 1);
+        // A stream is no request, whether it is ended or has ended itself.
+        check(&sse(&["a"], ""), Close::Restart, None, "0\r\n", 503, 0);
+        let broken = format!("{}{}", websocket("a", None), "\u{7f}".repeat(14));
+        check(&broken, Close::Restart, None, "", 400, 0);
+    }
+
+    /// Whether a stream that has all it was owed is freed at once or waits for its peer to close, and what becomes of it by a reset.
+    #[test]
+    fn a_stream_waits_for_its_peer_to_close() {
+        let check = |request: &str, by_proxy: bool, flags: u16, phase: Phase, waits: bool, resets: Option<bool>| {
+            let mut test = TestReactor::new();
+            let (slot, peer) = if by_proxy { test.connect_by_proxy(request) } else { test.connect(request) };
+            test.reactor.end(slot, Close::Restart);
+            test.connection(slot).state.set(flags);
+            test.connection(slot).outbox = crate::outbox::Outbox::new();
+            test.reactor.enter_phase(phase);
+            test.reactor.finish_closing(slot);
+            let expected = if waits { Life::Lingering } else { Life::ToFree };
+            assert_eq!(test.connection(slot).state.life(), expected, "{request}{flags:b} {phase:?}");
+            assert_eq!(peer.lock().resets_on_drop, resets, "{request} by a proxy: {by_proxy}");
+        };
+        let stream = &sse(&["a"], "");
+        check(stream, false, 0, Phase::Serving, true, None);
+        check(stream, true, 0, Phase::Serving, true, Some(false));
+        check(&websocket("a", None), true, 0, Phase::Serving, true, None);
+        check(stream, false, PEER_ENDED, Phase::Serving, false, None);
+        check(stream, false, DETACHED, Phase::Serving, false, None);
+        check(stream, false, 0, Phase::Leaving, false, None);
+    }
+
+    /// The time for the last bytes is over, and so many have not reached the peer.
+    #[test]
+    fn the_last_bytes_are_those_that_the_peer_has_not_acknowledged() {
+        let check = |unacknowledged_bytes: usize, phase: Phase, goes_on: bool| {
+            let mut test = TestReactor::new();
+            let (slot, peer) = test.open_sse(&["a"]);
+            test.reactor.end(slot, Close::Restart);
+            test.work();
+            assert_eq!(test.connection(slot).owed_bytes(), 0);
+            peer.lock().unacknowledged_bytes = unacknowledged_bytes;
+            test.reactor.enter_phase(phase);
+            test.reactor.on_closing_due(slot);
+            let is_freed = test.connection(slot).state.life() == Life::ToFree;
+            assert_eq!(!is_freed, goes_on, "{unacknowledged_bytes} bytes, {phase:?}");
+        };
+        check(5, Phase::Serving, true);
+        check(5, Phase::Draining, true);
+        check(5, Phase::Ending, false);
+        check(0, Phase::Serving, false);
     }
 }

@@ -145,7 +145,13 @@ const CLOSE_REASON_BYTES_MAX: usize = 123;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventId;
+    use crate::{
+        event::EventId,
+        reactor::{
+            state::BLOCKED,
+            testing::{KEPT, TestReactor},
+        },
+    };
 
     #[test]
     fn reasons_fit_a_close_frame() {
@@ -158,5 +164,80 @@ mod tests {
         let named = "7710467327018517069-9999999999";
         check(id, &format!(r#"{{"gap":"source_lost","from":"{named}","to":"{named}","reconnect_in_ms":2345}}"#));
         check(EventId { major: u64::MAX, minor: u64::MAX }, r#"{"gap":"source_lost","reconnect_in_ms":2345}"#);
+    }
+
+    /// A reader is blocked when so many events come: whether it is given up then.
+    #[test]
+    fn a_blocked_reader_that_the_log_has_passed_is_given_up() {
+        let check = |topic: &str, events: usize, is_replaying: bool, expected: bool| {
+            let mut test = TestReactor::new();
+            let (slot, peer) = test.open_sse(&[topic]);
+            peer.make_room(0);
+            for _ in 0..events {
+                test.publish(topic, "1");
+                test.work();
+            }
+            assert_eq!(test.connection(slot).state.has(BLOCKED), 0 < events);
+            if is_replaying {
+                test.connection(slot).state.set(REPLAYING);
+            }
+            let expected = expected.then(|| (slot, test.topic_index(topic)));
+            let found = test.reactor.is_given_up(slot).map(|lagged| (lagged.slot, lagged.topic));
+            assert_eq!(found, expected, "{topic}, {events} events, replaying: {is_replaying}");
+        };
+        check("close.a", KEPT, false, false);
+        check("close.a", KEPT + 1, false, true);
+        check("close.a", KEPT + 1, true, false);
+        check("skip.a", KEPT + 1, false, false);
+        check("latest.a", KEPT + 1, false, false);
+    }
+
+    /// A client that would come back without saying from where, as one of Socket.IO, is told of the gap instead.
+    #[test]
+    fn only_a_reader_that_says_from_where_is_given_up() {
+        let mut test = TestReactor::new();
+        let (slot, peer) = test.open_socket_io("close.a");
+        peer.make_room(0);
+        for _ in 0..=KEPT {
+            test.publish("close.a", "1");
+            test.work();
+        }
+        assert!(test.connection(slot).state.has(BLOCKED));
+        assert!(!test.reactor.session_is(slot, Session::says_from_where));
+        assert!(test.reactor.is_given_up(slot).is_none());
+    }
+
+    /// Where a WebSocket's close frame says that its client is to go on, in a log whose newest id is 1000-3.
+    #[test]
+    fn whoever_ends_behind_is_sent_to_the_newest() {
+        let id = |minor: u64| EventId { major: 1000, minor };
+        let check = |topic: &str, protocol: Option<&str>, to: u64, reason: GapReason, expected: u64| {
+            let mut test = TestReactor::new();
+            let (slot, peer) = test.open_websocket(topic, protocol);
+            for minor in 1..=3 {
+                if topic.starts_with("broker") {
+                    test.append(topic, id(minor), "1");
+                } else {
+                    test.publish(topic, "1");
+                }
+            }
+            test.work();
+            assert_eq!(test.topic(topic).ring.newest_id(), id(3));
+            peer.take();
+            let topic_index = test.topic_index(topic);
+            test.reactor.end_behind(slot, topic_index, Gap { from: id(0), to: id(to), reason });
+            test.work();
+            let text = peer.take();
+            let expected = format!("\"to\":\"{}\"", id(expected));
+            assert!(text.contains(&expected), "{topic} {protocol:?} {to} {reason}: {text}");
+        };
+        // A client that learns of gaps from the close frame alone.
+        check("close.a", None, 1, GapReason::Overflow, 3);
+        check("close.a", None, 1, GapReason::Epoch, 3);
+        check("close.a", None, 5, GapReason::Overflow, 5);
+        check("broker.a", None, 1, GapReason::Overflow, 3);
+        check("broker.a", None, 1, GapReason::Epoch, 1);
+        // Another one has other ways to learn of them.
+        check("close.a", Some("fanfare.v1"), 1, GapReason::Overflow, 1);
     }
 }

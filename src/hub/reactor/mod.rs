@@ -41,6 +41,8 @@ mod slab;
 mod state;
 mod subscribe;
 mod table;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod wheel;
 mod works;

@@ -235,3 +235,61 @@ fn has_news<S>(connection: &Connection<S>, topics: &mut TopicTable) -> bool {
     let in_order = connection.state.may_catch_up() && !connection.state.has(REPLAYING | BEHIND);
     in_order && is_behind
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::{
+        state::BLOCKED,
+        testing::{KEPT, TestReactor},
+    };
+
+    /// Events have come that no lap has brought, to a connection that was at the head of its topic behind `before` others.
+    #[test]
+    fn a_connection_that_will_be_written_to_has_news() {
+        let check = |is_raw: bool, before: usize, news: usize, flags: u16, expected: bool| {
+            let mut test = TestReactor::new();
+            let (slot, _) = if is_raw { test.open_websocket("close.a", None) } else { test.open_sse(&["close.a"]) };
+            (0..before).for_each(|_| test.publish("close.a", "1"));
+            test.work();
+            (0..news).for_each(|_| test.publish("close.a", "1"));
+            test.reactor.take_inbox();
+            test.connection(slot).state.set(flags);
+            let connection = test.reactor.connections.peek(slot).expect("it is there");
+            let found = has_news(connection, &mut test.reactor.topics);
+            assert_eq!(found, expected, "raw: {is_raw}, {news} behind {before}, {flags:b}");
+        };
+        check(false, 0, 0, 0, false);
+        check(false, 3, 0, 0, false);
+        check(false, 0, 1, 0, true);
+        check(false, 3, 1, 0, true);
+        check(false, 0, KEPT, 0, true);
+        // It lags, so a gap goes first; and of a gap a raw WebSocket cannot be told.
+        check(false, 0, KEPT + 1, 0, false);
+        check(true, 0, 1, 0, false);
+        // Something else has to go first, or nothing may go.
+        check(false, 0, 1, REPLAYING, false);
+        check(false, 0, 1, BEHIND, false);
+        check(false, 0, 1, BLOCKED, false);
+    }
+
+    /// An answer and the events that follow it are one packet.
+    #[test]
+    fn an_answer_announces_what_follows_it() {
+        let check = |owes: bool, news: usize, expected: usize| {
+            let mut test = TestReactor::new();
+            let (slot, peer) = test.open_sse(&["a"]);
+            (0..news).for_each(|_| test.publish("a", "1"));
+            test.reactor.take_inbox();
+            if owes {
+                test.connection(slot).outbox.put(b":\n");
+            }
+            peer.lock().writes_ahead = 0;
+            test.reactor.flush(slot);
+            assert_eq!(peer.lock().writes_ahead, expected, "owes: {owes}, {news} events");
+        };
+        check(true, 1, 1);
+        check(true, 0, 0);
+        check(false, 1, 0);
+    }
+}

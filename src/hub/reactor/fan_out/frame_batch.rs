@@ -278,6 +278,13 @@ mod tests {
 
     const NOW: Moment = Moment(5_000_000_000);
 
+    impl FrameBatchCache {
+        /// Whether it may send frames of this topic once more.
+        pub(in crate::reactor::fan_out) fn has_frames_of(&self, topic: TopicIndex) -> bool {
+            self.by_format.iter().any(|batch| batch.key.is_some_and(|key| key.topic == topic))
+        }
+    }
+
     fn frames() -> Frames {
         let mut frames = Frames::default();
         frames.begin(Format::WebSocketRaw);
@@ -320,6 +327,9 @@ mod tests {
         assert!(push(&mut usual, 10, 0));
         usual.finish();
         assert!(3 * BYTES_PER_VISIT <= usual.bytes.capacity());
+        usual.bytes.reserve_exact(4 * BYTES_PER_VISIT - usual.bytes.len());
+        usual.finish();
+        assert_eq!(usual.bytes.capacity(), 4 * BYTES_PER_VISIT);
     }
 
     #[test]

@@ -442,3 +442,6 @@ fn find_cursor(
     let cursor = topic.cursor(subscription);
     Some((cursor, topic.ring.id_before(cursor)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ impl FanOut {
         self.groups.members()
     }
 }
+
+#[cfg(test)]
+mod tests;

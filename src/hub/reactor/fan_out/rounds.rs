@@ -170,3 +170,167 @@ impl<N: Net> Reactor<N> {
         self.fan_out.rounds.fresh.push(topic.state.class.priority, topic_index);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::testing::TestReactor;
+
+    impl Rounds {
+        /// Lets the topic cool down.
+        pub(in crate::reactor::fan_out) fn cool_down(&mut self, topic_index: TopicIndex) {
+            self.cooling_down.push((Moment(u64::MAX), topic_index));
+        }
+    }
+
+    /// Topics 1 to 3, each in a list of its own.
+    fn rounds() -> Rounds {
+        let mut rounds = Rounds::default();
+        rounds.fresh.push(0, TopicIndex::new(1));
+        rounds.ongoing.push(0, TopicIndex::new(2));
+        rounds.cooling_down.push((Moment(9), TopicIndex::new(3)));
+        rounds
+    }
+
+    #[test]
+    fn a_topic_that_is_no_more_has_no_round() {
+        let mut rounds = rounds();
+        for removed in 1..=3 {
+            let counts = |rounds: &Rounds| [1, 2, 3].map(|index| rounds.count(TopicIndex::new(index)));
+            assert_eq!(counts(&rounds), [1, 2, 3].map(|index| usize::from(removed <= index)));
+            rounds.remove(TopicIndex::new(removed));
+            assert_eq!(counts(&rounds), [1, 2, 3].map(|index| usize::from(removed < index)));
+        }
+        assert_eq!(rounds.next_wait(Moment(0)), None);
+    }
+
+    #[test]
+    fn a_topic_is_counted_in_each_list() {
+        let mut rounds = rounds();
+        let topic_index = TopicIndex::new(3);
+        rounds.fresh.push(0, topic_index);
+        rounds.ongoing.push(0, topic_index);
+        assert_eq!(rounds.count(topic_index), 3);
+        let cooling_down = [1, 2, 3].map(|index| rounds.is_cooling_down(TopicIndex::new(index)));
+        assert_eq!(cooling_down, [false, false, true]);
+    }
+
+    #[test]
+    fn a_topic_with_news_waits_for_the_end_of_its_cooldown() {
+        let check = |until_us: u64, news_before: bool, expected: bool| {
+            let mut test = TestReactor::new();
+            test.open_sse(&["skip.a"]);
+            let topic_index = test.topic_index("skip.a");
+            let until = test.reactor.now + Duration::from_micros(until_us);
+            test.topic("skip.a").cooldown_until = until;
+            test.reactor.now = test.reactor.now + Duration::from_micros(100);
+            (0..=usize::from(news_before)).for_each(|_| test.reactor.announce(topic_index));
+            assert_eq!(test.reactor.fan_out.is_cooling_down(topic_index), expected, "{until_us}");
+            assert_eq!(test.reactor.fan_out.waits(topic_index), 1);
+        };
+        check(99, false, false);
+        check(100, false, false);
+        check(101, false, true);
+        check(101, true, true);
+    }
+
+    /// A round of `skip.a` takes so long with so many subscribers, some of which listen to `skip.b` as well: whether each topic cools
+    /// down then.
+    #[test]
+    fn a_long_round_is_followed_by_a_cooldown() {
+        let check = |alone: usize, both: usize, write_us: u64, expected: [bool; 2]| {
+            let mut test = TestReactor::new();
+            (0..alone).for_each(|_| drop(test.open_sse(&["skip.a"])));
+            (0..both).for_each(|_| drop(test.open_sse(&["skip.a", "skip.b"])));
+            test.clock.write_time.set(Duration::from_micros(write_us));
+            ["skip.a", "skip.b"].into_iter().for_each(|topic| test.publish(topic, "1"));
+            while test.turn_laps() {}
+            let now = test.reactor.now;
+            let found = ["skip.a", "skip.b"].map(|topic| now < test.topic(topic).cooldown_until);
+            assert_eq!(found, expected, "{alone} and {both}, {write_us} microseconds");
+        };
+        check(0, 4, 49, [false, false]);
+        check(0, 4, 50, [true, true]);
+        // Half as many listen to the other topic, and fewer.
+        check(4, 4, 50, [true, true]);
+        check(5, 4, 50, [true, true]);
+        check(6, 4, 50, [true, false]);
+        check(16, 4, 20, [true, false]);
+    }
+
+    /// What a round carries is remembered once, and not without bound.
+    #[test]
+    fn a_round_remembers_some_topics() {
+        let mut test = TestReactor::new();
+        test.open_sse(&["skip.a"]);
+        let topic_index = test.topic_index("skip.a");
+        let others = |count: usize| (1..=count).map(TopicIndex::new).collect::<Vec<_>>();
+        let mut check = |carried: Vec<TopicIndex>, expected: Vec<TopicIndex>| {
+            test.reactor.fan_out.frame_batches.batches.carried = carried;
+            test.reactor.count_carried(topic_index, Duration::from_micros(1));
+            assert_eq!(test.topic("skip.a").carried, expected);
+        };
+        check(vec![], vec![]);
+        check(vec![topic_index], vec![]);
+        check(others(3), others(3));
+        check(others(4), others(4));
+        check(vec![], others(4));
+        check(others(CARRIED_MAX + 4), others(CARRIED_MAX));
+    }
+
+    /// The time of each slice counts for the topics that the round has carried, also of one that has carried nothing new.
+    #[test]
+    fn each_slice_counts_for_what_the_round_has_carried() {
+        let mut test = TestReactor::new();
+        test.open_sse(&["skip.a", "skip.b"]);
+        let [first, second] = ["skip.a", "skip.b"].map(|topic| test.topic_index(topic));
+        for (carried, expected_us) in [(vec![], 0), (vec![second], 5), (vec![], 10)] {
+            test.reactor.fan_out.frame_batches.batches.carried = carried;
+            test.reactor.count_carried(first, Duration::from_micros(5));
+            assert_eq!(test.topic("skip.b").spent, Duration::from_micros(expected_us));
+        }
+    }
+
+    /// Events that come while a round is under way are not counted as brought to the last subscriber by it.
+    #[test]
+    fn a_round_brings_what_was_there_when_it_began() {
+        let check = |came: usize, later: usize| {
+            let mut test = TestReactor::new();
+            test.open_sse(&["skip.a"]);
+            (0..came).for_each(|_| test.publish("skip.a", "1"));
+            test.reactor.take_inbox();
+            (0..later).for_each(|_| test.publish("skip.a", "1"));
+            test.reactor.take_inbox();
+            test.work();
+            let count = test.figure("fanfare_publish_to_last_subscriber_seconds_count");
+            assert_eq!(count, (came + later) as u64, "{came} and {later}");
+            let topic = test.topic("skip.a");
+            assert_eq!(topic.completed, topic.ring.next());
+        };
+        check(1, 0);
+        check(2, 3);
+    }
+
+    /// The round of `skip.a` has taken so long, and has carried `skip.b`, whose own round is still to come.
+    #[test]
+    fn what_a_long_round_has_carried_cools_down_with_it() {
+        let check = |spent_us: u64, is_carried: bool, expected: bool| {
+            let mut test = TestReactor::new();
+            test.open_sse(&["skip.a", "skip.b"]);
+            let [first, second] = ["skip.a", "skip.b"].map(|topic| test.topic_index(topic));
+            let now = test.reactor.now;
+            let topic = test.topic("skip.a");
+            topic.spent = Duration::from_micros(spent_us);
+            topic.carried.extend(is_carried.then_some(second));
+            test.reactor.end_slice(first, now);
+            let until = test.topic("skip.a").cooldown_until;
+            assert_eq!(now < until, 200 <= spent_us, "{spent_us}");
+            let carried_until = test.topic("skip.b").cooldown_until;
+            assert_eq!(now < carried_until && carried_until == until, expected, "{spent_us}, carried: {is_carried}");
+        };
+        check(199, true, false);
+        check(200, true, true);
+        check(200, false, false);
+        check(50_000, true, true);
+    }
+}

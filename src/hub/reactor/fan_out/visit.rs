@@ -342,6 +342,7 @@ impl VisitOutcomes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::{state::DETACHED, testing::TestReactor};
 
     #[test]
     fn what_a_short_write_leaves() {
@@ -358,5 +359,47 @@ mod tests {
         check(30, 6, 2, 30, None, 0);
         check(31, 10, 2, 30, Some((9, 1)), 3);
         check(34, 10, 2, 30, Some((9, 4)), 3);
+    }
+
+    /// Whether a lap writes to a connection in this state, and whether a poll that waits for it is noted.
+    #[test]
+    fn a_session_for_which_a_poll_waits_is_noted() {
+        let check = |flags: u16, is_visited: bool, is_noted: bool| {
+            let mut test = TestReactor::new();
+            let (slot, _) = test.open_sse(&["a"]);
+            let mut outcomes = VisitOutcomes::default();
+            test.connection(slot).state.set(flags);
+            assert_eq!(may_visit(test.connection(slot), slot, &mut outcomes), is_visited, "{flags:b}");
+            assert_eq!(outcomes.take_polled(), vec![slot; usize::from(is_noted)], "{flags:b}");
+            assert!(outcomes.take_polled().is_empty(), "each is served once");
+        };
+        check(0, true, false);
+        check(BLOCKED, false, false);
+        check(DETACHED, false, false);
+        check(DETACHED | POLL_PENDING, false, true);
+    }
+
+    #[test]
+    fn what_becomes_of_a_connection_behind_the_head() {
+        let [slot, other] = [1, 2].map(Slot::new);
+        let topic = TopicIndex::new(3);
+        let record = |visits: &[(Slot, Visit)]| {
+            let (mut outcomes, mut state) = (VisitOutcomes::default(), State::default());
+            visits.iter().for_each(|(slot, visit)| outcomes.record(*visit, *slot, topic, &mut state));
+            (outcomes, state)
+        };
+        let (mut outcomes, state) = record(&[(slot, Visit::More), (slot, Visit::More), (slot, Visit::AtHead)]);
+        assert!(outcomes.goes_on(slot) && !outcomes.goes_on(other) && outcomes.is_settled());
+        assert_eq!((outcomes.take_write_again(), state), (vec![slot], State::default()), "once, for all its topics");
+        let (mut outcomes, _) = record(&[(slot, Visit::More), (other, Visit::More)]);
+        assert_eq!(outcomes.take_write_again(), [slot, other]);
+        let (outcomes, state) = record(&[(slot, Visit::Blocked)]);
+        assert!(state.has(BLOCKED) && state.has(BEHIND) && outcomes.blocked() == 1 && !outcomes.has_more());
+        let (mut outcomes, _) = record(&[(slot, Visit::Broken)]);
+        assert_eq!(outcomes.next_broken(), Some((slot, Close::PeerGone)));
+        let (mut outcomes, _) = record(&[(slot, Visit::Lagged)]);
+        outcomes.lag(Lagged { slot: other, topic });
+        assert!(!outcomes.is_settled());
+        assert_eq!([(); 3].map(|()| outcomes.next_lagged().map(|lagged| lagged.slot)), [Some(other), Some(slot), None]);
     }
 }
