@@ -229,7 +229,7 @@ mod tests {
         endpoint::Overload,
         reactor::{
             state::DETACHED,
-            testing::{TestReactor, sse, websocket},
+            tests::{TestReactor, sse, websocket},
         },
     };
 

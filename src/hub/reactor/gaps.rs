@@ -149,7 +149,7 @@ mod tests {
         event::EventId,
         reactor::{
             state::BLOCKED,
-            testing::{KEPT, TestReactor},
+            tests::{KEPT, TestReactor},
         },
     };
 

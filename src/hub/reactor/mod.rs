@@ -42,7 +42,7 @@ mod state;
 mod subscribe;
 mod table;
 #[cfg(test)]
-mod testing;
+mod tests;
 mod timers;
 mod wheel;
 mod works;

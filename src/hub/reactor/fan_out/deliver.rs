@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::reactor::{
         state::BLOCKED,
-        testing::{KEPT, TestReactor},
+        tests::{KEPT, TestReactor},
     };
 
     /// Events have come that no lap has brought, to a connection that was at the head of its topic behind `before` others.

@@ -174,7 +174,7 @@ impl<N: Net> Reactor<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::testing::TestReactor;
+    use crate::reactor::tests::TestReactor;
 
     impl Rounds {
         /// Lets the topic cool down.
@@ -314,7 +314,7 @@ mod tests {
     /// The round of `skip.a` has taken so long, and has carried `skip.b`, whose own round is still to come.
     #[test]
     fn what_a_long_round_has_carried_cools_down_with_it() {
-        let check = |spent_us: u64, is_carried: bool, expected: bool| {
+        let check = |spent_us: u64, is_carried: bool, cools_already: bool, expected: bool| {
             let mut test = TestReactor::new();
             test.open_sse(&["skip.a", "skip.b"]);
             let [first, second] = ["skip.a", "skip.b"].map(|topic| test.topic_index(topic));
@@ -322,15 +322,20 @@ mod tests {
             let topic = test.topic("skip.a");
             topic.spent = Duration::from_micros(spent_us);
             topic.carried.extend(is_carried.then_some(second));
+            if cools_already {
+                topic.cooldown_until = now + Duration::from_micros(10);
+            }
             test.reactor.end_slice(first, now);
             let until = test.topic("skip.a").cooldown_until;
-            assert_eq!(now < until, 200 <= spent_us, "{spent_us}");
+            assert_eq!(now < until, 200 <= spent_us || cools_already, "{spent_us}");
             let carried_until = test.topic("skip.b").cooldown_until;
             assert_eq!(now < carried_until && carried_until == until, expected, "{spent_us}, carried: {is_carried}");
         };
-        check(199, true, false);
-        check(200, true, true);
-        check(200, false, false);
-        check(50_000, true, true);
+        check(199, true, false, false);
+        check(200, true, false, true);
+        check(200, false, false, false);
+        check(50_000, true, false, true);
+        // The topic cools down for another one's round. What its own has carried is none of that one's.
+        check(199, true, true, false);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     metrics::Transport,
     reactor::{
         state::{BEHIND, BLOCKED, FROM_HISTORY},
-        testing::{Peer, TestReactor},
+        tests::{Peer, TestReactor},
     },
 };
 

@@ -342,7 +342,7 @@ impl VisitOutcomes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::{state::DETACHED, testing::TestReactor};
+    use crate::reactor::{state::DETACHED, tests::TestReactor};
 
     #[test]
     fn what_a_short_write_leaves() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     index::SubscriberIndex,
-    reactor::testing::{Peer, TestReactor},
+    reactor::tests::{Peer, TestReactor},
 };
 
 #[test]
