@@ -270,7 +270,9 @@ fn every_probe_of_the_administration_is_answered_until_the_end() {
         let (mut seen, gone) = prober.join().expect("each answer is one of these");
         // The kernel may take one in between the last look at the listener and its end.
         seen.retain(|row| *row != (Probed::Unanswered, 1));
-        let kinds: Vec<Probed> = seen.iter().map(|(probed, _)| *probed).collect();
+        let mut kinds: Vec<Probed> = seen.iter().map(|(probed, _)| *probed).collect();
+        // The other reactor may have answered one more behind that.
+        kinds.dedup();
         assert_eq!(kinds, [Probed::Status(200), Probed::Status(503), Probed::Gone], "{seen:?}");
         assert!(
             ended.saturating_duration_since(gone) < Duration::from_secs(1),
