@@ -1,7 +1,7 @@
 //! A relay between client and hub that can be cut.
 
 use std::{
-    io,
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -19,6 +19,8 @@ pub(crate) struct Relay {
 struct Line {
     is_cut: bool,
     sockets: Vec<TcpStream>,
+    /// All that clients were sent.
+    passed: Vec<u8>,
 }
 
 impl Relay {
@@ -50,27 +52,43 @@ impl Relay {
         }
     }
 
+    /// How often `text` has been passed on to clients.
+    pub(crate) fn passed_count(&self, text: &str) -> usize {
+        let line = self.line.lock().expect("nobody panics with it");
+        String::from_utf8_lossy(&line.passed).matches(text).count()
+    }
+
     /// Lets new connections through again.
     pub(crate) fn mend(&self) {
         self.line.lock().expect("nobody panics with it").is_cut = false;
     }
 }
 
-fn pass_on(client: TcpStream, target: &str, line: &Mutex<Line>) -> io::Result<()> {
-    let mut line = line.lock().expect("nobody panics with it");
+fn pass_on(client: TcpStream, target: &str, shared: &Arc<Mutex<Line>>) -> io::Result<()> {
+    let mut line = shared.lock().expect("nobody panics with it");
     if line.is_cut {
         return Ok(());
     }
     let server = TcpStream::connect(target)?;
     line.sockets.extend([client.try_clone()?, server.try_clone()?]);
-    for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
-        thread::spawn(move || copy(from, to));
-    }
+    let (from_client, to_server, shared) = (client.try_clone()?, server.try_clone()?, Arc::clone(shared));
+    thread::spawn(move || copy(from_client, to_server, |_| {}));
+    thread::spawn(move || {
+        copy(server, client, |bytes| shared.lock().expect("nobody panics with it").passed.extend_from_slice(bytes));
+    });
     Ok(())
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) {
+/// Calls `passed` with what has been sent on.
+fn copy(mut from: TcpStream, mut to: TcpStream, passed: impl Fn(&[u8])) {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(count @ 1..) if to.write_all(&buffer[..count]).is_ok() => passed(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
     // However it ends, the other side is closed.
-    let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
