@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::topic::{Pattern, Topic};
+use crate::{
+    bus::is_hub_command,
+    topic::{Pattern, Topic},
+};
 
 /// A pattern, and what the names under it become: `a.*` keeps them, `a.*=>b.*` renames them. What a wildcard stands for on the
 /// left stands at the same wildcard on the right.
@@ -23,7 +26,8 @@ impl TopicMap {
         &self.to
     }
 
-    /// What `topic` is called on the other side. `None`: it is not one of these, or its name there would be too long.
+    /// What `topic` is called on the other side. `None`: it is not one of these, its name there would be too long, or it would be a
+    /// command of hubs, which no client may give, renamed or not.
     pub(super) fn translate(&self, topic: &Topic) -> Option<Topic> {
         if !self.from.matches(topic) {
             return None;
@@ -44,7 +48,8 @@ impl TopicMap {
             "*" | "**" => standing.next().unwrap_or_default(),
             plain => plain,
         });
-        Topic::parse(&segments.collect::<Vec<_>>().join(".")).ok()
+        let target = Topic::parse(&segments.collect::<Vec<_>>().join(".")).ok();
+        target.filter(|target| !is_hub_command(target))
     }
 }
 
@@ -93,6 +98,8 @@ mod tests {
         check("**", "p.q", Some("p.q"));
         check("a=>b", "a", Some("b"));
         check("a=>b", "b", None);
+        check("x.**=>**", "x.fanfare.orders.losses", None);
+        check("x.**=>**", "x.fanfare.orders", Some("fanfare.orders"));
         let (long, name) = (format!("a.*=>{}.*", "x".repeat(200)), format!("a.{}", "y".repeat(100)));
         check(&long, &name, None);
     }
