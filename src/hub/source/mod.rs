@@ -7,11 +7,14 @@
 //! A topic's class names its source ([`Class::source`]) and, apart from that, who keeps the log ([`Class::log`]). Topics whose class
 //! names no source belong to the default one ([`SourcePort::is_default`]); without one, events are published in the hub alone.
 
+mod archive_cache;
+mod archive_queue;
 mod backoff;
 mod channel_names;
 pub(crate) mod credentials;
 pub(crate) mod generator;
 mod log_rate_limiter;
+mod log_refusals;
 pub(crate) mod nats;
 mod processor;
 pub(crate) mod redis;

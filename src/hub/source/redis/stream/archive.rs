@@ -3,14 +3,13 @@
 //! It caches what it has read for a moment, and takes all waiting requests at once, the oldest id first. So a thousand clients
 //! that reconnect together after a restart of the hub cost the broker a few reads, not a thousand.
 
-use std::{collections::HashMap, fmt, io, sync::Arc, thread::JoinHandle};
+use std::{collections::HashMap, io, sync::Arc, thread::JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::Receiver;
 use redis::{RedisError, Value};
 use tracing::warn;
 
 use super::{
-    cache::{Cache, Found, LIFE, PageBounds, select},
     config::{RedisStreamConfig, kept_ms},
     entry::{BadAnswer, StreamEntry, read_entries},
     link::{LEAST_VERSION, StreamLink, accept, is_no_stream, is_of_key},
@@ -18,32 +17,25 @@ use super::{
     position::{StreamInfo, read_is_made},
 };
 use crate::{
-    bus::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest},
+    bus::{ArchiveFailed, ArchivePage},
     clock::{Clock, Moment},
     event::{Event, EventId, Payload, Start},
     gap::{Gap, GapReason},
     source::{
         LogRateLimiter, TopicClasses,
+        archive_cache::{Cache, Found, LIFE, PageBounds, select},
+        archive_queue::{ArchiveQueue, QueuedRequest, archive_queue},
         redis::{Directory, RedisConfig},
     },
     topic::Topic,
 };
 
-/// Hands requests to the archive's thread. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(super) struct StreamArchive {
-    queue: Sender<QueuedRequest>,
-}
-
 /// Owns the archive's thread.
 #[derive(Debug)]
 pub(super) struct ArchiveHandle {
-    archivist: StreamArchive,
+    archivist: ArchiveQueue,
     thread: JoinHandle<()>,
 }
-
-/// A request on its way. Dropped without an answer, it answers [`ArchiveFailed::Unavailable`].
-struct QueuedRequest(Option<ArchiveRequest>);
 
 /// Requests taken at once.
 const BATCH_MAX: usize = 4096;
@@ -61,7 +53,7 @@ pub(super) fn start_archive(
     classes: TopicClasses,
     clock: Clock,
 ) -> io::Result<ArchiveHandle> {
-    let (queue, queued) = bounded(config.archive_queue_max);
+    let (archivist, queued) = archive_queue(config.archive_queue_max);
     let mut worker = Worker {
         directory: redis.directory()?.with_least_version(LEAST_VERSION),
         link: None,
@@ -77,12 +69,12 @@ pub(super) fn start_archive(
         clock,
     };
     let thread = std::thread::Builder::new().name("stream-archive".to_owned()).spawn(move || worker.run())?;
-    Ok(ArchiveHandle { archivist: StreamArchive { queue }, thread })
+    Ok(ArchiveHandle { archivist, thread })
 }
 
 impl ArchiveHandle {
     /// Where to hand requests to; also what the bus is given as its archive.
-    pub(super) fn archivist(&self) -> StreamArchive {
+    pub(super) fn archivist(&self) -> ArchiveQueue {
         self.archivist.clone()
     }
 
@@ -93,34 +85,6 @@ impl ArchiveHandle {
         if thread.is_finished() && thread.join().is_err() {
             warn!("the archivist's thread had panicked");
         }
-    }
-}
-
-impl Archive for StreamArchive {
-    fn fetch(&self, request: ArchiveRequest) {
-        if let Err(TrySendError::Full(mut queued)) = self.queue.try_send(QueuedRequest(Some(request))) {
-            queued.answer(Err(ArchiveFailed::QueueFull));
-        }
-    }
-}
-
-impl QueuedRequest {
-    fn answer(&mut self, page: Result<ArchivePage, ArchiveFailed>) {
-        if let Some(request) = self.0.take() {
-            (request.reply)(page);
-        }
-    }
-}
-
-impl Drop for QueuedRequest {
-    fn drop(&mut self) {
-        self.answer(Err(ArchiveFailed::Unavailable));
-    }
-}
-
-impl fmt::Debug for QueuedRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("QueuedRequest").field(&self.0).finish()
     }
 }
 
@@ -180,12 +144,12 @@ impl Worker {
             let mut batch = vec![first];
             batch.extend(self.queued.try_iter().take(BATCH_MAX));
             // So that what one needs is read together with what the others need.
-            batch.sort_by_key(|queued| match queued.0.as_ref().map(|request| request.start) {
+            batch.sort_by_key(|queued| match queued.request().map(|request| request.start) {
                 Some(Start::After(id)) => id,
                 _ => EventId::default(),
             });
             for mut queued in batch {
-                let Some(request) = &queued.0 else { continue };
+                let Some(request) = queued.request() else { continue };
                 let page = self.page(&request.topic.clone(), request.start, request.content, PageBounds::of(request));
                 queued.answer(page);
             }
@@ -419,18 +383,6 @@ impl Worker {
             warn!(suppressed, "older events cannot be read from {}: {error}", self.redis.url);
         }
         ArchiveFailed::Unavailable
-    }
-}
-
-impl PageBounds {
-    fn of(request: &ArchiveRequest) -> Self {
-        let ArchiveRequest { upto, events_max, bytes_max, since, .. } = *request;
-        Self { upto, events_max, bytes_max, since }
-    }
-
-    /// Cuts the gap at the end that was asked for.
-    fn clamp(&self, gap: Gap) -> Gap {
-        Gap { to: self.upto.map_or(gap.to, |upto| gap.to.min(upto)), ..gap }
     }
 }
 

@@ -21,7 +21,6 @@
 
 mod archive;
 mod arrival;
-mod cache;
 mod check;
 mod config;
 mod encoder;
@@ -31,7 +30,6 @@ mod load;
 mod position;
 mod probe;
 mod reader;
-mod refusing;
 mod source;
 mod streams;
 mod turn;

@@ -1,12 +1,11 @@
 //! The parts that need no server.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    cache::{Cache, PageBounds, select},
     config::RedisStreamConfig,
     encoder::{StreamEncoder, is_weighed},
     entry::{EntryContent, NoEvent, StreamEntry, read_entries, read_streams},
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     bus::Publication,
     clock::Moment,
-    event::{Event, EventId},
+    event::EventId,
     gap::GapReason,
     log::Bounds,
     source::{TopicClasses, redis::PublishEncoder},
@@ -200,73 +199,6 @@ fn what_is_missing_after_an_id() {
     assert_eq!(gone(id(3), 5000), Some(GapReason::Epoch));
     assert_eq!(gone(id(3), 500), Some(GapReason::Expired));
     assert_eq!(gone(moment, 500), Some(GapReason::Expired));
-}
-
-fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<Event>> {
-    let event = |minor| Event::new(topic("t"), id(minor), 0, None, Bytes::from_static(b"0123456789"), Moment(0));
-    range.map(|minor| Arc::new(event(minor))).collect()
-}
-
-fn extent(upto: u64, events_max: usize, bytes_max: usize) -> PageBounds {
-    PageBounds { upto: Some(id(upto)), events_max, bytes_max, since: Moment(0) }
-}
-
-#[test]
-fn answers_keep_within_their_bounds() {
-    let all = events(1..=10);
-    let check = |after: u64, extent: PageBounds, expected: &[u64], is_complete: bool| {
-        let found = select(all.iter(), id(after), extent);
-        let minors: Vec<u64> = found.events.iter().map(|event| event.id.minor).collect();
-        assert_eq!((minors.as_slice(), found.is_complete), (expected, is_complete), "{after} {extent:?}");
-    };
-    check(7, extent(99, 9, 999), &[8, 9, 10], true);
-    check(3, extent(5, 9, 999), &[4, 5], true);
-    check(3, extent(9, 2, 999), &[4, 5], false);
-    check(3, extent(9, 9, 29), &[4, 5], false);
-    check(3, extent(9, 9, 1), &[4], false);
-    check(10, extent(99, 9, 999), &[], true);
-}
-
-#[test]
-fn the_cache_answers_what_it_is_sure_of() {
-    let mut cache = Cache::new(1 << 20);
-    let now = Moment(0);
-    cache.insert(&topic("t"), id(10), id(25), &events(11..=20), now);
-    let look = |cache: &Cache, after: u64, upto: u64, now: Moment| {
-        let found = cache.find(&topic("t"), id(after), None, extent(upto, 99, 9999), now)?;
-        Some((found.events.first().map(|event| event.id.minor), found.events.len(), found.is_complete))
-    };
-    assert_eq!(look(&cache, 10, 20, now), Some((Some(11), 10, true)));
-    assert_eq!(look(&cache, 15, 25, now), Some((Some(16), 5, true)));
-    assert_eq!(look(&cache, 15, 26, now), Some((Some(16), 5, false)), "then the rest is asked for");
-    assert_eq!(look(&cache, 20, 25, now), Some((None, 0, true)));
-    assert_eq!(look(&cache, 22, 25, now), None, "nobody knows of what stream that is");
-    assert_eq!(look(&cache, 22, 26, now), None);
-    assert_eq!(look(&cache, 9, 20, now), None);
-    assert_eq!(look(&cache, 26, 30, now), None);
-    assert_eq!(look(&cache, 15, 20, now + Duration::from_secs(3)), None, "too old");
-    // Ahead of it and behind it.
-    cache.insert(&topic("t"), id(5), id(12), &events(6..=12), now);
-    cache.insert(&topic("t"), id(25), id(30), &events(26..=30), now);
-    assert_eq!(look(&cache, 5, 30, now), Some((Some(6), 20, true)));
-    // A hole between: only the newer.
-    cache.insert(&topic("t"), id(40), id(50), &events(41..=50), now);
-    assert_eq!((look(&cache, 5, 10, now), look(&cache, 40, 50, now)), (None, Some((Some(41), 10, true))));
-    // The asker has another event there: the stream is another one. Neither are the two of one stream.
-    let content = events(1..=1)[0].digest();
-    let find = |cache: &Cache, content| cache.find(&topic("t"), id(45), content, extent(50, 99, 9999), now).is_some();
-    let later = PageBounds { since: Moment(1), ..extent(50, 99, 9999) };
-    assert!(cache.find(&topic("t"), id(45), None, later, Moment(2)).is_none(), "the log was replaced since");
-    assert!(find(&cache, None) && find(&cache, content) && !find(&cache, Some(1)));
-    let other = Event::new(topic("t"), id(45), 0, None, Bytes::from_static(b"other"), now);
-    cache.insert(&topic("t"), id(44), id(60), &[Arc::new(other)], now);
-    assert_eq!((look(&cache, 41, 60, now), look(&cache, 44, 60, now)), (None, Some((Some(45), 1, true))));
-    cache.correct(&topic("t"), id(45), content);
-    assert_eq!(look(&cache, 44, 60, now), None);
-    let mut small = Cache::new(events(1..=1)[0].weight_bytes() * 15);
-    small.insert(&topic("t"), id(0), id(10), &events(1..=10), now);
-    small.insert(&topic("u"), id(0), id(10), &events(1..=10), now + Duration::from_millis(1));
-    assert!(look(&small, 0, 10, now).is_none(), "made room");
 }
 
 #[test]

@@ -17,7 +17,6 @@ use super::{
     load::{self, Loaded, weight_bytes},
     position::{ReadPosition, Verdict},
     probe::StreamProbe,
-    refusing::Refusals,
     streams::{FollowedStreams, StreamStage},
     waker::ReaderWaker,
 };
@@ -28,6 +27,7 @@ use crate::{
     gap::{Gap, GapReason},
     source::{
         Backoff, LogRateLimiter, SourceStatus,
+        log_refusals::LogRefusals,
         redis::{Directory, RedisConfig, error_codes::is_of_command},
         status::SubscriptionCounts,
     },
@@ -69,7 +69,7 @@ pub(super) struct StreamReader {
     retry: Moment,
     failures: LogRateLimiter,
     refusals: LogRateLimiter,
-    refused: Refusals,
+    refused: LogRefusals,
     /// How many entries of one stream are asked for.
     count: usize,
     /// Streams that are to be checked, and when all of them are again.
@@ -102,7 +102,7 @@ impl StreamReader {
             retry: clock.now(),
             failures: LogRateLimiter::default(),
             refusals: LogRateLimiter::default(),
-            refused: Refusals::default(),
+            refused: LogRefusals::default(),
             count: COUNT_MAX,
             to_check: Vec::new(),
             check_due: clock.now(),

@@ -1,5 +1,5 @@
-//! Streams that the server's access rules forbid, or that are another node's: their readers are notified, `/ready` names them, and
-//! they are loaded again as soon as the server allows it.
+//! Logs that the broker refuses to read, because its access rules forbid it, or they are another node's: their readers are notified,
+//! `/ready` names them, and they are loaded again as soon as the broker allows it.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use crate::{
     topic::Topic,
 };
 
-/// The topics whose streams are refused at present.
+/// The topics whose logs are refused at present.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(in crate::source) struct LogRefusals {
     topics: BTreeMap<Topic, Refused>,
 }
 
-impl Refusals {
-    /// The stream of `topic` cannot be read, for the reason `refused`. Readers who have its log get a gap, once.
-    pub(super) fn add(
+impl LogRefusals {
+    /// The log of `topic` cannot be read, for the reason `refused`. Readers who have its log get a gap, once.
+    pub(in crate::source) fn add(
         &mut self,
         topic: &Topic,
         refused: &str,
@@ -51,14 +51,14 @@ impl Refusals {
         self.report(status);
     }
 
-    /// The stream of `topic` was read, or nobody wants it any more.
-    pub(super) fn remove(&mut self, topic: &Topic, status: &SourceStatus) {
+    /// The log of `topic` was read, or nobody wants it any more.
+    pub(in crate::source) fn remove(&mut self, topic: &Topic, status: &SourceStatus) {
         if self.topics.remove(topic).is_some() {
             self.report(status);
         }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::source) fn count(&self) -> usize {
         self.topics.len()
     }
 
