@@ -6,6 +6,7 @@
 //! because payloads are skipped by their announced length.
 
 mod client;
+mod headers;
 mod info;
 mod parser;
 mod subject;
@@ -14,6 +15,7 @@ pub use client::{
     ConnectOptions, NatsLogin, PING, PONG, write_connect, write_publish, write_publish_with_headers, write_subscribe,
     write_unsubscribe,
 };
+pub use headers::HeaderBlock;
 pub use info::ServerInfo;
 pub use parser::{BadOperation, NatsMessage, Operation, parse};
 pub use subject::{BadSubject, Subject, SubjectPattern};
