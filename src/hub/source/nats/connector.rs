@@ -15,15 +15,24 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr, Subscriber, client::PublishErrorKind};
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError, Subscriber, client::PublishErrorKind,
+};
 use bytes::Bytes;
 use futures_util::{
     Stream, StreamExt,
-    stream::{AbortHandle, Abortable, SelectAll},
+    stream::{Abortable, SelectAll},
 };
 use tokio::sync::{Notify, mpsc};
 
+/// Ends a subscription when it is aborted.
+pub(super) use futures_util::stream::AbortHandle as SubscriptionHandle;
+
 use super::{Fault, NatsAuth, NatsConfig, NatsLogin, url::NatsAddress};
+pub(super) use super::{
+    headers::Headers,
+    received::{LinkEvent, Message, PublishError},
+};
 use crate::source::{credentials::Logins, tls::client_config};
 
 /// What the server lists the connection as.
@@ -55,7 +64,7 @@ pub(super) struct Arrivals<T> {
     /// Messages of one subscription each, in order.
     pub(super) messages: Vec<(T, Vec<Message>)>,
     /// What else the library tells. What `messages` has of a subscription came before.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<LinkEvent>,
 }
 
 /// A subscription that yields all that waits, up to a turn's worth.
@@ -155,27 +164,35 @@ impl Connector {
 impl<T: Clone + Unpin> Link<T> {
     /// Subscribes. That the server takes it is not said before something comes back that was sent after it. Aborting ends the
     /// subscription; what has not been handed on by then is dropped.
-    pub(super) async fn subscribe(&mut self, tag: T, subject: &str) -> Result<AbortHandle, Fault> {
+    pub(super) async fn subscribe(&mut self, tag: T, subject: &str) -> Result<SubscriptionHandle, Fault> {
         let subscriber = self.client.subscribe(subject.to_owned()).await;
         let subscriber = subscriber.map_err(|error| Fault::Closed(Some(error.to_string())))?;
-        let (handle, registration) = AbortHandle::new_pair();
+        let (handle, registration) = SubscriptionHandle::new_pair();
         self.streams.push(Abortable::new(Tagged { tag, subscriber }, registration));
         Ok(handle)
     }
 
-    /// Publishes. That the server takes it is not said either.
+    /// Publishes, perhaps with a subject for the answer. That the server takes it is not said either.
     pub(super) async fn publish(
-        &self,
+        &mut self,
         subject: &str,
-        headers: Option<HeaderMap>,
+        reply: Option<&str>,
+        headers: Option<&Headers>,
         payload: Bytes,
-    ) -> Result<(), PublishErrorKind> {
+    ) -> Result<(), PublishError> {
         let subject = subject.to_owned();
-        let published = match headers {
-            Some(headers) => self.client.publish_with_headers(subject, headers, payload).await,
-            None => self.client.publish(subject, payload).await,
+        let published = match (reply.map(str::to_owned), headers.map(for_library)) {
+            (None, None) => self.client.publish(subject, payload).await,
+            (None, Some(headers)) => self.client.publish_with_headers(subject, headers, payload).await,
+            (Some(reply), None) => self.client.publish_with_reply(subject, reply, payload).await,
+            (Some(reply), Some(headers)) => {
+                self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+            }
         };
-        published.map_err(|error| error.kind())
+        published.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => PublishError::TooBig,
+            _ => PublishError::Closed(error.to_string()),
+        })
     }
 
     /// Waits until something comes, `wake` is notified, or `timeout` has passed.
@@ -194,11 +211,11 @@ impl<T: Clone + Unpin> Link<T> {
 
     /// What the library tells of that came before what was received last: it passes events on in a task of its own, which has run
     /// when this returns.
-    pub(super) async fn settled_events(&mut self) -> Vec<Event> {
+    pub(super) async fn settled_events(&mut self) -> Vec<LinkEvent> {
         for _ in 0..2 {
             tokio::task::yield_now().await;
         }
-        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+        std::iter::from_fn(|| self.events.try_recv().ok()).filter_map(of_library).collect()
     }
 
     /// All messages that are left. For a connection that has ended, so that none is added.
@@ -222,8 +239,49 @@ impl<T: Clone + Unpin> Link<T> {
             arrivals.messages.push(batch);
         }
         while let Poll::Ready(Some(event)) = self.events.poll_recv(context) {
-            arrivals.events.push(event);
+            arrivals.events.extend(of_library(event));
         }
+    }
+}
+
+/// `None` if nobody has to know.
+fn of_library(event: Event) -> Option<LinkEvent> {
+    match event {
+        Event::Disconnected | Event::Closed => Some(LinkEvent::Closed(None)),
+        Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => Some(LinkEvent::Overrun),
+        Event::ServerError(ServerError::Other(text)) => Some(LinkEvent::Error(text)),
+        Event::ServerError(ServerError::AuthorizationViolation) => {
+            Some(LinkEvent::Error("Authorization Violation".to_owned()))
+        }
+        Event::Connected | Event::LameDuckMode | Event::Draining | Event::ClientError(_) => None,
+    }
+}
+
+fn for_library(headers: &Headers) -> HeaderMap {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    headers.block().lines().fold(HeaderMap::new(), |mut map, (name, value)| {
+        map.append(text(name), text(value));
+        map
+    })
+}
+
+fn received(message: async_nats::Message) -> Message {
+    let pairs = |headers: HeaderMap| {
+        let pairs = headers.iter().flat_map(|(name, values)| {
+            let name = name.to_string();
+            values.iter().map(move |value| (name.clone(), value.as_str().to_owned())).collect::<Vec<_>>()
+        });
+        let pairs: Vec<_> = pairs.collect();
+        Headers::of(pairs.iter().map(|(name, value)| (&**name, &**value)))
+    };
+    Message {
+        subject: message.subject.as_str().into(),
+        reply: message.reply.map(|reply| reply.as_str().into()),
+        headers: message.headers.map(pairs),
+        status: message.status.map(|status| status.as_u16()),
+        description: message.description.map(Into::into),
+        payload: message.payload,
+        is_oversize: false,
     }
 }
 
@@ -234,7 +292,7 @@ impl<T: Clone + Unpin> Stream for Tagged<T> {
         let mut batch = Vec::new();
         while batch.len() < TURN_MESSAGES_MAX {
             match self.subscriber.poll_next_unpin(context) {
-                Poll::Ready(Some(message)) => batch.push(message),
+                Poll::Ready(Some(message)) => batch.push(received(message)),
                 Poll::Ready(None) if batch.is_empty() => return Poll::Ready(None),
                 Poll::Pending if batch.is_empty() => return Poll::Pending,
                 Poll::Ready(None) | Poll::Pending => break,

@@ -6,8 +6,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use async_nats::{HeaderMap, Message};
-
+use super::connector::{Headers, Message};
 use crate::protocol::http::percent_decode;
 
 /// The header with the event's type.
@@ -30,24 +29,16 @@ impl<'a> EventHeaders<'a> {
     /// What the headers of `message` say.
     pub(super) fn of(message: &'a Message) -> Self {
         let Some(headers) = &message.headers else { return Self::default() };
-        let value = |name: &'static str| headers.get(name).map(|value| decode(value.as_str()));
+        let value = |name: &'static str| headers.get(name).map(decode).or_else(|| headers.get_escaped(name));
         let filled = |value: &Cow<'_, str>| !value.is_empty();
         Self { kind: value(TYPE).filter(filled), key: value(MESSAGE_ID).filter(filled) }
     }
 
     /// The same as headers to publish with; `None`: there are none.
-    pub(super) fn write(&self) -> Option<HeaderMap> {
+    pub(super) fn write(&self) -> Option<Headers> {
         let pairs = [(TYPE, &self.kind), (MESSAGE_ID, &self.key)];
-        let pairs: Vec<_> = pairs.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-        (!pairs.is_empty()).then(|| {
-            pairs.into_iter().map(|(name, value)| (name, encode(value))).fold(
-                HeaderMap::new(),
-                |mut headers, (name, value)| {
-                    headers.insert(name, value);
-                    headers
-                },
-            )
-        })
+        let pairs: Vec<_> = pairs.iter().filter_map(|(name, value)| Some((*name, encode(value.as_deref()?)))).collect();
+        (!pairs.is_empty()).then(|| Headers::of(pairs.iter().map(|(name, value)| (*name, &**value))))
     }
 }
 
@@ -128,14 +119,11 @@ mod tests {
 
     #[test]
     fn headers_say_type_and_key() {
-        let message = |headers: &[(&'static str, &str)]| {
-            let mut map = HeaderMap::new();
-            headers.iter().for_each(|(name, value)| map.append(*name, *value));
-            let headers = (!headers.is_empty()).then_some(map);
-            let (subject, payload) = ("a".into(), "x".into());
-            Message { subject, reply: None, payload, headers, status: None, description: None, length: 1 }
+        let message = |headers: &[(&str, &str)]| Message {
+            headers: (!headers.is_empty()).then(|| Headers::of(headers.iter().copied())),
+            ..Message::default()
         };
-        let check = |headers: &[(&'static str, &str)], kind: Option<&str>, key: Option<&str>| {
+        let check = |headers: &[(&str, &str)], kind: Option<&str>, key: Option<&str>| {
             let message = message(headers);
             let read = EventHeaders::of(&message);
             assert_eq!((read.kind.as_deref(), read.key.as_deref()), (kind, key), "{headers:?}");
@@ -148,5 +136,21 @@ mod tests {
         check(&[("Nats-Msg-Id", "k 1"), ("X-Other", "y")], None, Some("k 1"));
         check(&[("Event-Type", "a"), ("Event-Type", "b"), ("Nats-Msg-Id", "k")], Some("a"), Some("k"));
         check(&[("event-type", "a")], None, None);
+    }
+
+    /// Any client can publish any bytes. What is no text stays apart from what is another value.
+    #[test]
+    fn headers_that_are_no_text_are_escaped() {
+        let check = |block: &'static [u8], kind: Option<&str>, key: Option<&str>| {
+            let headers = Some(Headers::received(block.into()));
+            let message = Message { headers, ..Message::default() };
+            let read = EventHeaders::of(&message);
+            assert_eq!((read.kind.as_deref(), read.key.as_deref()), (kind, key), "{}", block.escape_ascii());
+        };
+        check(b"NATS/1.0\r\nX: \xFF\r\nEvent-Type: a\r\n\r\n", Some("a"), None);
+        check(b"NATS/1.0\r\nEvent-Type: \xFFa\xC3\r\nNats-Msg-Id: k\r\n\r\n", Some("%FFa%C3"), Some("k"));
+        check(b"NATS/1.0\r\nNats-Msg-Id: \xFE\r\n\r\n", None, Some("%FE"));
+        check(b"NATS/1.0\r\nEvent-Type", None, None);
+        check(b"Event-Type: a\r\n\r\n", None, None);
     }
 }

@@ -4,9 +4,11 @@
 mod config;
 mod connector;
 mod fault;
+mod headers;
 mod login;
 mod message;
 mod pubsub;
+mod received;
 mod subject;
 mod url;
 mod violation;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use futures_util::stream::AbortHandle;
-
 use super::{Target, fence::Fence, queue::QueuedPublication};
 use crate::{
     clock::Moment,
     source::{
-        nats::{Fault, Link, NatsConfig, SubjectFilter},
+        nats::{
+            Fault, Link, NatsConfig, SubjectFilter,
+            connector::{PublishError, SubscriptionHandle},
+        },
         subscriptions::{Batch, Subscriptions},
     },
     topic::Topic,
@@ -22,8 +23,8 @@ const PROBE_TOKEN: &str = "fanfare";
 pub(super) struct Conversation {
     /// The subject of this connection's probes.
     probe: String,
-    topics: HashMap<Topic, AbortHandle>,
-    patterns: HashMap<usize, AbortHandle>,
+    topics: HashMap<Topic, SubscriptionHandle>,
+    patterns: HashMap<usize, SubscriptionHandle>,
     fence: Option<Fence>,
     /// The server has said what became of the nonce.
     answer: Option<NonceAnswer>,
@@ -105,14 +106,14 @@ impl Conversation {
             Batch::Topics(topics) => {
                 for topic in topics {
                     let handle = link.subscribe(Target::Topic(topic.clone()), topic.as_str()).await?;
-                    self.topics.insert(topic.clone(), handle).iter().for_each(AbortHandle::abort);
+                    self.topics.insert(topic.clone(), handle).iter().for_each(SubscriptionHandle::abort);
                 }
             }
             Batch::Patterns(indices) => {
                 for index in indices {
                     let subject = subscriptions.patterns().text(*index).to_owned();
                     let handle = link.subscribe(Target::Pattern(*index), &subject).await?;
-                    self.patterns.insert(*index, handle).iter().for_each(AbortHandle::abort);
+                    self.patterns.insert(*index, handle).iter().for_each(SubscriptionHandle::abort);
                 }
             }
             Batch::Leave(topics) => topics.iter().for_each(|topic| self.leave_topic(topic)),
@@ -122,18 +123,18 @@ impl Conversation {
 
     /// Ends the subscription of `topic`.
     pub(super) fn leave_topic(&mut self, topic: &Topic) {
-        self.topics.remove(topic).iter().for_each(AbortHandle::abort);
+        self.topics.remove(topic).iter().for_each(SubscriptionHandle::abort);
     }
 
     /// The same of the pattern at `index`.
     pub(super) fn leave_pattern(&mut self, index: usize) {
-        self.patterns.remove(&index).iter().for_each(AbortHandle::abort);
+        self.patterns.remove(&index).iter().for_each(SubscriptionHandle::abort);
     }
 
     /// Publishes the next nonce behind what was sent. Whatever comes of it, `publications` are answered.
     pub(super) async fn raise_fence(
         &mut self,
-        link: &Link<Target>,
+        link: &mut Link<Target>,
         batch: Option<Batch>,
         publications: Vec<QueuedPublication>,
         config: &NatsConfig,
@@ -143,8 +144,11 @@ impl Conversation {
         self.fence = Some(Fence::new(self.nonce, now, batch, publications));
         self.answer = None;
         self.next_ping = now + config.ping_interval;
-        let published = link.publish(&self.probe, None, self.nonce.to_string().into()).await;
-        published.map_err(|error| Fault::Closed(Some(error.to_string())))
+        let published = link.publish(&self.probe, None, None, self.nonce.to_string().into()).await;
+        published.map_err(|error| match error {
+            PublishError::TooBig => Fault::Closed(Some("the server takes no message (max_payload)".to_owned())),
+            PublishError::Closed(why) => Fault::Closed(Some(why)),
+        })
     }
 
     /// Something came.

@@ -1,12 +1,13 @@
 //! Messages on their way to the bus.
 
-use async_nats::Message;
-
 use super::{Target, conversation::Conversation, thread::PubSubThread};
 use crate::{
     bus::Feed,
     clock::Moment,
-    source::subscriptions::{Admission, report_notices},
+    source::{
+        nats::connector::Message,
+        subscriptions::{Admission, report_notices},
+    },
     topic::Topic,
 };
 
@@ -77,7 +78,7 @@ impl PubSubThread {
         let mut received = 0;
         for message in messages {
             // Every hub's probes come through a pattern that covers all.
-            if message.subject.starts_with(&self.probe_prefix) {
+            if message.subject.starts_with(&*self.probe_prefix) {
                 continue;
             }
             let Some(topic) = self.intake.topic(message, now) else { continue };

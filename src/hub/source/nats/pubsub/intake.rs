@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_nats::Message;
 use bytes::Bytes;
 use tracing::warn;
 
@@ -14,7 +13,7 @@ use crate::{
     source::{
         LogRateLimiter, SourceStatus,
         channel_names::{ChannelNames, explain, show},
-        nats::message::EventHeaders,
+        nats::{connector::Message, message::EventHeaders},
     },
     topic::Topic,
 };
@@ -49,7 +48,7 @@ impl Intake {
             return false;
         }
         // Readers get a gap in its place, whatever the fault was.
-        let (why, reason) = if self.payload_bytes_max < message.payload.len() {
+        let (why, reason) = if message.is_oversize || self.payload_bytes_max < message.payload.len() {
             ("the payload is over the limit", GapReason::SourceLost)
         } else {
             let headers = EventHeaders::of(message);

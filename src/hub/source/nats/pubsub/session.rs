@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Event, ServerError, client::PublishErrorKind};
 use tracing::info;
 
 use super::{
@@ -16,7 +15,12 @@ use crate::{
     bus::{PublishFailed, Refusal},
     clock::Moment,
     source::{
-        nats::{Fault, Link, Violation, message::EventHeaders, topic_of},
+        nats::{
+            Fault, Link, Violation,
+            connector::{LinkEvent, PublishError},
+            message::EventHeaders,
+            topic_of,
+        },
         subscriptions::Batch,
     },
 };
@@ -98,28 +102,27 @@ impl PubSubThread {
         for publication in publications {
             match publish(link, &publication).await {
                 Ok(()) => sent.push(publication),
-                Err(PublishErrorKind::MaxPayloadExceeded) => {
+                Err(PublishError::TooBig) => {
                     publication.answer(Err(PublishFailed::Refused(Refusal::TooBig)));
                 }
                 // The fence will not get through either, and the others are answered with it.
-                Err(_) => drop(publication),
+                Err(PublishError::Closed(_)) => drop(publication),
             }
         }
         conversation.raise_fence(link, batch, sent, &self.config, now).await
     }
 
-    fn take_events(&mut self, events: Vec<Event>, conversation: &mut Conversation, now: Moment) -> Result<(), Fault> {
+    fn take_events(
+        &mut self,
+        events: Vec<LinkEvent>,
+        conversation: &mut Conversation,
+        now: Moment,
+    ) -> Result<(), Fault> {
         for event in events {
             match event {
-                Event::Disconnected | Event::Closed => return Err(Fault::Closed(conversation.last_error())),
-                Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
-                    return Err(Fault::Overrun);
-                }
-                Event::ServerError(ServerError::Other(text)) => self.take_error(&text, conversation, now)?,
-                Event::ServerError(ServerError::AuthorizationViolation) => {
-                    conversation.on_error("Authorization Violation");
-                }
-                Event::Connected | Event::LameDuckMode | Event::Draining | Event::ClientError(_) => {}
+                LinkEvent::Closed(why) => return Err(Fault::Closed(conversation.last_error().or(why))),
+                LinkEvent::Overrun => return Err(Fault::Overrun),
+                LinkEvent::Error(text) => self.take_error(&text, conversation, now)?,
             }
         }
         Ok(())
@@ -190,8 +193,9 @@ impl PubSubThread {
     }
 }
 
-async fn publish(link: &Link<Target>, publication: &QueuedPublication) -> Result<(), PublishErrorKind> {
+async fn publish(link: &mut Link<Target>, publication: &QueuedPublication) -> Result<(), PublishError> {
     let kind = publication.kind.as_deref().map(Into::into);
     let headers = EventHeaders { kind, key: publication.key.as_deref().map(Into::into) };
-    link.publish(publication.topic.as_str(), headers.write(), publication.data.clone()).await
+    let headers = headers.write();
+    link.publish(publication.topic.as_str(), None, headers.as_ref(), publication.data.clone()).await
 }

@@ -5,8 +5,6 @@ use std::sync::{
     mpsc::{Receiver, channel},
 };
 
-use async_nats::Message;
-
 use super::{
     PUBSUB_SOURCE,
     fence::{Fence, Outcome},
@@ -19,7 +17,7 @@ use crate::{
     log::Start,
     source::{
         SourceStatus,
-        nats::{Connector, NatsConfig, SubjectFilter},
+        nats::{Connector, NatsConfig, SubjectFilter, connector::Message},
         subscriptions::{Batch, Notice, Subscriptions},
     },
     topic::Topic,
@@ -217,15 +215,8 @@ fn asked(config: &NatsConfig, topics: &[&str]) -> (PubSubThread, Arc<Bus>) {
 }
 
 fn messages(subject: &str, payloads: &[&'static str]) -> Vec<Message> {
-    let message = |payload: &&'static str| Message {
-        subject: subject.into(),
-        reply: None,
-        payload: (*payload).into(),
-        headers: None,
-        status: None,
-        description: None,
-        length: 1,
-    };
+    let message =
+        |payload: &&'static str| Message { subject: subject.into(), payload: (*payload).into(), ..Message::default() };
     payloads.iter().map(message).collect()
 }
 
