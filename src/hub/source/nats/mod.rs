@@ -7,9 +7,11 @@ mod fault;
 mod headers;
 mod login;
 mod message;
+mod publication_queue;
 mod pubsub;
 mod received;
 mod subject;
+mod thread_waker;
 mod url;
 mod violation;
 
@@ -20,6 +22,7 @@ pub(crate) use login::{NatsAuth, NatsLogin, NatsLoginFiles};
 use pubsub::PubSubSource;
 pub(crate) use subject::check_pattern;
 use subject::{SubjectFilter, topic_of};
+use thread_waker::ThreadWaker;
 pub(crate) use url::NatsUrl;
 use violation::Violation;
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Target, fence::Fence, queue::QueuedPublication};
+use super::{Target, fence::Fence};
 use crate::{
     clock::Moment,
     source::{
         nats::{
             Fault, Link, NatsConfig, SubjectFilter,
             connector::{PublishError, SubscriptionHandle},
+            publication_queue::QueuedPublication,
         },
         subscriptions::{Batch, Subscriptions},
     },

@@ -1,10 +1,9 @@
 //! What awaits confirmation: one batch of subscriptions, some publications, and the nonce behind them.
 
-use super::queue::QueuedPublication;
 use crate::{
     bus::{PublishFailed, Refusal},
     clock::Moment,
-    source::{SourceStatus, subscriptions::Batch},
+    source::{SourceStatus, nats::publication_queue::QueuedPublication, subscriptions::Batch},
     topic::Topic,
 };
 

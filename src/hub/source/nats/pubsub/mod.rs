@@ -14,11 +14,9 @@ mod conversation;
 mod delivery;
 mod fence;
 mod intake;
-mod queue;
 mod session;
 mod source;
 mod thread;
-mod waker;
 
 pub(super) use source::PubSubSource;
 

@@ -8,7 +8,6 @@ use super::{
     Target,
     conversation::{Conversation, NonceAnswer},
     fence::Outcome,
-    queue::QueuedPublication,
     thread::PubSubThread,
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
             Fault, Link, Violation,
             connector::{LinkEvent, PublishError},
             message::EventHeaders,
+            publication_queue::QueuedPublication,
             topic_of,
         },
         subscriptions::Batch,

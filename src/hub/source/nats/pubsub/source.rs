@@ -4,16 +4,17 @@ use std::{io, sync::Arc};
 
 use super::{
     PUBSUB_SOURCE,
-    queue::{PublicationQueue, Publisher, queue},
     thread::{ThreadHandle, start_thread},
-    waker::ThreadWaker,
 };
 use crate::{
     bus::{Bus, SourcePort},
     metrics::SourceHealth,
     source::{
         Source, SourceSetup, SourceStatus, SourcesConfig,
-        nats::{Connector, NatsConfig},
+        nats::{
+            Connector, NatsConfig, ThreadWaker,
+            publication_queue::{PublicationQueue, Publisher, queue},
+        },
     },
 };
 

@@ -8,7 +8,6 @@ use std::sync::{
 use super::{
     PUBSUB_SOURCE,
     fence::{Fence, Outcome},
-    queue::{PublicationQueue, Publisher, queue},
     thread::PubSubThread,
 };
 use crate::{
@@ -17,7 +16,11 @@ use crate::{
     log::Start,
     source::{
         SourceStatus,
-        nats::{Connector, NatsConfig, SubjectFilter, connector::Message},
+        nats::{
+            Connector, NatsConfig, SubjectFilter,
+            connector::Message,
+            publication_queue::{PublicationQueue, Publisher, queue},
+        },
         subscriptions::{Batch, Notice, Subscriptions},
     },
     topic::Topic,

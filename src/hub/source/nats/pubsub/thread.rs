@@ -6,15 +6,16 @@ use crossbeam_channel::Receiver;
 use futures_util::future::{Either, select};
 use tracing::{error, warn};
 
-use super::{
-    PUBSUB_SOURCE, Target, conversation::probe_prefix, intake::Intake, queue::PublicationQueue, waker::ThreadWaker,
-};
+use super::{PUBSUB_SOURCE, Target, conversation::probe_prefix, intake::Intake};
 use crate::{
     bus::{Bus, Interest, PublishFailed, Refusal, Wake},
     clock::{Clock, Moment},
     source::{
         Backoff, LogRateLimiter, SourceSetup, SourceStatus,
-        nats::{Connector, Fault, Link, NatsConfig, NatsLogin, SubjectFilter},
+        nats::{
+            Connector, Fault, Link, NatsConfig, NatsLogin, SubjectFilter, ThreadWaker,
+            publication_queue::PublicationQueue,
+        },
         processor::claim_processor,
         subscriptions::{Subscriptions, report_notices},
     },

@@ -8,23 +8,23 @@ use crate::bus::Wake;
 
 /// Wakes the thread from any other one, and tells it to end.
 #[derive(Debug, Default)]
-pub(super) struct ThreadWaker {
+pub(in crate::source::nats) struct ThreadWaker {
     notify: Notify,
     is_stopped: AtomicBool,
 }
 
 impl ThreadWaker {
     /// What the thread waits for. Keeps one notification that came while it did not wait.
-    pub(super) fn notify(&self) -> &Notify {
+    pub(in crate::source::nats) fn notify(&self) -> &Notify {
         &self.notify
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::source::nats) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
     }
 
     /// Ends the thread, once what is queued is answered.
-    pub(super) fn stop(&self) {
+    pub(in crate::source::nats) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.wake();
     }

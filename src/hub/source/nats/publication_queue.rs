@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::waker::ThreadWaker;
+use super::ThreadWaker;
 use crate::{
     bus::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Wake},
     clock::{Clock, Moment},
@@ -21,7 +21,7 @@ use crate::{
     topic::Topic,
 };
 
-/// The most publications behind one fence: each may be refused with an error of its own (see [`super::super::config`]).
+/// The most publications behind one fence: each may be refused with an error of its own (see [`super::config`]).
 const BATCH_COUNT_MAX: usize = 60;
 
 /// The most bytes behind one fence, but for the last publication.
@@ -29,7 +29,7 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Hands publications to the thread.
 #[derive(Clone, Debug)]
-pub(super) struct Publisher {
+pub(in crate::source::nats) struct Publisher {
     queue: Sender<QueuedPublication>,
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,
@@ -41,27 +41,27 @@ pub(super) struct Publisher {
 
 /// The thread's end of the queue.
 #[derive(Debug)]
-pub(super) struct PublicationQueue {
+pub(in crate::source::nats) struct PublicationQueue {
     queued: Receiver<QueuedPublication>,
     /// Taken from the queue, to be sent next.
     pending: VecDeque<QueuedPublication>,
 }
 
 /// A publication on its way. Dropped without an answer, it answers [`PublishFailed::Unavailable`]: nobody sent it.
-pub(super) struct QueuedPublication {
-    pub(super) topic: Topic,
-    pub(super) kind: Option<Box<str>>,
-    pub(super) key: Option<Box<str>>,
-    pub(super) data: Bytes,
+pub(in crate::source::nats) struct QueuedPublication {
+    pub(in crate::source::nats) topic: Topic,
+    pub(in crate::source::nats) kind: Option<Box<str>>,
+    pub(in crate::source::nats) key: Option<Box<str>>,
+    pub(in crate::source::nats) data: Bytes,
     /// Until when it may wait to be sent, or to be confirmed.
-    pub(super) deadline: Moment,
+    pub(in crate::source::nats) deadline: Moment,
     reply: Option<ReceiptCallback>,
     queued_bytes: Arc<AtomicUsize>,
     status: Arc<SourceStatus>,
 }
 
 /// Both ends of the queue.
-pub(super) fn queue(
+pub(in crate::source::nats) fn queue(
     config: &NatsConfig,
     clock: Clock,
     status: Arc<SourceStatus>,
@@ -108,18 +108,18 @@ impl EventSink for Publisher {
 
 impl PublicationQueue {
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::source::nats) fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.queued.is_empty()
     }
 
     /// When the oldest one gives up.
-    pub(super) fn deadline(&mut self) -> Option<Moment> {
+    pub(in crate::source::nats) fn deadline(&mut self) -> Option<Moment> {
         self.gather();
         self.pending.front().map(|oldest| oldest.deadline)
     }
 
     /// Answers those that nobody has sent in time; with a refusal, all: no connection would help them.
-    pub(super) fn expire(&mut self, refused: Option<PublishFailed>, now: Moment) {
+    pub(in crate::source::nats) fn expire(&mut self, refused: Option<PublishFailed>, now: Moment) {
         self.gather();
         while let Some(queued) = self.pending.pop_front_if(|oldest| refused.is_some() || oldest.deadline <= now) {
             queued.answer(Err(refused.unwrap_or(PublishFailed::Unavailable)));
@@ -128,7 +128,7 @@ impl PublicationQueue {
     }
 
     /// The next ones to send, up to a batch.
-    pub(super) fn take_batch(&mut self) -> Vec<QueuedPublication> {
+    pub(in crate::source::nats) fn take_batch(&mut self) -> Vec<QueuedPublication> {
         self.gather();
         let mut bytes = 0;
         let mut batch = Vec::new();
@@ -163,7 +163,7 @@ impl QueuedPublication {
         size_of::<Self>() + self.topic.as_str().len() + text(&self.kind) + text(&self.key) + self.data.len()
     }
 
-    pub(super) fn answer(mut self, receipt: Receipt) {
+    pub(in crate::source::nats) fn answer(mut self, receipt: Receipt) {
         self.give(receipt);
     }
 
