@@ -88,8 +88,12 @@ fn planted_uses_of_a_higher_floor_are_found() {
 fn planted_names_of_protocols_are_found() {
     let check = |file: &str, text: &str, expected| check(&format!("src/hub/{file}"), text, expected);
     let reactor = "the reactor, outside engine/, must name no protocol";
-    check("reactor/inbound.rs", "use crate::protocol::{Ask, websocket::Accepted};", Some("no protocol: websocket"));
-    check("reactor/inbound.rs", "use crate::protocol::{Ask, Message, Session, http::Request};", None);
+    check(
+        "reactor/inbound.rs",
+        "use crate::protocol::{PeerInput, websocket::Accepted};",
+        Some("no protocol: websocket"),
+    );
+    check("reactor/inbound.rs", "use crate::protocol::{PeerInput, Message, Session, http::Request};", None);
     check("reactor/mod.rs", "use crate::protocol::SseOpening;", Some(reactor));
     check("reactor/fan_out/visit.rs", "use fanfare_core::protocol::fanfare_v1;", Some(reactor));
     check("reactor/timers.rs", "fn f() { g(Transport::SocketIo) }", Some("no protocol: SocketIo"));

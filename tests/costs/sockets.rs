@@ -7,7 +7,7 @@ use fanfare_core::{
     frame::{Format, SocketIoForm, SseForm},
     outbox::Outbox,
     protocol::{
-        Ask, EngineSession, Layer, SessionId, SessionLimits, SocketIoClient, encode_frame,
+        EngineSession, Layer, PeerInput, SessionId, SessionLimits, SocketIoClient, encode_frame,
         fanfare_v1::Command,
         socket_io::{Args, Packet, Reassembly},
         websocket::{self, ServerSession, client},
@@ -78,14 +78,14 @@ fn session() -> EngineSession {
 }
 
 fn take_payload(payload: &str, mut session: EngineSession) {
-    let (mut outbox, mut asks): (Outbox, Vec<Ask>) = (Outbox::new(), Vec::new());
+    let (mut outbox, mut inputs): (Outbox, Vec<PeerInput>) = (Outbox::new(), Vec::new());
     let mut limits = SessionLimits::default();
     limits.rate.messages_per_second = 1_000_000;
     let Ok(mut packets) = limits.engine.read_payload(payload.as_bytes()) else { return };
     while packets.rest().is_some()
-        && session.receive_packets(&mut packets, &limits, &mut outbox, &mut asks, NOW).is_ok()
+        && session.receive_packets(&mut packets, &limits, &mut outbox, &mut inputs, NOW).is_ok()
     {
-        asks.clear();
+        inputs.clear();
     }
 }
 
@@ -99,7 +99,7 @@ fn engine_io_payloads() {
         ("events behind a disconnect", "41\u{1e}"),
     ];
     for (name, part) in parts {
-        // An ask for each is larger than six bytes.
+        // An input for each is larger than six bytes.
         let payload = |bytes: usize| shapes::repeated("", part, "3", bytes);
         check(&format!("a payload of {name}"), 16 * 1024, 200, payload, |text| take_payload(text, session()));
     }

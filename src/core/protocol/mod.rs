@@ -1,4 +1,4 @@
-//! The protocols, server and client halves. Pure: bytes, events and `now` go in; bytes, asks and deadlines come out.
+//! The protocols, server and client halves. Pure: bytes, events and `now` go in; bytes, inputs of the peer ([`PeerInput`]) and deadlines come out.
 
 pub mod engine_io;
 mod engine_session;
@@ -17,15 +17,15 @@ pub mod sse;
 pub mod websocket;
 
 pub use engine_session::{
-    EngineLimits, EngineOpening, EngineSession, Layer, SessionId, SocketAsk, SocketIoClient, SocketIoSubscription,
+    EngineLimits, EngineOpening, EngineSession, Layer, SessionId, SocketIoClient, SocketIoInput, SocketIoSubscription,
     Sockets,
 };
 pub use event_data::EventData;
 pub use long_message::{Checked, LongCheck, LongMessage};
 pub use rate::RateLimit;
 pub use session::{
-    AfterRefusal, Ask, Ending, GapOutcome, HeldPayload, Opening, OpeningContext, Session, SessionCursor, SessionLimits,
-    close_reason, write_unread_refusal,
+    AfterRefusal, Ending, GapOutcome, HeldPayload, Opening, OpeningContext, PeerInput, Session, SessionCursor,
+    SessionLimits, close_reason, write_unread_refusal,
 };
 pub use sse::{SseOpening, SseStream};
 pub use websocket::{Dialect, Message, WebSocketOpening, WebSocketSession};

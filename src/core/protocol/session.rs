@@ -14,7 +14,7 @@
 use core::net::IpAddr;
 
 use super::{
-    engine_session::{EngineLimits, EngineOpening, EngineSession, SocketAsk},
+    engine_session::{EngineLimits, EngineOpening, EngineSession, SocketIoInput},
     http::{self, Request, Response, ServerSession},
     long_message::{Checked, LongMessage},
     proxy::{self, Preface},
@@ -85,9 +85,9 @@ pub struct HeldPayload {
     pub packets_left: usize,
 }
 
-/// What a peer wants, once understood.
+/// One thing that a peer has said or asked for, decoded from its bytes. The owner of the session acts on it.
 #[derive(Debug)]
-pub enum Ask {
+pub enum PeerInput {
     /// The connection's client, as its proxy names it; `None`: the proxy itself, or unknown.
     Source(Option<IpAddr>),
     /// The head of an HTTP request has come, and not all of its body: whether to wait for the body. Until that is answered the
@@ -99,7 +99,7 @@ pub enum Ask {
     Request(Request),
     /// A `fanfare.v1` message.
     Command(String),
-    /// A message that is to be checked step by step, and then taken ([`Ask::Checked`]). What comes behind it waits.
+    /// A message that is to be checked step by step, and then taken ([`PeerInput::Checked`]). What comes behind it waits.
     Long(Box<LongMessage>),
     /// A long message, and what its check has found.
     Checked(Box<LongMessage>, Checked),
@@ -108,8 +108,8 @@ pub enum Ask {
     /// A message for the application, over Engine.IO.
     EngineMessage(Message),
     /// Something of Socket.IO.
-    Socket(SocketAsk),
-    /// What a Socket.IO client said behind an ask that decides where it is: for its session again, once that is answered.
+    Socket(SocketIoInput),
+    /// What a Socket.IO client said behind an input that decides where the client is. It goes back to the session once that input is answered.
     Held(Message),
     /// The end, once all that was asked before is answered.
     End(Close),
@@ -141,22 +141,22 @@ impl Session {
         Self::Preface(Box::new(Preface::new(now)))
     }
 
-    /// Takes what the peer sent, all of it. What it wants is appended to `asks`, what it is owed at once to `outbox`. A session that
+    /// Takes what the peer sent, all of it. What it wants is appended to `inputs`, what it is owed at once to `outbox`. A session that
     /// refuses the body of a request stays, for it knows what the request was for: see [`Session::refused`].
     pub fn receive(
         mut self,
         bytes: &mut [u8],
         limits: &SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<Self, Close> {
         if let Self::Preface(preface) = &mut self {
             let Some((header, mut rest)) = preface.receive(bytes, &limits.proxy)? else { return Ok(self) };
-            asks.push(Ask::Source(header.source));
-            return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, asks, now);
+            inputs.push(PeerInput::Source(header.source));
+            return Self::new(preface.accepted()).receive(&mut rest, limits, outbox, inputs, now);
         }
-        call_protocol!(&mut self, receive(bytes, limits, outbox, asks, now))?;
+        call_protocol!(&mut self, receive(bytes, limits, outbox, inputs, now))?;
         Ok(self)
     }
 

@@ -17,7 +17,7 @@ use crate::{
     index::Slot,
     json::LONG_TEXT_BYTES,
     label::RouteLabel,
-    protocol::{Ask, Checked, LongMessage, Message},
+    protocol::{Checked, LongMessage, Message, PeerInput},
 };
 
 /// How much of a message is checked in a step, which takes 0.1 ms or so.
@@ -36,7 +36,7 @@ pub(super) struct Checks {
 struct Check {
     /// `None`: there is nothing to check, and what waits has had its part of the turn.
     message: Option<Box<LongMessage>>,
-    rest: Vec<Ask>,
+    rest: Vec<PeerInput>,
     /// Requests to be answered then, and the label of each one's route.
     posts: Vec<(Token, RouteLabel)>,
 }
@@ -55,7 +55,7 @@ impl Checks {
     /// What is held for the connection `token`, in bytes.
     pub(super) fn held_bytes(&self, token: Token) -> usize {
         self.open.get(&token.pack()).map_or(0, |check| {
-            let rest = check.rest.iter().map(|ask| size_of::<Ask>() + said_bytes(ask));
+            let rest = check.rest.iter().map(|input| size_of::<PeerInput>() + said_bytes(input));
             check.message.as_ref().map_or(0, |message| message.text.len()) + rest.sum::<usize>()
         })
     }
@@ -72,33 +72,33 @@ enum Found {
     Gone,
 }
 
-fn said_bytes(ask: &Ask) -> usize {
-    match ask {
-        Ask::Command(text) | Ask::Held(Message::Text(text)) => text.len(),
-        Ask::Held(Message::Binary(bytes)) => bytes.len(),
-        Ask::Long(message) => message.text.len(),
-        Ask::Payload(payload) => payload.text.len(),
+fn said_bytes(input: &PeerInput) -> usize {
+    match input {
+        PeerInput::Command(text) | PeerInput::Held(Message::Text(text)) => text.len(),
+        PeerInput::Held(Message::Binary(bytes)) => bytes.len(),
+        PeerInput::Long(message) => message.text.len(),
+        PeerInput::Payload(payload) => payload.text.len(),
         _ => 0,
     }
 }
 
 impl<N: Net> Reactor<N> {
     /// Carries out what a connection wants, in order, up to a long message. What it wants after that, the connection at the slot
-    /// returned does ([`Reactor::take_ask`]).
-    pub(super) fn take_asks(&mut self, mut slot: Slot, mut asks: impl Iterator<Item = Ask>) -> Slot {
-        while let Some(ask) = asks.next() {
+    /// returned does ([`Reactor::take_input`]).
+    pub(super) fn take_inputs(&mut self, mut slot: Slot, mut inputs: impl Iterator<Item = PeerInput>) -> Slot {
+        while let Some(input) = inputs.next() {
             let Some(connection) = self.connections.at(slot) else { break };
             if connection.state.has(CHECKING) {
                 let token = self.connections.token(slot).pack();
                 if let Some(check) = self.checks.open.get_mut(&token) {
-                    check.rest.push(ask);
-                    check.rest.extend(asks);
+                    check.rest.push(input);
+                    check.rest.extend(inputs);
                 }
                 break;
             }
-            match ask {
-                Ask::Long(message) => self.open_check(slot, Some(message)),
-                ask => slot = self.take_ask(slot, ask),
+            match input {
+                PeerInput::Long(message) => self.open_check(slot, Some(message)),
+                input => slot = self.take_input(slot, input),
             }
         }
         slot
@@ -155,11 +155,11 @@ impl<N: Net> Reactor<N> {
             connection.state.clear(CHECKING);
             let has_socket = connection.state.has_socket();
             let first = match (found, message) {
-                (Found::Checked(checked), Some(message)) => Some(Ask::Checked(message, checked)),
+                (Found::Checked(checked), Some(message)) => Some(PeerInput::Checked(message, checked)),
                 _ => None,
             };
             if !is_gone {
-                self.take_asks(token.slot, first.into_iter().chain(rest));
+                self.take_inputs(token.slot, first.into_iter().chain(rest));
             }
             self.continue_session(token.slot);
             if has_socket {
@@ -181,8 +181,8 @@ impl<N: Net> Reactor<N> {
         match checked {
             Checked::Bad(close) => self.end(slot, close),
             Checked::Packet { heeded } => {
-                self.advance_engine(slot, |engine, _, outbox, asks, _| {
-                    engine.take_checked(message.text, heeded, outbox, asks)
+                self.advance_engine(slot, |engine, _, outbox, inputs, _| {
+                    engine.take_checked(message.text, heeded, outbox, inputs)
                 });
             }
             Checked::Command(checked) => {

@@ -1,4 +1,4 @@
-//! What peers send: bytes become asks, asks become answers.
+//! What peers send: bytes become inputs ([`PeerInput`]), inputs become answers.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::{
     label::RouteLabel,
     outbox::Outbox,
     protocol::{
-        Ask, Message, Session,
+        Message, PeerInput, Session,
         http::{Request, Response, ServerSession},
     },
 };
@@ -34,19 +34,19 @@ pub(super) const HELD_BYTES_SPARED: usize = 16 * 1024;
 pub(super) struct Intake {
     /// One for all connections: an idle connection owns none.
     buffer: Vec<u8>,
-    asks: Vec<Ask>,
+    inputs: Vec<PeerInput>,
 }
 
 impl Default for Intake {
     fn default() -> Self {
-        Self { buffer: vec![0; READ_BUFFER_BYTES], asks: Vec::new() }
+        Self { buffer: vec![0; READ_BUFFER_BYTES], inputs: Vec::new() }
     }
 }
 
 impl Intake {
     /// Whether all that was asked for is carried out.
     pub(super) fn is_empty(&self) -> bool {
-        self.asks.is_empty()
+        self.inputs.is_empty()
     }
 }
 
@@ -138,18 +138,18 @@ impl<N: Net> Reactor<N> {
     /// Takes the session through what it has kept: requests that came while another was being answered.
     pub(super) fn continue_session(&mut self, mut slot: Slot) {
         let mut requests = 0;
-        while !self.intake.asks.is_empty() {
+        while !self.intake.inputs.is_empty() {
             if self.owes_too_much(slot) {
-                self.intake.asks.clear();
+                self.intake.inputs.clear();
                 self.end(slot, Close::Slow);
                 break;
             }
-            let mut asks = std::mem::take(&mut self.intake.asks);
-            let was_request = asks.iter().any(|ask| matches!(ask, Ask::Request(_)));
-            slot = self.take_asks(slot, asks.drain(..));
+            let mut inputs = std::mem::take(&mut self.intake.inputs);
+            let was_request = inputs.iter().any(|input| matches!(input, PeerInput::Request(_)));
+            slot = self.take_inputs(slot, inputs.drain(..));
             // What came behind an upgrade's head is answered first. Mostly there is none, and the memory serves the next.
-            if self.intake.asks.is_empty() {
-                self.intake.asks = asks;
+            if self.intake.inputs.is_empty() {
+                self.intake.inputs = inputs;
                 requests += usize::from(was_request);
                 if was_request && (requests == REQUESTS_PER_TURN || self.is_over_quota(slot)) {
                     self.read_later(slot);
@@ -166,7 +166,7 @@ impl<N: Net> Reactor<N> {
         self.rearm_request(slot);
     }
 
-    /// One transition of the session; what it asks for is in `self.intake.asks`. None while a long message of its is being checked: a
+    /// One transition of the session; what it asks for is in `self.intake.inputs`. None while a long message of its is being checked: a
     /// session that has read the peer's close frame would end, before what was said ahead of that is taken.
     pub(super) fn advance_session(&mut self, slot: Slot, bytes: &mut [u8]) {
         if self.awaits_reader(slot) {
@@ -177,7 +177,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         connection.advance(|session, outbox| {
-            session.receive(bytes, &self.config.limits, outbox, &mut self.intake.asks, self.now)
+            session.receive(bytes, &self.config.limits, outbox, &mut self.intake.inputs, self.now)
         });
         let ended = connection.session.as_ref().map_or_else(|close| Some(*close), Session::refused);
         self.mark_dirty(slot);
@@ -188,45 +188,47 @@ impl<N: Net> Reactor<N> {
 
     /// Carries out what the peer wants. What it wants after that, the connection at the slot returned does: a session, if
     /// the peer has just carried one over.
-    pub(super) fn take_ask(&mut self, slot: Slot, ask: Ask) -> Slot {
+    pub(super) fn take_input(&mut self, slot: Slot, input: PeerInput) -> Slot {
         let shared = self.shared();
-        if let Ask::Request(request) = &ask {
+        if let PeerInput::Request(request) = &input {
             self.note_request(slot, request);
             self.take_client(slot, request);
             // From here on what is made of the body is charged.
             self.senders.release(slot);
         }
-        if !self.may_ask(slot, &ask) {
+        if !self.permits(slot, &input) {
             return slot;
         }
         let Some(connection) = self.connections.at(slot) else { return slot };
         let (admission, identity) = (connection.admission(), connection.identity.clone());
         let context = self.context(&shared, slot, admission, identity.as_deref());
-        match ask {
-            Ask::Source(source) => self.take_source(slot, source),
-            Ask::Body => self.take_body(slot),
-            Ask::Request(request) => {
+        match input {
+            PeerInput::Source(source) => self.take_source(slot, source),
+            PeerInput::Body => self.take_body(slot),
+            PeerInput::Request(request) => {
                 let (route, answer) = endpoint::answer(&request, &context);
                 match answer {
-                    Answer::Engine(ask) => self.take_engine(slot, route, request, *ask),
+                    Answer::Engine(engine) => self.take_engine(slot, route, request, *engine),
                     answer => self.take_answer(slot, route, &request, answer),
                 }
             }
-            Ask::Command(text) => {
+            PeerInput::Command(text) => {
                 self.metrics.on_messages(1);
                 let outcome = endpoint::answer_command(&text, &context);
                 self.take_outcome(slot, outcome);
             }
-            // Those that take asks have it checked first.
-            Ask::Long(_) => {}
-            Ask::Checked(message, checked) => self.take_checked(slot, *message, checked),
-            Ask::Message(message) => match self.take_engine_message(slot, message) {
+            // `take_inputs` has it checked first.
+            PeerInput::Long(_) => {}
+            PeerInput::Checked(message, checked) => self.take_checked(slot, *message, checked),
+            PeerInput::Message(message) => match self.take_engine_message(slot, message) {
                 Ok(slot) => return slot,
                 Err(message) => self.take_message(slot, message, &context),
             },
-            Ask::EngineMessage(message) => self.take_message(slot, message, &context),
-            ask @ (Ask::Held(_) | Ask::Payload(_) | Ask::Socket(_)) => self.take_engine_ask(slot, ask),
-            Ask::End(close) => self.end(slot, close),
+            PeerInput::EngineMessage(message) => self.take_message(slot, message, &context),
+            input @ (PeerInput::Held(_) | PeerInput::Payload(_) | PeerInput::Socket(_)) => {
+                self.take_engine_input(slot, input)
+            }
+            PeerInput::End(close) => self.end(slot, close),
         }
         slot
     }

@@ -7,7 +7,7 @@ use crate::{
     label::RouteLabel,
     metrics::Transport,
     protocol::{
-        Ask,
+        PeerInput,
         http::{Request, Response},
     },
 };
@@ -66,7 +66,7 @@ impl<N: Net> Reactor<N> {
             tracing::warn!(%error, "cannot watch a connection");
             return self.end(token.slot, Close::Internal("the connection cannot be watched"));
         }
-        self.take_ask(token.slot, request.map_or(Ask::Body, Ask::Request));
+        self.take_input(token.slot, request.map_or(PeerInput::Body, PeerInput::Request));
         self.advance_session(token.slot, &mut []);
         self.continue_session(token.slot);
         self.mark_dirty(token.slot);

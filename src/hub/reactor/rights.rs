@@ -9,7 +9,7 @@ use crate::{
     close::Close,
     endpoint::STREAMS_USED_UP,
     index::{Slot, TopicIndex},
-    protocol::Ask,
+    protocol::PeerInput,
 };
 
 /// How much is looked at in a turn: a connection counts as one, and so does each of its topics. Closing takes longest: 256
@@ -102,9 +102,9 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The same before `ask` is carried out: a command of a client whose time is over is not carried out either.
-    pub(super) fn may_ask(&mut self, slot: Slot, ask: &Ask) -> bool {
-        if matches!(ask, Ask::Command(_))
+    /// The same before `input` is carried out: a command of a client whose time is over is not carried out either.
+    pub(super) fn permits(&mut self, slot: Slot, input: &PeerInput) -> bool {
+        if matches!(input, PeerInput::Command(_))
             && let Some(close) = self.denial(slot)
         {
             self.end(slot, close);

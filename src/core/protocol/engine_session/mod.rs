@@ -14,11 +14,11 @@ mod stream;
 use std::time::Duration;
 
 pub use id::SessionId;
-pub use sockets::{SocketAsk, SocketIoClient, SocketIoSubscription, Sockets};
+pub use sockets::{SocketIoClient, SocketIoInput, SocketIoSubscription, Sockets};
 pub use stream::EngineOpening;
 
 use super::{
-    Ask,
+    PeerInput,
     engine_io::{self, Handshake, Packet, PacketKind, PollPayload},
     rate::{Rate, RateLimit, RateVerdict},
     session::ProtocolSession,
@@ -147,9 +147,9 @@ impl EngineSession {
     }
 
     /// Of a client in no namespace little is held. One that is about to enter may have begun with what comes then.
-    fn check_held(&self, limits: &EngineLimits, asks: &[Ask]) -> Result<(), Close> {
+    fn check_held(&self, limits: &EngineLimits, inputs: &[PeerInput]) -> Result<(), Close> {
         let is_outside =
-            self.sockets.as_ref().is_some_and(|sockets| sockets.clients().is_empty() && !sockets.is_undecided(asks));
+            self.sockets.as_ref().is_some_and(|sockets| sockets.clients().is_empty() && !sockets.is_undecided(inputs));
         match is_outside && limits.connect_bytes_max < self.held_bytes() {
             true => Err(Close::MessageTooBig),
             false => Ok(()),
@@ -163,14 +163,14 @@ impl EngineSession {
         packets: &mut PollPayload<'_>,
         limits: &super::SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
-        let asks_before = asks.len();
-        let mut take = |packet| self.take_packet(packet, limits, outbox, asks, now);
+        let inputs_before = inputs.len();
+        let mut take = |packet| self.take_packet(packet, limits, outbox, inputs, now);
         let packets = packets.take(PACKETS_PER_STEP).map(|packet| packet.map_err(|bad| Close::BadFrame(bad.0)));
         let taken = packets.into_iter().try_for_each(|packet| take(packet?));
-        answered_first(taken, asks, asks_before)
+        answered_first(taken, inputs, inputs_before)
     }
 
     /// Takes one message: a packet of Engine.IO.
@@ -179,45 +179,47 @@ impl EngineSession {
         message: Message,
         limits: &super::SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         match message {
             Message::Ping | Message::Pong => Ok(()),
-            message @ Message::Binary(_) => self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now),
+            message @ Message::Binary(_) => {
+                self.take_message(message, &limits.rate, &limits.engine, outbox, inputs, now)
+            }
             Message::Text(mut text) => {
                 let packet = Packet::parse(&text).map_err(|bad| Close::BadFrame(bad.0))?;
                 if let Packet::Text(PacketKind::Message, data) = packet {
                     // It may be long: what stands before its data is taken off, and it is not copied.
                     text.drain(..text.len() - data.len());
-                    return self.take_message(Message::Text(text), &limits.rate, &limits.engine, outbox, asks, now);
+                    return self.take_message(Message::Text(text), &limits.rate, &limits.engine, outbox, inputs, now);
                 }
-                self.take_packet(packet, limits, outbox, asks, now)
+                self.take_packet(packet, limits, outbox, inputs, now)
             }
         }
     }
 
-    /// Takes a message that was held until what came before it was answered ([`Ask::Held`]).
+    /// Takes a message that was held until what came before it was answered ([`PeerInput::Held`]).
     pub fn take_held(
         &mut self,
         message: Message,
         limits: &super::SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
-        self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now)
+        self.take_message(message, &limits.rate, &limits.engine, outbox, inputs, now)
     }
 
-    /// Takes a long message whose check has found nothing wrong ([`Ask::Checked`]).
+    /// Takes a long message whose check has found nothing wrong ([`PeerInput::Checked`]).
     pub fn take_checked(
         &mut self,
         text: String,
         heeded: bool,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
-        self.sockets.as_mut().map_or(Ok(()), |sockets| sockets.take_checked(text, heeded, outbox, asks))
+        self.sockets.as_mut().map_or(Ok(()), |sockets| sockets.take_checked(text, heeded, outbox, inputs))
     }
 
     fn take_packet(
@@ -225,7 +227,7 @@ impl EngineSession {
         packet: Packet<'_>,
         limits: &super::SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         let message = match packet {
@@ -240,7 +242,7 @@ impl EngineSession {
             Packet::Text(PacketKind::Open, _) => return Err(Close::BadFrame("only the server opens a session")),
             Packet::Text(PacketKind::Upgrade | PacketKind::Noop, _) => return Ok(()),
         };
-        self.take_message(message, &limits.rate, &limits.engine, outbox, asks, now)
+        self.take_message(message, &limits.rate, &limits.engine, outbox, inputs, now)
     }
 
     fn take_message(
@@ -249,19 +251,19 @@ impl EngineSession {
         limit: &RateLimit,
         limits: &EngineLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         let Some(sockets) = &mut self.sockets else {
             match self.rate.judge(limit, now) {
-                RateVerdict::Pass => asks.push(Ask::EngineMessage(message)),
+                RateVerdict::Pass => inputs.push(PeerInput::EngineMessage(message)),
                 RateVerdict::Ignore => {}
                 RateVerdict::CutOff => return Err(Close::RateLimited),
             }
             return Ok(());
         };
-        if sockets.is_undecided(asks) {
-            asks.push(Ask::Held(message));
+        if sockets.is_undecided(inputs) {
+            inputs.push(PeerInput::Held(message));
             return Ok(());
         }
         // An attachment belongs to the message it follows, which was judged.
@@ -271,7 +273,7 @@ impl EngineSession {
         };
         match verdict {
             RateVerdict::CutOff => Err(Close::RateLimited),
-            verdict => sockets.take(message, verdict == RateVerdict::Pass, limits, outbox, asks),
+            verdict => sockets.take(message, verdict == RateVerdict::Pass, limits, outbox, inputs),
         }
     }
 
@@ -310,10 +312,10 @@ impl EngineSession {
 }
 
 /// Nothing may be said after the end, so what was asked before it is answered first.
-fn answered_first(outcome: Result<(), Close>, asks: &mut Vec<Ask>, asks_before: usize) -> Result<(), Close> {
+fn answered_first(outcome: Result<(), Close>, inputs: &mut Vec<PeerInput>, inputs_before: usize) -> Result<(), Close> {
     match outcome {
-        Err(close) if asks_before < asks.len() => {
-            asks.push(Ask::End(close));
+        Err(close) if inputs_before < inputs.len() => {
+            inputs.push(PeerInput::End(close));
             Ok(())
         }
         outcome => outcome,

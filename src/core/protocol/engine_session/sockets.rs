@@ -13,7 +13,7 @@ use crate::{
     json::LONG_TEXT_BYTES,
     outbox::Outbox,
     protocol::{
-        Ask, LongCheck, LongMessage,
+        LongCheck, LongMessage, PeerInput,
         socket_io::{self, Args, BadPacket, DataCheck, Packet, PacketKind, PacketTarget, Reassembly},
         websocket::Message,
     },
@@ -32,9 +32,9 @@ impl SocketIoClient {
     }
 }
 
-/// What a Socket.IO client wants.
+/// One packet of a Socket.IO client, understood.
 #[derive(Debug)]
-pub enum SocketAsk {
+pub enum SocketIoInput {
     /// To enter a namespace.
     Connect {
         namespace: Box<str>,
@@ -217,14 +217,14 @@ impl Sockets {
     /// attachments may follow, but nothing comes of it. Of a packet for a namespace that the client is not in nothing but the
     /// head is read, and the session ends.
     ///
-    /// Nothing that changes where the client is may stand in `asks`, unanswered: see [`Sockets::is_undecided`].
+    /// Nothing that changes where the client is may stand in `inputs`, unanswered: see [`Sockets::is_undecided`].
     pub(super) fn take(
         &mut self,
         message: Message,
         heeded: bool,
         limits: &EngineLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
         let bad = |bad: BadPacket| Close::BadFrame(bad.0);
         match (message, &mut self.reassembly) {
@@ -234,7 +234,7 @@ impl Sockets {
                 let (whole, heeded) = (reassembly.receive(&bytes, limits.payload_bytes_max).map_err(bad)?, *heeded);
                 let Some(whole) = whole else { return Ok(()) };
                 self.reassembly = None;
-                self.take_packet(&whole.packet(), heeded, outbox, asks)
+                self.take_packet(&whole.packet(), heeded, outbox, inputs)
             }
             (Message::Text(text), None) => {
                 let packet = Packet::parse_head(&text, limits.attachments_max).map_err(bad)?;
@@ -242,11 +242,11 @@ impl Sockets {
                 if LONG_TEXT_BYTES < text.len() {
                     let check = LongCheck::Packet { check: DataCheck::begin(&packet), heeded };
                     self.is_checking = true;
-                    asks.push(Ask::Long(Box::new(LongMessage { text, check })));
+                    inputs.push(PeerInput::Long(Box::new(LongMessage { text, check })));
                     return Ok(());
                 }
                 packet.check_data().map_err(bad)?;
-                self.take_text(&packet, heeded, outbox, asks)
+                self.take_text(&packet, heeded, outbox, inputs)
             }
             (Message::Ping | Message::Pong, _) => Ok(()),
         }
@@ -258,12 +258,12 @@ impl Sockets {
         mut text: String,
         heeded: bool,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
         self.is_checking = false;
         let packet = Packet::parse_head(&text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
         if packet.kind != PacketKind::Event || !heeded {
-            return self.take_text(&packet, heeded, outbox, asks);
+            return self.take_text(&packet, heeded, outbox, inputs);
         }
         let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
             return Err(Close::BadFrame("an event has a name"));
@@ -275,7 +275,7 @@ impl Sockets {
         let end = start + list.len();
         text.truncate(end);
         text.drain(..start);
-        asks.push(Ask::Socket(SocketAsk::Event { namespace, name, arguments: text, ack }));
+        inputs.push(PeerInput::Socket(SocketIoInput::Event { namespace, name, arguments: text, ack }));
         Ok(())
     }
 
@@ -284,13 +284,13 @@ impl Sockets {
         packet: &Packet<'_>,
         heeded: bool,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
         if 0 < packet.attachments {
             self.reassembly = Some((Box::new(Reassembly::begin(packet)), heeded));
             return Ok(());
         }
-        self.take_packet(packet, heeded, outbox, asks)
+        self.take_packet(packet, heeded, outbox, inputs)
     }
 
     /// Whether the client may send such a packet where it is.
@@ -314,12 +314,12 @@ impl Sockets {
         packet: &Packet<'_>,
         heeded: bool,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
         let namespace: Box<str> = packet.namespace.into();
-        let ask = match packet.kind {
+        let input = match packet.kind {
             //= Socket.IO 5 section Connection to a namespace: "The server MUST respond with either"
-            PacketKind::Connect => SocketAsk::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
+            PacketKind::Connect => SocketIoInput::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
             PacketKind::Event | PacketKind::BinaryEvent => {
                 if !heeded {
                     let (target, why) =
@@ -339,26 +339,29 @@ impl Sockets {
                 let (name, arguments) = (name.into_owned(), arguments.list().to_owned());
                 //= Socket.IO 5 section Acknowledgement: "The receiver MUST respond with an `ACK` packet with the same
                 //=   event ID."
-                SocketAsk::Event { namespace, name, arguments, ack: packet.ack }
+                SocketIoInput::Event { namespace, name, arguments, ack: packet.ack }
             }
             PacketKind::Ack | PacketKind::BinaryAck => {
                 let arguments = Args::from_array(packet.data.unwrap_or_default()).list().to_owned();
-                SocketAsk::Ack { namespace, id: packet.ack.unwrap_or_default(), arguments }
+                SocketIoInput::Ack { namespace, id: packet.ack.unwrap_or_default(), arguments }
             }
-            PacketKind::Disconnect => SocketAsk::Disconnect { namespace },
+            PacketKind::Disconnect => SocketIoInput::Disconnect { namespace },
             PacketKind::ConnectError => return Ok(()),
         };
-        asks.push(Ask::Socket(ask));
+        inputs.push(PeerInput::Socket(input));
         Ok(())
     }
 
-    /// Whether what the client sends now waits: a long message is being checked, or the last of `asks` decides where the client is.
-    pub(super) fn is_undecided(&self, asks: &[Ask]) -> bool {
-        // Behind such an ask only held messages are put.
+    /// Whether what the client sends now waits: a long message is being checked, or the last of `inputs` decides where the client is.
+    pub(super) fn is_undecided(&self, inputs: &[PeerInput]) -> bool {
+        // Only held messages come after such an input.
         self.is_checking
             || matches!(
-                asks.last(),
-                Some(Ask::Held(_) | Ask::Socket(SocketAsk::Connect { .. } | SocketAsk::Disconnect { .. }))
+                inputs.last(),
+                Some(
+                    PeerInput::Held(_)
+                        | PeerInput::Socket(SocketIoInput::Connect { .. } | SocketIoInput::Disconnect { .. })
+                )
             )
     }
 }

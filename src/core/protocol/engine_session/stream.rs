@@ -10,7 +10,7 @@ use crate::{
     index::TopicIndex,
     outbox::Outbox,
     protocol::{
-        Ask, Ending, GapOutcome, OpeningContext, Session, SessionCursor, SessionLimits, encode_frame, engine_io,
+        Ending, GapOutcome, OpeningContext, PeerInput, Session, SessionCursor, SessionLimits, encode_frame, engine_io,
         session::{ProtocolOpening, ProtocolSession, denial_json, is_denial, sort_by_topic},
         socket_io::{self, Args, PacketTarget},
         websocket::{self, Accepted, Message, WebSocketLimits},
@@ -51,17 +51,17 @@ impl ProtocolSession for EngineSession {
         bytes: &mut [u8],
         limits: &SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         let Some(carrier) = &mut self.carrier else { return Ok(()) };
         let mut messages = Vec::new();
         let of_engine = WebSocketLimits { message_bytes_max: limits.engine.payload_bytes_max, ..limits.websocket };
         let outcome = carrier.receive(bytes, &of_engine, outbox, &mut messages);
-        let asks_before = asks.len();
-        let taken = messages.into_iter().try_for_each(|message| self.take(message, limits, outbox, asks, now));
-        let taken = taken.and(outcome).and_then(|()| self.check_held(&limits.engine, asks));
-        answered_first(taken, asks, asks_before)
+        let inputs_before = inputs.len();
+        let taken = messages.into_iter().try_for_each(|message| self.take(message, limits, outbox, inputs, now));
+        let taken = taken.and(outcome).and_then(|()| self.check_held(&limits.engine, inputs));
+        answered_first(taken, inputs, inputs_before)
     }
 
     fn format(&self) -> Option<Format> {

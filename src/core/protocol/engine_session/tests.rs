@@ -25,20 +25,21 @@ fn session(namespaces: &[&str]) -> EngineSession {
     session
 }
 
-/// What comes of `texts` that arrive together, the asks in short.
+/// What comes of `texts` that arrive together: the inputs, in short.
 fn receive(session: &mut EngineSession, texts: &[&str]) -> (Result<(), Close>, Vec<String>) {
-    let (mut bytes, mut asks) = (Vec::new(), Vec::new());
+    let (mut bytes, mut inputs) = (Vec::new(), Vec::new());
     texts.iter().for_each(|text| write_masked_text(text.as_bytes(), [1, 2, 3, 4], &mut bytes));
-    let outcome = session.receive(&mut bytes, &protocol::SessionLimits::default(), &mut Outbox::new(), &mut asks, NOW);
-    let shown = asks.iter().map(|ask| match ask {
-        Ask::Socket(SocketAsk::Connect { namespace, .. }) => format!("connect {namespace}"),
-        Ask::Socket(SocketAsk::Disconnect { namespace }) => format!("disconnect {namespace}"),
-        Ask::Socket(SocketAsk::Event { namespace, name, arguments, .. }) => {
+    let outcome =
+        session.receive(&mut bytes, &protocol::SessionLimits::default(), &mut Outbox::new(), &mut inputs, NOW);
+    let shown = inputs.iter().map(|input| match input {
+        PeerInput::Socket(SocketIoInput::Connect { namespace, .. }) => format!("connect {namespace}"),
+        PeerInput::Socket(SocketIoInput::Disconnect { namespace }) => format!("disconnect {namespace}"),
+        PeerInput::Socket(SocketIoInput::Event { namespace, name, arguments, .. }) => {
             format!("event {namespace} {name} {arguments}")
         }
-        Ask::Held(Message::Text(text)) => format!("held {text}"),
-        Ask::Held(Message::Binary(bytes)) => format!("held {bytes:?}"),
-        Ask::End(close) => format!("end {close:?}"),
+        PeerInput::Held(Message::Text(text)) => format!("held {text}"),
+        PeerInput::Held(Message::Binary(bytes)) => format!("held {bytes:?}"),
+        PeerInput::End(close) => format!("end {close:?}"),
         other => format!("{other:?}"),
     });
     (outcome, shown.collect())
@@ -47,9 +48,9 @@ fn receive(session: &mut EngineSession, texts: &[&str]) -> (Result<(), Close>, V
 #[test]
 fn outside_a_namespace_the_head_alone_is_read() {
     let check = |namespaces: &[&str], text: &str, expected: Result<(), Close>| {
-        let (outcome, asks) = receive(&mut session(namespaces), &[text]);
+        let (outcome, inputs) = receive(&mut session(namespaces), &[text]);
         assert_eq!(outcome, expected, "{namespaces:?}: {text}");
-        assert_eq!(asks.len(), usize::from(expected.is_ok()), "{namespaces:?}: {text}");
+        assert_eq!(inputs.len(), usize::from(expected.is_ok()), "{namespaces:?}: {text}");
     };
     // None of these payloads is JSON: whoever reads them says so.
     for text in ["42{", "42[\"a\"", "4312[", "451-[{\"_placeholder\":true,\"num\":0}", "461-7[", "41{"] {
@@ -127,8 +128,8 @@ fn an_event_is_long_beyond_a_limit() {
     let check = |bytes: usize, is_long: bool| {
         let frame_bytes = r#"2["a",""]"#.len();
         let text = format!("42[\"a\",\"{}\"]", "x".repeat(bytes - frame_bytes));
-        let (outcome, asks) = receive(&mut session(&["/"]), &[&text]);
-        assert_eq!((outcome, asks.len(), asks[0].starts_with("Long")), (Ok(()), 1, is_long), "{bytes} bytes");
+        let (outcome, inputs) = receive(&mut session(&["/"]), &[&text]);
+        assert_eq!((outcome, inputs.len(), inputs[0].starts_with("Long")), (Ok(()), 1, is_long), "{bytes} bytes");
     };
     check(LONG_TEXT_BYTES, false);
     check(LONG_TEXT_BYTES + 1, true);
@@ -138,8 +139,12 @@ fn an_event_is_long_beyond_a_limit() {
 #[test]
 fn what_stands_behind_a_connect_waits_for_its_answer() {
     let check = |namespaces: &[&str], texts: &[&str], expected: &[&str]| {
-        let (outcome, asks) = receive(&mut session(namespaces), texts);
-        assert_eq!((outcome, asks), (Ok(()), expected.iter().map(|ask| (*ask).to_owned()).collect()), "{texts:?}");
+        let (outcome, inputs) = receive(&mut session(namespaces), texts);
+        assert_eq!(
+            (outcome, inputs),
+            (Ok(()), expected.iter().map(|input| (*input).to_owned()).collect()),
+            "{texts:?}"
+        );
     };
     check(&[], &["40", "42{"], &["connect /", "held 2{"]);
     check(
@@ -159,10 +164,10 @@ fn a_large_event_is_copied_and_not_built() {
         let text = format!("42[\"a\",[{}0]]", part.repeat(300_000 / part.len()));
         let mut session = session(&["/"]);
         let counted = allocation_counter::measure(|| {
-            let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+            let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
             let message = Message::Text(text.clone());
-            let taken = session.take(message, &protocol::SessionLimits::default(), &mut outbox, &mut asks, NOW);
-            assert_eq!((taken, asks.len()), (Ok(()), 1));
+            let taken = session.take(message, &protocol::SessionLimits::default(), &mut outbox, &mut inputs, NOW);
+            assert_eq!((taken, inputs.len()), (Ok(()), 1));
         });
         assert!(counted.count_total < 20, "{part}: {counted:?}");
         // One copy is the test's own, and one is of the arguments.
@@ -216,13 +221,15 @@ fn messages_are_counted_and_attachments_not() {
 #[test]
 fn an_event_is_its_name_and_its_arguments() {
     let check = |text: &str, heeded: bool, expected: &str| {
-        let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+        let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
         let mut session = session(&["/"]);
         let sockets = session.sockets.as_mut().expect("it is of Socket.IO");
-        assert_eq!(sockets.take_checked(text.to_owned(), heeded, &mut outbox, &mut asks), Ok(()), "{text}");
-        let shown = asks.iter().map(|ask| match ask {
-            Ask::Socket(SocketAsk::Event { name, arguments, ack, .. }) => format!("{name} {arguments} {ack:?}"),
-            Ask::Socket(SocketAsk::Ack { id, arguments, .. }) => format!("ack {id} {arguments}"),
+        assert_eq!(sockets.take_checked(text.to_owned(), heeded, &mut outbox, &mut inputs), Ok(()), "{text}");
+        let shown = inputs.iter().map(|input| match input {
+            PeerInput::Socket(SocketIoInput::Event { name, arguments, ack, .. }) => {
+                format!("{name} {arguments} {ack:?}")
+            }
+            PeerInput::Socket(SocketIoInput::Ack { id, arguments, .. }) => format!("ack {id} {arguments}"),
             other => format!("{other:?}"),
         });
         assert_eq!(shown.collect::<Vec<_>>().join(", "), expected, "{text}");

@@ -12,7 +12,7 @@ use crate::{
     json::LONG_TEXT_BYTES,
     outbox::Outbox,
     protocol::{
-        Ask, GapOutcome, LongMessage, Message,
+        GapOutcome, LongMessage, Message, PeerInput,
         websocket::{Subprotocol, encode_text},
     },
     topic::Topic,
@@ -26,12 +26,12 @@ impl Subprotocol for FanfareV1 {
     const FORMAT: Format = Format::FanfareV1;
     const HAS_COMMANDS: bool = true;
 
-    fn take(message: Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
+    fn take(message: Message, outbox: &mut Outbox, inputs: &mut Vec<PeerInput>) {
         match message {
             Message::Text(text) if LONG_TEXT_BYTES < text.len() => {
-                asks.push(Ask::Long(Box::new(LongMessage::command(text))));
+                inputs.push(PeerInput::Long(Box::new(LongMessage::command(text))));
             }
-            Message::Text(text) => asks.push(Ask::Command(text)),
+            Message::Text(text) => inputs.push(PeerInput::Command(text)),
             Message::Binary(_) => {
                 put(outbox, |text| write_error("BadRequest", "commands are text messages", None, text))
             }

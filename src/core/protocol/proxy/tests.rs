@@ -7,7 +7,7 @@ use crate::{
     clock::Moment,
     close::Close,
     outbox::Outbox,
-    protocol::{Ask, Session, SessionLimits, http},
+    protocol::{PeerInput, Session, SessionLimits, http},
 };
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -18,19 +18,20 @@ fn binary(version_command: u8, family_transport: u8, rest: &[u8]) -> Vec<u8> {
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[version_command, family_transport], &length, rest].concat()
 }
 
-/// What a connection makes of `pieces`: what its asks say, or how it ends.
+/// What a connection makes of `pieces`: what its inputs say, or how it ends.
 fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<String>, Close> {
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+    let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
     let mut session = Session::behind_proxy(Moment(1));
     for piece in pieces {
-        session = session.receive(&mut piece.to_vec(), &SessionLimits::default(), &mut outbox, &mut asks, Moment(1))?;
+        session =
+            session.receive(&mut piece.to_vec(), &SessionLimits::default(), &mut outbox, &mut inputs, Moment(1))?;
     }
-    let told = asks.iter().map(|ask| match ask {
-        Ask::Source(None) => "nobody".to_owned(),
-        Ask::Source(Some(source)) => source.to_string(),
-        Ask::Body => "a body".to_owned(),
-        Ask::Request(request) => request.path.clone(),
-        Ask::Command(text) => text.clone(),
+    let told = inputs.iter().map(|input| match input {
+        PeerInput::Source(None) => "nobody".to_owned(),
+        PeerInput::Source(Some(source)) => source.to_string(),
+        PeerInput::Body => "a body".to_owned(),
+        PeerInput::Request(request) => request.path.clone(),
+        PeerInput::Command(text) => text.clone(),
         _ => "nothing of HTTP".to_owned(),
     });
     Ok(told.collect())

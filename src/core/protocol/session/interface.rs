@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Ending, Session, SessionLimits};
+use super::{Ending, PeerInput, Session, SessionLimits};
 use crate::{
     clock::Moment,
     close::Close,
@@ -104,13 +104,13 @@ macro_rules! interface {
 
 interface! {
     protocol {
-        /// Takes what the peer sent, all of it. What it wants is appended to `asks`, what it is owed at once to `outbox`.
+        /// Takes what the peer sent, all of it. What it wants is appended to `inputs`, what it is owed at once to `outbox`.
         fn receive(
             &mut self,
             bytes: &mut [u8],
             limits: &SessionLimits,
             outbox: &mut Outbox,
-            asks: &mut Vec<Ask>,
+            inputs: &mut Vec<PeerInput>,
             now: Moment,
         ) -> Result<(), Close> {
             Ok(())

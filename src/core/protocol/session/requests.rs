@@ -1,6 +1,6 @@
 //! The sessions that a connection has before it is a stream: the PROXY header, and requests.
 
-use super::{Ask, Ending, SessionLimits, interface::ProtocolSession};
+use super::{Ending, PeerInput, SessionLimits, interface::ProtocolSession};
 use crate::{
     clock::Moment,
     close::Close,
@@ -48,14 +48,14 @@ impl ProtocolSession for ServerSession {
         bytes: &mut [u8],
         limits: &SessionLimits,
         _: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         match self.receive(bytes, &limits.http, now) {
             Ok(request) => {
-                asks.extend(request.map(Ask::Request));
+                inputs.extend(request.map(PeerInput::Request));
                 if self.announces_body() {
-                    asks.push(Ask::Body);
+                    inputs.push(PeerInput::Body);
                 }
                 Ok(())
             }

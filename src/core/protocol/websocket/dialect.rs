@@ -9,7 +9,7 @@ use crate::{
     frame::Format,
     gap::Gap,
     outbox::Outbox,
-    protocol::{Ask, GapOutcome, fanfare_v1::Reference, http::Request},
+    protocol::{GapOutcome, PeerInput, fanfare_v1::Reference, http::Request},
     topic::Topic,
 };
 
@@ -48,7 +48,7 @@ pub(in crate::protocol) trait Subprotocol {
     const HAS_COMMANDS: bool = false;
 
     /// Takes a message that came within the limit on their rate, and is no ping or pong.
-    fn take(_message: Message, _outbox: &mut Outbox, _asks: &mut Vec<Ask>) {}
+    fn take(_message: Message, _outbox: &mut Outbox, _inputs: &mut Vec<PeerInput>) {}
     /// Reports that a message came too fast and was ignored.
     fn report_ignored(_message: &Message, _outbox: &mut Outbox) {}
     /// Events of `name` are missing.
@@ -96,7 +96,7 @@ pub(super) struct Messages;
 impl Subprotocol for Messages {
     const FORMAT: Format = Format::WebSocketRaw;
 
-    fn take(message: Message, _: &mut Outbox, asks: &mut Vec<Ask>) {
-        asks.push(Ask::Message(message));
+    fn take(message: Message, _: &mut Outbox, inputs: &mut Vec<PeerInput>) {
+        inputs.push(PeerInput::Message(message));
     }
 }

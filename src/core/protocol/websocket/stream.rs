@@ -17,7 +17,7 @@ use crate::{
     index::TopicIndex,
     outbox::Outbox,
     protocol::{
-        AfterRefusal, Ask, Ending, GapOutcome, OpeningContext, Session, SessionLimits,
+        AfterRefusal, Ending, GapOutcome, OpeningContext, PeerInput, Session, SessionLimits,
         fanfare_v1::Reference,
         http::Request,
         rate::{Rate, RateVerdict},
@@ -87,9 +87,9 @@ impl WebSocketSession {
         self.pinged_s = self.pinged_s.or_else(|| NonZeroU32::new(seconds));
     }
 
-    fn take(&self, message: Message, outbox: &mut Outbox, asks: &mut Vec<Ask>) {
+    fn take(&self, message: Message, outbox: &mut Outbox, inputs: &mut Vec<PeerInput>) {
         if !matches!(message, Message::Ping | Message::Pong) {
-            of_dialect!(self.dialect, take(message, outbox, asks));
+            of_dialect!(self.dialect, take(message, outbox, inputs));
         }
     }
 }
@@ -100,13 +100,13 @@ impl ProtocolSession for WebSocketSession {
         bytes: &mut [u8],
         limits: &SessionLimits,
         outbox: &mut Outbox,
-        asks: &mut Vec<Ask>,
+        inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         self.pinged_s = None;
         let mut messages = Vec::new();
         let mut outcome = self.codec.receive(bytes, &limits.websocket, outbox, &mut messages);
-        let asks_before = asks.len();
+        let inputs_before = inputs.len();
         for message in messages {
             match self.rate.judge(&limits.rate, now) {
                 RateVerdict::CutOff => {
@@ -114,13 +114,13 @@ impl ProtocolSession for WebSocketSession {
                     break;
                 }
                 RateVerdict::Ignore => of_dialect!(self.dialect, report_ignored(&message, outbox)),
-                RateVerdict::Pass => self.take(message, outbox, asks),
+                RateVerdict::Pass => self.take(message, outbox, inputs),
             }
         }
         match outcome {
             // Nothing may be said after a close frame (RFC 6455 section 5.5.1), so the answers come first.
-            Err(close) if asks_before < asks.len() => {
-                asks.push(Ask::End(close));
+            Err(close) if inputs_before < inputs.len() => {
+                inputs.push(PeerInput::End(close));
                 Ok(())
             }
             outcome => outcome,

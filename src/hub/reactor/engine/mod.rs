@@ -31,7 +31,7 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, EngineOpening, EngineSession, Layer, Opening, Session, SessionId, SessionLimits,
+        EngineOpening, EngineSession, Layer, Opening, PeerInput, Session, SessionId, SessionLimits,
         engine_io::{self, PacketKind, PollPayloadWriter},
         http::{Request, Response},
         websocket::{Accepted, Message},
@@ -113,9 +113,9 @@ impl<N: Net> Reactor<N> {
         slot: Slot,
         route: RouteLabel,
         request: Request,
-        ask: EngineRequest,
+        engine_request: EngineRequest,
     ) {
-        let EngineRequest { kind, layer, headers } = ask;
+        let EngineRequest { kind, layer, headers } = engine_request;
         if let Some(sid) = kind.sid()
             && sid.reactor() != self.index
             && sid.reactor() < self.placement.reactors()
@@ -229,13 +229,19 @@ impl<N: Net> Reactor<N> {
     pub(in crate::reactor) fn advance_engine(
         &mut self,
         slot: Slot,
-        advance: impl FnOnce(&mut EngineSession, &SessionLimits, &mut Outbox, &mut Vec<Ask>, Moment) -> Result<(), Close>,
+        advance: impl FnOnce(
+            &mut EngineSession,
+            &SessionLimits,
+            &mut Outbox,
+            &mut Vec<PeerInput>,
+            Moment,
+        ) -> Result<(), Close>,
     ) -> bool {
         let Some((session, outbox)) = self.connections.at(slot).and_then(Connection::speaks) else { return false };
         let Some(engine) = session.engine() else { return false };
-        let mut asks = Vec::new();
-        let outcome = advance(engine, &self.config.limits, outbox, &mut asks, self.now);
-        self.take_asks(slot, asks.into_iter());
+        let mut inputs = Vec::new();
+        let outcome = advance(engine, &self.config.limits, outbox, &mut inputs, self.now);
+        self.take_inputs(slot, inputs.into_iter());
         if let Err(close) = outcome {
             self.end(slot, close);
         }
@@ -248,14 +254,14 @@ impl<N: Net> Reactor<N> {
         is_whole
     }
 
-    /// Something that only a session of Engine.IO asks for.
-    pub(in crate::reactor) fn take_engine_ask(&mut self, slot: Slot, ask: Ask) {
-        match ask {
-            Ask::Held(message) => self.take_held(slot, message),
-            Ask::Payload(rest) => self.take_held_packets(slot, *rest),
-            Ask::Socket(ask) => {
+    /// Carries out an input that only sessions of Engine.IO produce.
+    pub(in crate::reactor) fn take_engine_input(&mut self, slot: Slot, input: PeerInput) {
+        match input {
+            PeerInput::Held(message) => self.take_held(slot, message),
+            PeerInput::Payload(rest) => self.take_held_packets(slot, *rest),
+            PeerInput::Socket(input) => {
                 self.metrics.on_messages(1);
-                self.take_socket(slot, ask);
+                self.take_socket(slot, input);
             }
             _ => {}
         }
@@ -277,8 +283,8 @@ impl<N: Net> Reactor<N> {
 
     /// A message that waited until it was decided where its client is.
     fn take_held(&mut self, slot: Slot, message: Message) {
-        self.advance_engine(slot, |engine, limits, outbox, asks, now| {
-            engine.take_held(message, limits, outbox, asks, now)
+        self.advance_engine(slot, |engine, limits, outbox, inputs, now| {
+            engine.take_held(message, limits, outbox, inputs, now)
         });
     }
 

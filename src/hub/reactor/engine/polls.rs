@@ -9,7 +9,7 @@ use crate::{
     metrics::Transport,
     outbox::Outbox,
     protocol::{
-        Ask, HeldPayload,
+        HeldPayload, PeerInput,
         engine_io::{self, PollPayload, PollPayloadWriter},
         http::Response,
     },
@@ -198,8 +198,8 @@ impl<N: Net> Reactor<N> {
     fn take_packets<'a>(&mut self, slot: Slot, mut packets: PollPayload<'a>) -> TakenPackets<'a> {
         let began = self.net.now();
         loop {
-            let is_whole = self.advance_engine(slot, |engine, limits, outbox, asks, now| {
-                engine.receive_packets(&mut packets, limits, outbox, asks, now)
+            let is_whole = self.advance_engine(slot, |engine, limits, outbox, inputs, now| {
+                engine.receive_packets(&mut packets, limits, outbox, inputs, now)
             });
             let all = TakenPackets { is_whole, rest: None };
             let Some(rest) = packets.rest() else { return all };
@@ -230,7 +230,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn hold_packets(&mut self, slot: Slot, held: HeldPayload) {
-        self.take_asks(slot, std::iter::once(Ask::Payload(Box::new(held))));
+        self.take_inputs(slot, std::iter::once(PeerInput::Payload(Box::new(held))));
         self.check_budget(slot);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     event::{EventId, Position, Start},
     index::{Slot, TopicIndex},
     protocol::{
-        SocketAsk, SocketIoClient, SocketIoSubscription, Sockets,
+        SocketIoClient, SocketIoInput, SocketIoSubscription, Sockets,
         socket_io::{self, Args, PacketTarget},
     },
     reactor::{Reactor, net::Net, subscribe::describe_refused, table::SubscribeReason},
@@ -46,13 +46,13 @@ impl PendingSubscribe {
 }
 
 impl<N: Net> Reactor<N> {
-    pub(super) fn take_socket(&mut self, slot: Slot, ask: SocketAsk) {
-        match ask {
-            SocketAsk::Connect { namespace, payload } => {
+    pub(super) fn take_socket(&mut self, slot: Slot, input: SocketIoInput) {
+        match input {
+            SocketIoInput::Connect { namespace, payload } => {
                 let payload = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
                 self.enter_namespace(slot, namespace, payload);
             }
-            SocketAsk::Event { namespace, name, arguments, ack } => {
+            SocketIoInput::Event { namespace, name, arguments, ack } => {
                 let arguments = Args::from_list(&arguments);
                 let incoming = SocketEvent { name: &name, arguments, wants_ack: ack.is_some() };
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
@@ -61,7 +61,7 @@ impl<N: Net> Reactor<N> {
                 let target = self.target(slot, namespace, ack);
                 self.take_socket_replies(slot, &target, replies);
             }
-            SocketAsk::Ack { namespace, id, arguments } => {
+            SocketIoInput::Ack { namespace, id, arguments } => {
                 let arguments = Args::from_list(&arguments);
                 let replies = self.ask_application(slot, &namespace, |hub, client, context| {
                     (hub.sockets().answer_ack)(id, arguments, client, context)
@@ -69,7 +69,7 @@ impl<N: Net> Reactor<N> {
                 let target = self.target(slot, namespace, None);
                 self.take_socket_replies(slot, &target, replies);
             }
-            SocketAsk::Disconnect { namespace } => self.leave_namespace(slot, &namespace),
+            SocketIoInput::Disconnect { namespace } => self.leave_namespace(slot, &namespace),
         }
     }
 
@@ -202,7 +202,7 @@ impl<N: Net> Reactor<N> {
         &mut self,
         slot: Slot,
         namespace: &str,
-        ask: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
+        handle: impl FnOnce(&Hub, &SocketClient<'_>, &Context<'_>) -> Vec<SocketAction>,
     ) -> Vec<SocketAction> {
         let shared = self.shared();
         let Some(connection) = self.connections.at(slot) else { return Vec::new() };
@@ -219,7 +219,7 @@ impl<N: Net> Reactor<N> {
             topics: &topics,
             identity: identity.as_deref(),
         };
-        ask(&shared.hub, &client, &context)
+        handle(&shared.hub, &client, &context)
     }
 
     /// Carries out what the application has decided.

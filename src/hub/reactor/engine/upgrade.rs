@@ -126,6 +126,8 @@ impl<N: Net> Reactor<N> {
 
     /// A message for the session at `slot` that was read before the session was carried by its connection.
     pub(super) fn take_carried(&mut self, slot: Slot, message: Message) {
-        self.advance_engine(slot, |engine, limits, outbox, asks, now| engine.take(message, limits, outbox, asks, now));
+        self.advance_engine(slot, |engine, limits, outbox, inputs, now| {
+            engine.take(message, limits, outbox, inputs, now)
+        });
     }
 }

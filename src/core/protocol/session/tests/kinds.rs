@@ -33,8 +33,10 @@ fn engine(layer: Layer, namespaces: &[&str]) -> Session {
 
 /// The session once it has taken `bytes`.
 fn after(session: Session, bytes: &[u8]) -> Session {
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
-    session.receive(&mut bytes.to_vec(), &SessionLimits::default(), &mut outbox, &mut asks, NOW).expect("a good start")
+    let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
+    session
+        .receive(&mut bytes.to_vec(), &SessionLimits::default(), &mut outbox, &mut inputs, NOW)
+        .expect("a good start")
 }
 
 #[test]
@@ -90,9 +92,9 @@ fn a_refused_body_is_known_by_its_path() {
     let refused = after(begun, b"no chunk\r\n");
     assert!(matches!(refused.refused(), Some(Close::BadRequest(_))), "{refused:?}");
     assert_eq!(refused.requests().and_then(ServerSession::refused_path), Some("/p"));
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+    let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
     let mut bad = b"no request\r\n\r\n".to_vec();
-    let ended = Session::new(NOW).receive(&mut bad, &SessionLimits::default(), &mut outbox, &mut asks, NOW);
+    let ended = Session::new(NOW).receive(&mut bad, &SessionLimits::default(), &mut outbox, &mut inputs, NOW);
     assert!(ended.is_err(), "no request has begun");
 }
 

@@ -14,12 +14,12 @@ use crate::{
 /// What a `fanfare.v1` client hears, the close frame aside, that sends `count` binary messages and a close frame in one
 /// piece, and why the session ended.
 fn hear(count: usize, rate: RateLimit) -> (Vec<String>, Close) {
-    let (mut input, mut outbox, mut asks) = (Vec::new(), Outbox::new(), Vec::new());
+    let (mut input, mut outbox, mut inputs) = (Vec::new(), Outbox::new(), Vec::new());
     (0..count).for_each(|_| write_masked_binary(b"x", [1, 2, 3, 4], &mut input));
     write_masked_close(1000, "", [1, 2, 3, 4], &mut input);
     let session = Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1));
     let limits = SessionLimits { rate, ..SessionLimits::default() };
-    let outcome = session.receive(&mut input, &limits, &mut outbox, &mut asks, Moment(1_000_000_000));
+    let outcome = session.receive(&mut input, &limits, &mut outbox, &mut inputs, Moment(1_000_000_000));
     let mut heard = Vec::new();
     let note = |frame: ServerFrame<'_>| heard.push(format!("{frame:?}").split(['(', ' ']).next().map(String::from));
     FrameReader::new().receive(outbox.pending(), &limits.websocket, note).expect("whole frames");
@@ -99,22 +99,27 @@ fn a_pong_is_due_until_anything_comes() {
     session.on_ping(second(9));
     assert_eq!(session.pong_deadline(timeout), Some(second(21)), "from the first one on, rounded up");
     // One byte of a frame shows that the peer lives.
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
-    session.receive(&mut [0x8a], &SessionLimits::default(), &mut outbox, &mut asks, second(10)).expect("a good byte");
+    let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
+    session.receive(&mut [0x8a], &SessionLimits::default(), &mut outbox, &mut inputs, second(10)).expect("a good byte");
     assert_eq!(session.pong_deadline(timeout), None);
     session.on_ping(second(11));
     assert!(!session.is_pong_late(true, Duration::ZERO, second(99)), "it cannot have seen the ping");
     assert_eq!(session.pong_deadline(timeout), None);
 }
 
-/// What the session asks for when `frames` come in one piece, and whether it goes on.
-fn ask(dialect: Dialect, frames: &[u8]) -> (String, Option<Close>) {
-    let (mut outbox, mut asks) = (Outbox::new(), Vec::new());
+/// The inputs that `frames`, in one piece, become, and the close if the session ends.
+fn inputs_of(dialect: Dialect, frames: &[u8]) -> (String, Option<Close>) {
+    let (mut outbox, mut inputs) = (Outbox::new(), Vec::new());
     let session = Session::WebSocket(WebSocketSession::new(dialect));
-    let outcome =
-        session.receive(&mut frames.to_vec(), &SessionLimits::default(), &mut outbox, &mut asks, Moment(1_000_000_000));
+    let outcome = session.receive(
+        &mut frames.to_vec(),
+        &SessionLimits::default(),
+        &mut outbox,
+        &mut inputs,
+        Moment(1_000_000_000),
+    );
     assert!(outbox.is_empty());
-    (format!("{asks:?}"), outcome.err())
+    (format!("{inputs:?}"), outcome.err())
 }
 
 #[test]
@@ -124,8 +129,8 @@ fn what_came_before_the_end_is_answered_before_it() {
     write_masked_close(1001, "", [1, 2, 3, 4], &mut close);
     let both = [message.clone(), close.clone()].concat();
     let broken = [&message[..], b"\x83\x80\0\0\0\0"].concat();
-    let check = |dialect: Dialect, frames: &[u8], asks: &str, end: Option<Close>| {
-        assert_eq!(ask(dialect, frames), (asks.to_owned(), end), "{dialect:?}");
+    let check = |dialect: Dialect, frames: &[u8], inputs: &str, end: Option<Close>| {
+        assert_eq!(inputs_of(dialect, frames), (inputs.to_owned(), end), "{dialect:?}");
     };
     check(Dialect::Messages, &message, r#"[Message(Text("a"))]"#, None);
     check(Dialect::Messages, &both, r#"[Message(Text("a")), End(PeerClosed(Some(1001)))]"#, None);
@@ -141,12 +146,12 @@ fn a_command_is_long_beyond_a_limit() {
     let mut limits = SessionLimits::default();
     limits.websocket.message_bytes_max = 1 << 20;
     for (bytes, is_long) in [(LONG_TEXT_BYTES, false), (LONG_TEXT_BYTES + 1, true), (2 * LONG_TEXT_BYTES, true)] {
-        let (mut text, mut asks) = (Vec::new(), Vec::new());
+        let (mut text, mut inputs) = (Vec::new(), Vec::new());
         write_masked_text(&vec![b'x'; bytes], [1, 2, 3, 4], &mut text);
         let session = Session::WebSocket(WebSocketSession::new(Dialect::FanfareV1));
-        let outcome = session.receive(&mut text, &limits, &mut Outbox::new(), &mut asks, Moment(1_000_000_000));
+        let outcome = session.receive(&mut text, &limits, &mut Outbox::new(), &mut inputs, Moment(1_000_000_000));
         assert!(outcome.is_ok(), "{bytes} bytes");
-        let found = asks.iter().map(|ask| matches!(ask, Ask::Long(_))).collect::<Vec<_>>();
+        let found = inputs.iter().map(|input| matches!(input, PeerInput::Long(_))).collect::<Vec<_>>();
         assert_eq!(found, [is_long], "{bytes} bytes");
     }
 }
