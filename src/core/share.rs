@@ -279,25 +279,25 @@ impl FromIterator<(Arc<Owner>, usize)> for Owners {
     }
 }
 
-/// A topic or a stream that an owner holds, released on drop.
+/// One topic or one open stream that an owner holds. Dropping it releases it.
 #[derive(Debug)]
-pub struct Hold {
+pub struct QuotaReservation {
     owner: Arc<Owner>,
     kind: HeldResource,
 }
 
-impl Hold {
-    /// Holds one more topic.
+impl QuotaReservation {
+    /// Reserves one more topic.
     pub fn topic(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
         Self::try_take(owner, HeldResource::Topics)
     }
 
-    /// Holds one more open stream.
+    /// Reserves one more open stream.
     pub fn connection(owner: &Arc<Owner>) -> Result<Self, QuotaRefused> {
         Self::try_take(owner, HeldResource::Connections)
     }
 
-    /// Holds a stream that is open already, even beyond the limit.
+    /// Reserves a stream that is open already, even beyond the limit.
     pub fn open_connection(owner: &Arc<Owner>) -> Self {
         owner.take(1, HeldResource::Connections);
         Self { owner: Arc::clone(owner), kind: HeldResource::Connections }
@@ -308,9 +308,9 @@ impl Hold {
         Ok(Self { owner: Arc::clone(owner), kind })
     }
 
-    /// Transfers the hold to `owner`, if `owner` may hold one more; otherwise nothing changes. An account of both owners counts it
-    /// once throughout.
-    pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), QuotaRefused> {
+    /// Moves the reservation to `owner`, if `owner` may hold one more; otherwise nothing changes. An account of both owners
+    /// counts it once throughout.
+    pub fn transfer_to(&mut self, owner: &Arc<Owner>) -> Result<(), QuotaRefused> {
         if Arc::ptr_eq(owner, &self.owner) {
             return Ok(());
         }
@@ -336,21 +336,21 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for QuotaReservation {
     fn drop(&mut self) {
         self.owner.give_back(1, self.kind);
     }
 }
 
-/// A changing number of bytes that an owner holds, released on drop.
+/// A number of bytes that an owner holds, which may change. Dropping it releases them.
 #[derive(Debug)]
-pub struct ByteHold {
+pub struct ByteReservation {
     owner: Arc<Owner>,
     bytes: usize,
 }
 
-impl ByteHold {
-    /// Holds no bytes of `owner` yet.
+impl ByteReservation {
+    /// Reserves no bytes of `owner` yet.
     pub fn new(owner: Arc<Owner>) -> Self {
         Self { owner, bytes: 0 }
     }
@@ -367,7 +367,7 @@ impl ByteHold {
     }
 }
 
-impl Drop for ByteHold {
+impl Drop for ByteReservation {
     fn drop(&mut self) {
         self.owner.return_bytes(self.bytes);
     }
@@ -388,12 +388,13 @@ mod tests {
         assert_eq!(owner.try_take_bytes(1).map_err(|refused| refused.rule), Err("narrow"));
         assert_eq!((wide.bytes(), narrow.bytes()), (100, 100));
         assert_eq!((owner.pressure().used, owner.pressure().limit), (100, 100));
-        let topics = [Hold::topic(&owner), Hold::topic(&owner)].map(|hold| hold.expect("two are allowed"));
-        let refused = Hold::topic(&owner).expect_err("a third is not");
+        let topics = [QuotaReservation::topic(&owner), QuotaReservation::topic(&owner)]
+            .map(|reservation| reservation.expect("two are allowed"));
+        let refused = QuotaReservation::topic(&owner).expect_err("a third is not");
         assert_eq!((refused.rule, refused.limit), ("wide", Limit::TopicsHeld));
-        let stream = Hold::connection(&owner).expect("one is allowed");
+        let stream = QuotaReservation::connection(&owner).expect("one is allowed");
         assert_eq!(
-            Hold::connection(&owner).expect_err("a second is not").to_string(),
+            QuotaReservation::connection(&owner).expect_err("a second is not").to_string(),
             "quota `narrow`: connections is used up; try again in 2 s"
         );
         drop((topics, stream));
@@ -402,11 +403,11 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_hold_grows_while_there_is_room() {
+    fn a_byte_reservation_grows_while_there_is_room() {
         let limits = HeldLimits { bytes: 100, topics: usize::MAX, connections: usize::MAX };
         let account = Arc::new(Account::new("narrow", limits));
         let owner = Arc::new(Owner::new([Arc::clone(&account)]));
-        let [mut first, mut second] = [ByteHold::new(Arc::clone(&owner)), ByteHold::new(owner)];
+        let [mut first, mut second] = [ByteReservation::new(Arc::clone(&owner)), ByteReservation::new(owner)];
         assert_eq!((first.try_resize(60), second.try_resize(40)), (Ok(()), Ok(())));
         assert!(first.try_resize(61).is_err() && account.bytes() == 100);
         assert_eq!((first.try_resize(10), second.try_resize(90)), (Ok(()), Ok(())));
@@ -419,19 +420,19 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_goes_to_another_owner_or_stays() {
+    fn a_reservation_goes_to_another_owner_or_stays() {
         let most = |connections| HeldLimits { bytes: usize::MAX, topics: usize::MAX, connections };
         let account = |rule| Arc::new(Account::new(rule, most(1)));
         let [shared, first, second] = ["shared", "first", "second"].map(account);
         let owner = |accounts: &[&Arc<Account>]| Arc::new(Owner::new(accounts.iter().map(|it| Arc::clone(it))));
         let (before, after) = (owner(&[&shared, &first]), owner(&[&shared, &second]));
-        let mut hold = Hold::connection(&before).expect("one is allowed");
-        assert_eq!(hold.pass_to(&after), Ok(()), "the shared account counts it once");
+        let mut reservation = QuotaReservation::connection(&before).expect("one is allowed");
+        assert_eq!(reservation.transfer_to(&after), Ok(()), "the shared account counts it once");
         assert!(first.is_empty() && !second.is_empty() && !shared.is_empty());
-        let other = Hold::connection(&owner(&[&first])).expect("it is free again");
-        assert_eq!(hold.pass_to(&before).map_err(|refused| refused.rule), Err("first"));
+        let other = QuotaReservation::connection(&owner(&[&first])).expect("it is free again");
+        assert_eq!(reservation.transfer_to(&before).map_err(|refused| refused.rule), Err("first"));
         assert!(!second.is_empty() && !shared.is_empty(), "it stays where it was");
-        drop((hold, other));
+        drop((reservation, other));
         assert!([shared, first, second].iter().all(|account| account.is_empty()));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     json,
     json::Syntax,
     log::{Policy, Ring},
-    share::Hold,
+    share::QuotaReservation,
     topic::Topic,
 };
 
@@ -33,7 +33,7 @@ pub struct TopicState {
     /// The topic's own share of the memory budget, without its events.
     pub(super) _charge: Charge,
     /// The topic's share of its tenant's quota, if a tenant had it made.
-    pub(super) _hold: Option<Hold>,
+    pub(super) _reservation: Option<QuotaReservation>,
 }
 
 impl TopicState {

@@ -26,7 +26,7 @@ use crate::{
     clock::Moment,
     event::{EventId, Position},
     log::Ring,
-    share::{Hold, Owner},
+    share::{Owner, QuotaReservation},
     topic::{Pattern, Topic},
 };
 
@@ -234,15 +234,15 @@ impl Bus {
             if self.budget().is_spent() {
                 return Err(ChargeRefused::NoRoom);
             }
-            let hold = owner.map(Hold::topic).transpose().map_err(ChargeRefused::Quota)?;
-            Ok((self.budget().try_charge_for(owner, bytes)?, hold))
+            let reservation = owner.map(QuotaReservation::topic).transpose().map_err(ChargeRefused::Quota)?;
+            Ok((self.budget().try_charge_for(owner, bytes)?, reservation))
         })
     }
 
     fn find_or_make<E>(
         &self,
         topic: &Topic,
-        charge: impl FnOnce(usize) -> Result<(Charge, Option<Hold>), E>,
+        charge: impl FnOnce(usize) -> Result<(Charge, Option<QuotaReservation>), E>,
     ) -> Result<Arc<TopicState>, E> {
         if let Some(state) = self.topics.find(topic) {
             return Ok(state);
@@ -250,8 +250,8 @@ impl Bus {
         let class = &self.class(topic);
         let live = !self.has_interest_watch(class);
         self.topics.find_or_insert(topic, || {
-            let (charge, hold) = charge(TOPIC_BYTES + topic.as_str().len())?;
-            Ok(TopicState { _charge: charge, _hold: hold, ..self.new_state(topic, class, live) })
+            let (charge, reservation) = charge(TOPIC_BYTES + topic.as_str().len())?;
+            Ok(TopicState { _charge: charge, _reservation: reservation, ..self.new_state(topic, class, live) })
         })
     }
 
@@ -280,7 +280,7 @@ impl Bus {
                 counted_bytes: 0,
             }),
             _charge: Charge::default(),
-            _hold: None,
+            _reservation: None,
         }
     }
 }

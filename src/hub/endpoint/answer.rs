@@ -8,7 +8,7 @@ use crate::{
     endpoint::OpenWork,
     event::Start,
     protocol::{Layer, Opening, SessionId, http::Response, websocket::Accepted},
-    share::Hold,
+    share::QuotaReservation,
     topic::Topic,
 };
 
@@ -46,13 +46,13 @@ pub struct OpenStream {
     /// Whose stream it is; `None` if the hub asks for no token.
     pub identity: Option<Arc<Identity>>,
     /// The stream's share of its tenant's quota, held while the stream is open.
-    pub hold: Option<Hold>,
+    pub reservation: Option<QuotaReservation>,
 }
 
 impl OpenStream {
     /// A stream without topics, of a client that has shown no token.
     pub fn new(opening: impl Into<Opening>) -> Self {
-        Self { opening: opening.into(), topics: Vec::new(), headers: Vec::new(), identity: None, hold: None }
+        Self { opening: opening.into(), topics: Vec::new(), headers: Vec::new(), identity: None, reservation: None }
     }
 }
 

@@ -123,7 +123,7 @@ impl<N: Net> Reactor<N> {
     fn leave(&mut self, slot: Slot, close: Close) {
         self.note_ended(slot, close);
         self.unlisten_all(slot);
-        self.stream_holds.release(slot);
+        self.stream_reservations.release(slot);
         self.senders.release(slot);
         self.leave_engine(slot);
         let Some(connection) = self.connections.at(slot) else { return };
@@ -202,7 +202,7 @@ impl<N: Net> Reactor<N> {
             self.timers.disarm(slot);
             self.endings.lingers.remove(&slot);
             // Its client may have signed in by a command behind the one that ended it.
-            self.stream_holds.release(slot);
+            self.stream_reservations.release(slot);
             self.senders.release(slot);
             self.log_ended(slot);
             if let Some(mut connection) = self.connections.remove(slot) {

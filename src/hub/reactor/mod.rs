@@ -81,7 +81,7 @@ use replay::Replays;
 use rights::RightsReview;
 use senders::Senders;
 use shutdown::Shutdown;
-use signing::StreamHolds;
+use signing::StreamReservations;
 use slab::Slab;
 use subscribe::GapsOwed;
 use table::TopicTable;
@@ -213,7 +213,7 @@ pub struct Reactor<N: Net> {
     works: Works,
     checks: Checks,
     review: RightsReview,
-    stream_holds: StreamHolds,
+    stream_reservations: StreamReservations,
     senders: Senders,
     journal: Journal,
 }
@@ -255,7 +255,7 @@ impl<N: Net> Reactor<N> {
             works: Works::default(),
             checks: Checks::default(),
             review: RightsReview::default(),
-            stream_holds: StreamHolds::new(hub.quotas.generation()),
+            stream_reservations: StreamReservations::new(hub.quotas.generation()),
             senders: Senders::default(),
             journal: Journal::default(),
             net,
@@ -336,7 +336,7 @@ impl<N: Net> Reactor<N> {
             || self.outcomes.has_more()
             || self.works.has_ready()
             || self.checks.has_ready()
-            || self.stream_holds.is_under_way()
+            || self.stream_reservations.is_under_way()
             || self.review.is_under_way()
             || self.resyncs.is_under_way();
         if is_busy {

@@ -35,9 +35,9 @@ impl Head<'_> {
 impl<N: Net> Reactor<N> {
     /// Answers a request of `version` for `route` with a stream.
     pub(super) fn open_stream(&mut self, slot: Slot, route: RouteLabel, version: Version, open: OpenStream) {
-        let OpenStream { opening, topics, headers, identity, hold } = open;
+        let OpenStream { opening, topics, headers, identity, reservation } = open;
         self.count_request(slot, route, opening.status(), 0);
-        self.stream_holds.keep(slot, hold);
+        self.stream_reservations.keep(slot, reservation);
         let Some(connection) = self.connections.at(slot) else { return };
         connection.identity = identity;
         let mut leftover = self.open(slot, opening, &topics, Head { version, fields: &headers });

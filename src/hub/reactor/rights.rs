@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
             return Err(Close::Forbidden(LOST_RIGHT));
         }
         // Quotas may go by the role.
-        if renewed.role != before.role && self.stream_holds.has(slot) {
+        if renewed.role != before.role && self.stream_reservations.has(slot) {
             self.claim_stream(slot, Some(&renewed)).map_err(|_| STREAMS_USED_UP)?;
         }
         if let Some(connection) = self.connections.at(slot) {

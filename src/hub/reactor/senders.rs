@@ -23,28 +23,28 @@ use crate::{
         SessionId,
         http::{Request, ServerSession},
     },
-    share::{ByteHold, Owner, QuotaRefused},
+    share::{ByteReservation, Owner, QuotaRefused},
 };
 
 /// What peers hold of their shares with what they have not finished. Few connections have any.
 #[derive(Debug, Default)]
 pub(super) struct Senders {
-    holds: HashMap<Slot, ByteHold, foldhash::fast::RandomState>,
+    by_slot: HashMap<Slot, ByteReservation, foldhash::fast::RandomState>,
 }
 
 impl Senders {
     pub(super) fn is_empty(&self) -> bool {
-        self.holds.is_empty()
+        self.by_slot.is_empty()
     }
 
     /// What the peer holds is another's from now on, if it holds something.
-    pub(super) fn take(&mut self, slot: Slot) -> Option<ByteHold> {
-        self.holds.remove(&slot)
+    pub(super) fn take(&mut self, slot: Slot) -> Option<ByteReservation> {
+        self.by_slot.remove(&slot)
     }
 
     /// The peer holds nothing any more.
     pub(super) fn release(&mut self, slot: Slot) {
-        self.holds.remove(&slot);
+        self.by_slot.remove(&slot);
     }
 }
 
@@ -112,10 +112,10 @@ impl<N: Net> Reactor<N> {
         }
         let Some(owner) = self.hub.quotas.sender(requester, self.now) else { return Ok(()) };
         let announced_bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
-        let mut hold = ByteHold::new(owner);
-        hold.try_resize(announced_bytes.max(arrived_bytes))?;
-        hold.try_resize(arrived_bytes)?;
-        self.senders.holds.insert(slot, hold);
+        let mut reservation = ByteReservation::new(owner);
+        reservation.try_resize(announced_bytes.max(arrived_bytes))?;
+        reservation.try_resize(arrived_bytes)?;
+        self.senders.by_slot.insert(slot, reservation);
         Ok(())
     }
 
@@ -126,12 +126,12 @@ impl<N: Net> Reactor<N> {
             self.senders.release(slot);
             return;
         }
-        if !is_body && HELD_BYTES_SPARED < held_bytes && !self.senders.holds.contains_key(&slot) {
+        if !is_body && HELD_BYTES_SPARED < held_bytes && !self.senders.by_slot.contains_key(&slot) {
             let Some(owner) = self.owner_of_stream(slot) else { return };
-            self.senders.holds.insert(slot, ByteHold::new(owner));
+            self.senders.by_slot.insert(slot, ByteReservation::new(owner));
         }
-        if let Some(hold) = self.senders.holds.get_mut(&slot)
-            && let Err(refused) = hold.try_resize(held_bytes)
+        if let Some(reservation) = self.senders.by_slot.get_mut(&slot)
+            && let Err(refused) = reservation.try_resize(held_bytes)
         {
             self.refuse_sender(slot, refused);
         }

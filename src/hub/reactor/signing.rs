@@ -8,7 +8,7 @@ use crate::{
     close::Close,
     endpoint::STREAMS_USED_UP,
     index::Slot,
-    share::{Hold, QuotaRefused},
+    share::{QuotaRefused, QuotaReservation},
 };
 
 /// Connections looked at per turn after the rules of quotas were replaced.
@@ -16,32 +16,32 @@ const CLAIMED_PER_TURN: usize = 256;
 
 /// What streams hold of their tenants' `connections`, where a quota bounds them.
 #[derive(Debug)]
-pub(super) struct StreamHolds {
-    holds: HashMap<Slot, Hold, foldhash::fast::RandomState>,
+pub(super) struct StreamReservations {
+    by_slot: HashMap<Slot, QuotaReservation, foldhash::fast::RandomState>,
     /// The rules by which streams were claimed last, and the connections yet to be looked at since.
     generation: u64,
     to_claim: Vec<Slot>,
 }
 
-impl StreamHolds {
+impl StreamReservations {
     /// Nothing is held; the rules in force are of this generation.
     pub(super) fn new(generation: u64) -> Self {
-        Self { holds: HashMap::default(), generation, to_claim: Vec::new() }
+        Self { by_slot: HashMap::default(), generation, to_claim: Vec::new() }
     }
 
-    pub(super) fn keep(&mut self, slot: Slot, hold: Option<Hold>) {
-        if let Some(hold) = hold {
-            self.holds.insert(slot, hold);
+    pub(super) fn keep(&mut self, slot: Slot, reservation: Option<QuotaReservation>) {
+        if let Some(reservation) = reservation {
+            self.by_slot.insert(slot, reservation);
         }
     }
 
     pub(super) fn has(&self, slot: Slot) -> bool {
-        self.holds.contains_key(&slot)
+        self.by_slot.contains_key(&slot)
     }
 
     /// The stream holds nothing any more.
     pub(super) fn release(&mut self, slot: Slot) {
-        self.holds.remove(&slot);
+        self.by_slot.remove(&slot);
     }
 
     /// Whether connections are yet to be looked at.
@@ -83,26 +83,27 @@ impl<N: Net> Reactor<N> {
     pub(super) fn claim_stream(&mut self, slot: Slot, identity: Option<&Identity>) -> Result<(), QuotaRefused> {
         let shared = self.shared();
         let requester = self.context(&shared, slot, Admission::ORDINARY, identity).requester();
-        let mut hold = self.stream_holds.holds.remove(&slot);
-        let claimed = shared.hub.quotas.reopen(requester, &mut hold, self.now);
-        self.stream_holds.keep(slot, hold);
+        let mut reservation = self.stream_reservations.by_slot.remove(&slot);
+        let claimed = shared.hub.quotas.reopen(requester, &mut reservation, self.now);
+        self.stream_reservations.keep(slot, reservation);
         claimed
     }
 
     /// After the rules of quotas were replaced: counts some of the streams that are open and that nothing has bounded so far.
     pub(super) fn claim_some(&mut self) {
         let generation = self.hub.quotas.generation();
-        if self.stream_holds.generation != generation {
-            (self.stream_holds.generation, self.stream_holds.to_claim) = (generation, self.connections.used());
+        if self.stream_reservations.generation != generation {
+            (self.stream_reservations.generation, self.stream_reservations.to_claim) =
+                (generation, self.connections.used());
         }
-        let first = self.stream_holds.to_claim.len().saturating_sub(CLAIMED_PER_TURN);
-        for slot in self.stream_holds.to_claim.split_off(first) {
-            if self.is_stream(slot) && !self.stream_holds.holds.contains_key(&slot) {
+        let first = self.stream_reservations.to_claim.len().saturating_sub(CLAIMED_PER_TURN);
+        for slot in self.stream_reservations.to_claim.split_off(first) {
+            if self.is_stream(slot) && !self.stream_reservations.by_slot.contains_key(&slot) {
                 let shared = self.shared();
                 let identity = self.connections.peek(slot).and_then(|connection| connection.identity.clone());
                 let requester = self.context(&shared, slot, Admission::ORDINARY, identity.as_deref()).requester();
-                let hold = shared.hub.quotas.claim(requester, self.now);
-                self.stream_holds.keep(slot, hold);
+                let reservation = shared.hub.quotas.claim(requester, self.now);
+                self.stream_reservations.keep(slot, reservation);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     index::Slot,
     label::RouteLabel,
     protocol::http::Response,
-    share::ByteHold,
+    share::ByteReservation,
 };
 
 /// How long work is done in a turn; then laps, and whatever arrives, come first again. A step takes a fifth of it or so.
@@ -46,7 +46,7 @@ struct Job {
     /// What it holds of the memory budget, in bytes.
     charged_bytes: usize,
     /// What it holds of its sender's share: the body that was charged while it came.
-    hold: Option<ByteHold>,
+    reservation: Option<ByteReservation>,
 }
 
 impl Works {
@@ -75,8 +75,8 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(slot);
         let Some(connection) = self.connections.at(slot) else { return };
         let (admission, identity) = (connection.admission(), connection.identity.clone());
-        let hold = self.senders.take(slot);
-        let mut job = Job { work, token, route, admission, identity, charged_bytes: 0, hold };
+        let reservation = self.senders.take(slot);
+        let mut job = Job { work, token, route, admission, identity, charged_bytes: 0, reservation };
         self.charge_job(&mut job);
         self.put_job(job, is_waiting);
     }
@@ -145,9 +145,9 @@ impl<N: Net> Reactor<N> {
         let held_bytes = job.work.held_bytes();
         self.hub.bus.budget().adjust(job.charged_bytes, held_bytes);
         job.charged_bytes = held_bytes;
-        if let Some(hold) = &mut job.hold {
+        if let Some(reservation) = &mut job.reservation {
             // The body had room; what is made of it is little more, and the budget bounds it.
-            let _ = hold.try_resize(held_bytes);
+            let _ = reservation.try_resize(held_bytes);
         }
     }
 

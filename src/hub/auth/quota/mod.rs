@@ -29,7 +29,7 @@ use super::Identity;
 use crate::{
     clock::Moment,
     network::client_network,
-    share::{Account, HeldLimits, Hold, Limit, Owner, Owners, QuotaRefused},
+    share::{Account, HeldLimits, Limit, Owner, Owners, QuotaRefused, QuotaReservation},
     topic::Topic,
 };
 
@@ -145,10 +145,10 @@ impl Quotas {
     }
 
     /// Counts a stream of `requester` that is open already, even beyond the limit. `None` if no rule bounds its streams.
-    pub fn claim(&self, requester: Requester<'_>, now: Moment) -> Option<Hold> {
+    pub fn claim(&self, requester: Requester<'_>, now: Moment) -> Option<QuotaReservation> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.candidates(requester, &tenants) & table.bounding(Limit::Connections);
-        (set != 0).then(|| Hold::open_connection(&self.owner(&table, requester, set, now)))
+        (set != 0).then(|| QuotaReservation::open_connection(&self.owner(&table, requester, set, now)))
     }
 
     /// Recounts what an owner holds under the rules in force.
@@ -236,25 +236,30 @@ impl Quotas {
     }
 
     /// Counts one more open stream of `requester`, released on drop. `None` if no rule bounds its streams.
-    pub fn open(&self, requester: Requester<'_>, now: Moment) -> Result<Option<Hold>, QuotaRefused> {
-        let mut hold = None;
-        self.reopen(requester, &mut hold, now)?;
-        Ok(hold)
+    pub fn open(&self, requester: Requester<'_>, now: Moment) -> Result<Option<QuotaReservation>, QuotaRefused> {
+        let mut reservation = None;
+        self.reopen(requester, &mut reservation, now)?;
+        Ok(reservation)
     }
 
-    /// Transfers the open stream of `hold` to `requester`: a client may authenticate after it has opened the stream. If `requester`
-    /// may have no more streams, `hold` does not change.
-    pub fn reopen(&self, requester: Requester<'_>, hold: &mut Option<Hold>, now: Moment) -> Result<(), QuotaRefused> {
+    /// Transfers the open stream of `reservation` to `requester`: a client may authenticate after it has opened the stream. If
+    /// `requester` may have no more streams, `reservation` does not change.
+    pub fn reopen(
+        &self,
+        requester: Requester<'_>,
+        reservation: &mut Option<QuotaReservation>,
+        now: Moment,
+    ) -> Result<(), QuotaRefused> {
         let (table, tenants) = (self.table(), TenantIds::of(requester));
         let set = table.candidates(requester, &tenants) & table.bounding(Limit::Connections);
         if set == 0 {
-            *hold = None;
+            *reservation = None;
             return Ok(());
         }
         let owner = self.owner(&table, requester, set, now);
-        let held = match hold {
-            Some(hold) => hold.pass_to(&owner),
-            None => Hold::connection(&owner).map(|taken| *hold = Some(taken)),
+        let held = match reservation {
+            Some(reservation) => reservation.transfer_to(&owner),
+            None => QuotaReservation::connection(&owner).map(|taken| *reservation = Some(taken)),
         };
         held.inspect_err(|refused| self.count(*refused))
     }

@@ -211,7 +211,7 @@ fn new_limits_hold_for_what_is_held_already() {
     let open = || ask("alice", |requester| quotas.open(requester, Moment(0)));
     let before = owner();
     assert_eq!(before.try_take_bytes(150), Ok(()));
-    let streams = [open(), open()].map(|hold| hold.expect("two are allowed").expect("they are bounded"));
+    let streams = [open(), open()].map(|reservation| reservation.expect("two are allowed").expect("they are bounded"));
     assert!(open().is_err());
     quotas.replace(&config(vec![rule("first", "sub:bob", &[], &[(Limit::TopicsHeld, 1)]), held(100)]), Moment(0));
     assert!(owner().try_take_bytes(1).is_err() && before.try_take_bytes(1).is_err(), "150 are held, of 100");
@@ -245,12 +245,13 @@ fn what_is_held_is_counted_by_the_rules_of_now() {
         let open = || ask("alice", |requester| quotas.open(requester, Moment(0)));
         let before = owner();
         assert_eq!(before.try_take_bytes(150), Ok(()));
-        let topics = [Hold::topic(&before), Hold::topic(&before)].map(|hold| hold.expect("two are allowed"));
-        let streams = [open(), open()].map(|hold| hold.expect("two are allowed"));
+        let topics = [QuotaReservation::topic(&before), QuotaReservation::topic(&before)]
+            .map(|reservation| reservation.expect("two are allowed"));
+        let streams = [open(), open()].map(|reservation| reservation.expect("two are allowed"));
         rules[1..].iter().for_each(|rules| quotas.replace(&config(rules.clone()), Moment(0)));
         let now = owner();
         assert_eq!(now.try_take_bytes(51).is_err(), is_counted, "{rules:?}");
-        assert_eq!(Hold::topic(&now).is_err(), is_counted, "{rules:?}");
+        assert_eq!(QuotaReservation::topic(&now).is_err(), is_counted, "{rules:?}");
         if !is_counted {
             now.return_bytes(51);
         }
@@ -259,7 +260,7 @@ fn what_is_held_is_counted_by_the_rules_of_now() {
         assert_eq!(now.try_take_bytes(200), Ok(()), "{rules:?}");
         assert!(now.try_take_bytes(1).is_err(), "{rules:?}");
         now.return_bytes(200);
-        assert!(open().is_ok_and(|hold| hold.is_some()));
+        assert!(open().is_ok_and(|reservation| reservation.is_some()));
         assert!(before.is_empty() && now.is_empty());
     };
     let [first, renamed] = ["a", "b"].map(|name| vec![held(name, "*", &[])]);
@@ -280,7 +281,7 @@ fn streams_that_are_open_are_claimed() {
     let quotas = Quotas::new(&QuotaConfig::unlimited(), 1000);
     let open = || ask("alice", |requester| quotas.open(requester, Moment(0)));
     let claim = || ask("alice", |requester| quotas.claim(requester, Moment(0)));
-    assert!(open().is_ok_and(|hold| hold.is_none()) && claim().is_none());
+    assert!(open().is_ok_and(|reservation| reservation.is_none()) && claim().is_none());
     let generation = quotas.generation();
     let rules = vec![rule("streams", "*", &[], &[(Limit::Connections, 2)])];
     quotas.replace(&QuotaConfig { rules, ..QuotaConfig::unlimited() }, Moment(0));
@@ -288,7 +289,7 @@ fn streams_that_are_open_are_claimed() {
     let [first, second, third] = [claim(), claim(), claim()];
     assert!(open().is_err());
     drop((first, second));
-    assert!(open().is_ok_and(|hold| hold.is_some()));
+    assert!(open().is_ok_and(|reservation| reservation.is_some()));
     drop(third);
 }
 

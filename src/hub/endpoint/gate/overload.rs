@@ -53,7 +53,7 @@ pub(in crate::endpoint) fn refuse_over_quota(request: &Request, mut answer: Answ
     let Answer::Stream(open) = &mut answer else { return answer };
     let requester = Context { identity: open.identity.as_deref(), ..*context }.requester();
     match context.hub.quotas.open(requester, context.now) {
-        Ok(hold) => open.hold = hold,
+        Ok(reservation) => open.reservation = reservation,
         Err(refused) => {
             let response = Response::error(429, "quota_exceeded", &refused.to_string(), None);
             let response = response.with("Retry-After", refused.retry_after_s.to_string());

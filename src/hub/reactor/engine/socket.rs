@@ -136,7 +136,7 @@ impl<N: Net> Reactor<N> {
             return self.refuse_namespace(slot, &namespace, &message, Some(&data));
         }
         if let Err(why) = self.claim_connection(slot) {
-            self.stream_holds.release(slot);
+            self.stream_reservations.release(slot);
             return self.refuse_namespace(slot, &namespace, why, None);
         }
         // Only now: a client that is refused loses nothing that it could come back to.
