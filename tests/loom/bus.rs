@@ -36,7 +36,7 @@ mod topic;
 mod topics;
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
-pub use attach::Attachment;
+pub use attach::LogSnapshot;
 pub use fanfare::bus::{Class, Config, LogKind, SourceName};
 pub(crate) use follower::Follower;
 pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command, losses_payload, losses_topic};

@@ -136,14 +136,14 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 fn run(plan: Plan) {
     let topic = topic();
     let (bus, reactor) = build(plan);
-    let attachment = (!plan.attaches_late).then(|| bus.attach(&topic, 0));
+    let snapshot = (!plan.attaches_late).then(|| bus.attach(&topic, 0));
     for batches in plan.publishers {
         let (bus, topic) = (Arc::clone(&bus), topic.clone());
         thread::spawn(move || batches.iter().for_each(|count| publish(&bus, &topic, Moment(0), *count)));
     }
     let total = plan.publishers.iter().copied().flatten().sum();
-    match attachment {
-        Some(attachment) => reactor.follow(attachment, total),
+    match snapshot {
+        Some(snapshot) => reactor.follow(snapshot, total),
         None => reactor.run(&topic, total),
     }
 }

@@ -7,7 +7,7 @@ use fanfare_core::event::{Event, Position};
 use loom::sync::{Condvar, Mutex};
 
 use crate::{
-    bus::{Attachment, Bus, Notifier, TopicState, Wake},
+    bus::{Bus, LogSnapshot, Notifier, TopicState, Wake},
     topic::Topic,
 };
 
@@ -65,13 +65,13 @@ const EVENTS_PER_TURN: usize = 2;
 impl Reactor {
     /// Listens to `topic` until it has all events up to `last`, each once and in order.
     pub(crate) fn run(&self, topic: &Topic, last: Position) {
-        let attachment = self.bus.attach(topic, self.index);
-        self.follow(attachment, last);
+        let snapshot = self.bus.attach(topic, self.index);
+        self.follow(snapshot, last);
     }
 
     /// As [`Reactor::run`], attached already.
-    pub(crate) fn follow(&self, attachment: Attachment, last: Position) {
-        let Attachment { state, events, next, .. } = attachment;
+    pub(crate) fn follow(&self, snapshot: LogSnapshot, last: Position) {
+        let LogSnapshot { state, events, next, .. } = snapshot;
         let mut log = Log { state, next: next - events.len() as Position, fault: self.fault };
         events.iter().for_each(|event| log.take(event));
         assert_eq!(log.next, next, "the inbox begins where the history ends");

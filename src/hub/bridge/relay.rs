@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::TopicMap;
 use crate::{
-    bus::{Attachment, EventMessage, EventSink, Publication, Receipt, TopicKey, losses_payload, losses_topic},
+    bus::{EventMessage, EventSink, LogSnapshot, Publication, Receipt, TopicKey, losses_payload, losses_topic},
     event::{Event, Position},
     topic::Topic,
 };
@@ -106,9 +106,9 @@ impl Relay {
     }
 
     /// Takes what the follower's inbox had no room for.
-    pub(super) fn take_copied(&mut self, attachment: Attachment) {
-        let key = attachment.state.key;
-        self.copied.extend(attachment.events.into_iter().map(|event| EventMessage { key, event }));
+    pub(super) fn take_copied(&mut self, snapshot: LogSnapshot) {
+        let key = snapshot.state.key;
+        self.copied.extend(snapshot.events.into_iter().map(|event| EventMessage { key, event }));
     }
 
     /// From which position on the relay lacks the events of this topic.

@@ -11,9 +11,9 @@ use crate::{
     topic::Topic,
 };
 
-/// The state of a topic's log when a reactor attaches or catches up.
+/// A copy of a topic's log, for a reader that attaches or catches up. The events themselves are shared.
 #[derive(Debug)]
-pub struct Attachment {
+pub struct LogSnapshot {
     pub state: Arc<TopicState>,
     /// The retained events that the reactor lacks, oldest first.
     pub events: Vec<Arc<Event>>,
@@ -30,10 +30,10 @@ pub struct Attachment {
 impl Bus {
     /// Attaches `reactor` to `topic`: registers its interest and copies the history in one step, so that there is neither a gap
     /// nor a duplicate between the two. Makes the topic if it does not exist, even if the memory budget is spent.
-    pub fn attach(&self, topic: &Topic, reactor: usize) -> Attachment {
+    pub fn attach(&self, topic: &Topic, reactor: usize) -> LogSnapshot {
         loop {
-            if let Some(attachment) = self.attach_to(&self.state(topic), reactor) {
-                return attachment;
+            if let Some(snapshot) = self.attach_to(&self.state(topic), reactor) {
+                return snapshot;
             }
         }
     }
@@ -44,16 +44,16 @@ impl Bus {
         topic: &Topic,
         reactor: usize,
         owner: Option<&Arc<Owner>>,
-    ) -> Result<Attachment, ChargeRefused> {
+    ) -> Result<LogSnapshot, ChargeRefused> {
         loop {
-            if let Some(attachment) = self.attach_to(&self.try_state(topic, owner)?, reactor) {
-                return Ok(attachment);
+            if let Some(snapshot) = self.attach_to(&self.try_state(topic, owner)?, reactor) {
+                return Ok(snapshot);
             }
         }
     }
 
     /// `None`: the topic was removed from the table meanwhile.
-    fn attach_to(&self, state: &Arc<TopicState>, reactor: usize) -> Option<Attachment> {
+    fn attach_to(&self, state: &Arc<TopicState>, reactor: usize) -> Option<LogSnapshot> {
         let mut core = lock(&state.core);
         if core.retired {
             return None;
@@ -63,12 +63,12 @@ impl Bus {
         }
         core.interest.insert(reactor);
         core.resync.remove(reactor);
-        Some(Attachment::of(state, &core, 0))
+        Some(LogSnapshot::of(state, &core, 0))
     }
 
-    /// A copy of the log of `state`, for a reactor that is attached and has no readers of the topic yet.
-    pub fn copy(&self, state: &Arc<TopicState>) -> Attachment {
-        Attachment::of(state, &lock(&state.core), 0)
+    /// The log of `state`, for a reactor that is attached and has no readers of the topic yet.
+    pub fn snapshot(&self, state: &Arc<TopicState>) -> LogSnapshot {
+        LogSnapshot::of(state, &lock(&state.core), 0)
     }
 
     /// Detaches `reactor` from `state`.
@@ -81,15 +81,15 @@ impl Bus {
     }
 
     /// The events of `state` that `reactor` lacks after its inbox was full; it has all before `next`. If the log has dropped some of
-    /// them already, the first event's position, or the attachment's `next` if there are no events, is above `next`.
-    pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> Attachment {
+    /// them already, the first event's position, or the snapshot's `next` if there are no events, is above `next`.
+    pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> LogSnapshot {
         let mut core = lock(&state.core);
         core.resync.remove(reactor);
-        Attachment::of(state, &core, next)
+        LogSnapshot::of(state, &core, next)
     }
 }
 
-impl Attachment {
+impl LogSnapshot {
     pub(super) fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
         Self {
             events: core.history.events_from(from).cloned().collect(),

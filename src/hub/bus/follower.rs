@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Attachment, Bus, EventMessage, Inbox, TopicState, topic::Core, topics::lock};
+use super::{Bus, EventMessage, Inbox, LogSnapshot, TopicState, topic::Core, topics::lock};
 use crate::{
     event::{Event, Position},
     topic::{Pattern, Topic},
@@ -68,9 +68,9 @@ impl Bus {
     }
 
     /// The events of `state` from `next` on, after the follower's inbox was full: as [`Bus::resync`] for a reactor.
-    pub(crate) fn resync_follower(&self, state: &Arc<TopicState>, next: Position) -> Attachment {
+    pub(crate) fn resync_follower(&self, state: &Arc<TopicState>, next: Position) -> LogSnapshot {
         let mut core = lock(&state.core);
         core.followed = Followed::Yes;
-        Attachment::of(state, &core, next)
+        LogSnapshot::of(state, &core, next)
     }
 }

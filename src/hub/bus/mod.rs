@@ -29,7 +29,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{budget::Budget, log, topic::Pattern};
 
 pub use archive::{Archive, ArchiveFailed, ArchivePage, ArchiveRequest};
-pub use attach::Attachment;
+pub use attach::LogSnapshot;
 pub(crate) use follower::Follower;
 pub(crate) use generators::{GeneratorAction, GeneratorCallback, GeneratorFailed, GeneratorRequest, Generators};
 pub(crate) use hub_commands::{HUB_COMMANDS, HubCommands, is_hub_command, losses_payload, losses_topic};

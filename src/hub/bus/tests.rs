@@ -82,23 +82,23 @@ fn only_the_interested_get_mail_and_one_wake() {
 fn attach_joins_history_and_mail_without_gap_or_duplicate() {
     let (bus, _) = bus(1, 100);
     publish(&bus, "a", 3);
-    let attachment = bus.attach(&topic("a"), 0);
+    let snapshot = bus.attach(&topic("a"), 0);
     publish(&bus, "a", 2);
-    let history: Vec<u64> = attachment.events.iter().map(|event| event.position).collect();
-    assert_eq!((history, attachment.next, taken(&bus, 0)), (vec![1, 2, 3], 4, vec![4, 5]));
+    let history: Vec<u64> = snapshot.events.iter().map(|event| event.position).collect();
+    assert_eq!((history, snapshot.next, taken(&bus, 0)), (vec![1, 2, 3], 4, vec![4, 5]));
 }
 
 #[test]
 fn a_full_inbox_becomes_a_resync() {
     let (bus, _) = bus(1, 4);
-    let attachment = bus.attach(&topic("a"), 0);
+    let snapshot = bus.attach(&topic("a"), 0);
     publish(&bus, "a", 10);
     assert_eq!(taken(&bus, 0), [1, 2, 3, 4]);
     publish(&bus, "a", 1);
     assert!(taken(&bus, 0).is_empty(), "nothing past the hole");
     let marked = bus.inbox(0).take_resync();
     assert_eq!(marked.len(), 1, "marked once");
-    let missed = bus.resync(&attachment.state, 0, 5);
+    let missed = bus.resync(&snapshot.state, 0, 5);
     let missed: Vec<u64> = missed.events.iter().map(|event| event.position).collect();
     assert_eq!(missed, [5, 6, 7, 8, 9, 10, 11]);
     publish(&bus, "a", 1);
@@ -226,8 +226,8 @@ fn what_was_lost_on_those_let_in_early_is_told() {
     let (bus, _) = bus(1, 10);
     let (changes, _told) = crossbeam_channel::unbounded();
     bus.watch_interest(SOURCE, changes, Arc::new(Counting::default()));
-    let attachment = bus.attach(&topic("a"), 0);
-    bus.admit_unconfirmed(&attachment.state);
+    let snapshot = bus.attach(&topic("a"), 0);
+    bus.admit_unconfirmed(&snapshot.state);
     bus.mark_live(&topic("a"), Moment(0));
     bus.mark_live(&topic("a"), Moment(0));
     assert_eq!(shown(&bus, "a", Start::First), ["1000-1: 1000-0 1000-1 source_lost"]);
@@ -395,7 +395,7 @@ fn what_a_tenant_holds_is_its_own_and_comes_back() {
 fn topics_are_charged_and_their_logs_counted() {
     let budget = Arc::new(Budget::unlimited());
     let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
-    let attachment = bus.attach(&topic("a"), 0);
+    let snapshot = bus.attach(&topic("a"), 0);
     let of_topic = budget.used();
     assert!(400 < of_topic, "{of_topic}");
     (0..1000).for_each(|number| drop(bus.attach(&topic(&format!("b.{number}")), 0)));
@@ -404,9 +404,9 @@ fn topics_are_charged_and_their_logs_counted() {
     let retained: usize = bus.summaries(Moment(0)).iter().map(|summary| summary.retained_bytes).sum();
     assert_eq!((bus.topic_count(), bus.log_bytes()), (1001, retained));
     assert!(bus.topics().map(|state| state.topic.clone()).is_sorted(), "in the order of their names");
-    bus.detach(&attachment.state, 0);
+    bus.detach(&snapshot.state, 0);
     (0..1000).for_each(|number| bus.detach(&bus.attach(&topic(&format!("b.{number}")), 0).state, 0));
-    drop((attachment, taken(&bus, 0), bus.inbox(0).take_resync()));
+    drop((snapshot, taken(&bus, 0), bus.inbox(0).take_resync()));
     bus.sweep(Moment(0) + Duration::from_secs(1000));
     assert_eq!((bus.topic_count(), bus.log_bytes(), budget.used()), (0, 0, 0));
 }
@@ -420,9 +420,9 @@ fn concurrent_publishers_and_listeners_agree_on_one_order() {
             scope.spawn(|| (0..500).for_each(|_| publish(&bus, "a", 2)));
         }
         scope.spawn(|| {
-            let attachment = bus.attach(&topic("a"), 1);
-            let from_history = attachment.events.last().map_or(0, |event| event.position);
-            assert_eq!(attachment.next, from_history + 1);
+            let snapshot = bus.attach(&topic("a"), 1);
+            let from_history = snapshot.events.last().map_or(0, |event| event.position);
+            assert_eq!(snapshot.next, from_history + 1);
         });
     });
     let first = taken(&bus, 0);

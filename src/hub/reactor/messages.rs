@@ -139,7 +139,7 @@ impl<N: Net> Reactor<N> {
         let Some(topic) = self.topics.at(topic_index) else { return };
         if topic.state.class.log != LogKind::Memory && topic.subscribers.is_empty() {
             // The source has loaded what its broker keeps, perhaps behind where the copy here began.
-            topic.load(hub.bus.copy(&topic.state));
+            topic.load(hub.bus.snapshot(&topic.state));
         }
         topic.live = true;
         while let Some(Waiter { token, start, reason, .. }) = self.next_waiter(topic_index) {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     budget::ChargeRefused,
-    bus::Attachment,
+    bus::LogSnapshot,
     close::Close,
     endpoint::Overload,
     event::{EventId, Position, Start},
@@ -386,9 +386,9 @@ impl<N: Net> Reactor<N> {
         Ok(self.take_in_topic(attached?))
     }
 
-    fn take_in_topic(&mut self, attachment: Attachment) -> TopicIndex {
+    fn take_in_topic(&mut self, snapshot: LogSnapshot) -> TopicIndex {
         self.fan_out.on_topic_added();
-        self.topics.insert(attachment, self.hub.bus.budget())
+        self.topics.insert(snapshot, self.hub.bus.budget())
     }
 
     /// Ends the subscription at `index` of the connection.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{connection::Subscription, engine::PendingSubscribe, net::Token};
 use crate::{
     budget::{Budget, Charge},
-    bus::{Attachment, LogKind, TopicKey, TopicState},
+    bus::{LogKind, LogSnapshot, TopicKey, TopicState},
     clock::Moment,
     event::{Event, EventId, Position},
     index::TopicIndex,
@@ -84,10 +84,10 @@ pub(super) enum SubscribeReason {
 }
 
 impl LocalTopic {
-    fn new(attachment: Attachment, charge: Charge) -> Self {
-        let (state, live) = (Arc::clone(&attachment.state), attachment.live);
+    fn new(snapshot: LogSnapshot, charge: Charge) -> Self {
+        let (state, live) = (Arc::clone(&snapshot.state), snapshot.live);
         let newest = (state.class.policy == Policy::Latest).then(HashMap::default);
-        let head = attachment.next;
+        let head = snapshot.next;
         let mut topic = Self {
             state,
             ring: Ring::new(head, EventId::default()),
@@ -105,13 +105,13 @@ impl LocalTopic {
             newest,
             _charge: charge,
         };
-        topic.load(attachment);
+        topic.load(snapshot);
         topic
     }
 
     /// Takes over the shared log as it is now. It has no subscriber here yet.
-    pub(super) fn load(&mut self, attachment: Attachment) {
-        let Attachment { events, next, floor, epoch: (epoch, epoch_at), .. } = attachment;
+    pub(super) fn load(&mut self, snapshot: LogSnapshot) {
+        let LogSnapshot { events, next, floor, epoch: (epoch, epoch_at), .. } = snapshot;
         let from = next - events.len() as Position;
         self.ring = match self.state.class.log {
             LogKind::Memory => Ring::new(from, floor),
@@ -187,7 +187,7 @@ impl LocalTopic {
     }
 
     /// Takes what a resync brought. True if it is news, be it only that events are lost.
-    pub(super) fn take_missed(&mut self, missed: Attachment, budget: &Budget, now: Moment) -> bool {
+    pub(super) fn take_missed(&mut self, missed: LogSnapshot, budget: &Budget, now: Moment) -> bool {
         let head = self.ring.next();
         self.ring.skip_to(missed.next - missed.events.len() as Position, missed.floor);
         self.ring.note_epoch(missed.epoch.0, missed.epoch.1);
@@ -236,13 +236,13 @@ impl TopicTable {
     }
 
     /// Takes in a topic that the bus has just attached.
-    pub(super) fn insert(&mut self, attachment: Attachment, budget: &Arc<Budget>) -> TopicIndex {
-        let (topic, key) = (attachment.state.topic.clone(), attachment.state.key);
+    pub(super) fn insert(&mut self, snapshot: LogSnapshot, budget: &Arc<Budget>) -> TopicIndex {
+        let (topic, key) = (snapshot.state.topic.clone(), snapshot.state.key);
         let topic_index = self.free.pop().unwrap_or_else(|| {
             self.topics.push(None);
             TopicIndex::new(self.topics.len() - 1)
         });
-        self.topics[topic_index.get()] = Some(LocalTopic::new(attachment, budget.charge(LOCAL_TOPIC_BYTES)));
+        self.topics[topic_index.get()] = Some(LocalTopic::new(snapshot, budget.charge(LOCAL_TOPIC_BYTES)));
         self.by_name.insert(topic, topic_index);
         self.by_key.insert(key, topic_index);
         topic_index

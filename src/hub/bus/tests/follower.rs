@@ -73,7 +73,7 @@ fn it_keeps_no_topic() {
     let bus = bus(10);
     let topic = Topic::parse("a.1").expect("a good name");
     drop(bus.attach(&topic, 0));
-    let state = bus.copy(&bus.state(&topic)).state;
+    let state = bus.snapshot(&bus.state(&topic)).state;
     bus.detach(&state, 0);
     bus.sweep(Moment(u64::MAX));
     assert_eq!(bus.topic_count(), 0);

@@ -31,10 +31,10 @@ fn a_confirmed_topic_is_reported_to_the_interested() {
     let (bus, _) = bus(2, 10);
     let (changes, _reported) = crossbeam_channel::unbounded();
     bus.watch_interest(SOURCE, changes, Arc::new(Counting::default()));
-    let attachment = bus.attach(&topic("a"), 1);
+    let snapshot = bus.attach(&topic("a"), 1);
     bus.mark_live(&topic("a"), Moment(0));
     assert!(bus.inbox(0).next_control().is_none());
-    assert!(matches!(bus.inbox(1).next_control(), Some(ControlMessage::Live(key)) if key == attachment.state.key));
+    assert!(matches!(bus.inbox(1).next_control(), Some(ControlMessage::Live(key)) if key == snapshot.state.key));
     assert!(bus.attach(&topic("a"), 0).live);
 }
 

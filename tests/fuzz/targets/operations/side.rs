@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fanfare::bus::{Attachment, Bus, TopicState};
+use fanfare::bus::{Bus, LogSnapshot, TopicState};
 use fanfare_core::{
     clock::Moment,
     event::{Event, Position, Start},
@@ -140,8 +140,8 @@ impl Side {
 }
 
 impl Local {
-    fn new(topic: usize, attachment: Attachment, truths: &[Truth]) -> Self {
-        let Attachment { state, events, next, floor, .. } = attachment;
+    fn new(topic: usize, snapshot: LogSnapshot, truths: &[Truth]) -> Self {
+        let LogSnapshot { state, events, next, floor, .. } = snapshot;
         let oldest = next - events.len() as Position;
         assert_eq!((oldest, next), (truths[topic].oldest(), truths[topic].next()), "what the bus has is attached");
         let mut ring = Ring::new(oldest, floor);
@@ -159,7 +159,7 @@ impl Local {
     }
 
     /// What did not fit into the inbox. Left out may be only what was too much for the history before it could be copied.
-    fn take_missed(&mut self, missed: Attachment, truth: &Truth, now: Moment) {
+    fn take_missed(&mut self, missed: LogSnapshot, truth: &Truth, now: Moment) {
         let from = missed.next - missed.events.len() as Position;
         let is_owed = |position| truth.may_stay(position, truth.next(), now);
         assert!(!(self.ring.next()..from).any(is_owed), "left out although the retention covers it");
