@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Bus, Interest, TopicState, topic::Core, topics::lock};
+use super::{Bus, Interest, TopicState, topic::TopicLog, topics::lock};
 use crate::{
     budget::ChargeRefused,
     clock::Moment,
@@ -54,28 +54,28 @@ impl Bus {
 
     /// `None`: the topic was removed from the table meanwhile.
     fn attach_to(&self, state: &Arc<TopicState>, reactor: usize) -> Option<LogSnapshot> {
-        let mut core = lock(&state.core);
-        if core.retired {
+        let mut log = lock(&state.log);
+        if log.retired {
             return None;
         }
-        if core.interest.is_empty() {
+        if log.interest.is_empty() {
             self.notify_source(&state.class, Interest::Wanted(state.topic.clone()));
         }
-        core.interest.insert(reactor);
-        core.resync.remove(reactor);
-        Some(LogSnapshot::of(state, &core, 0))
+        log.interest.insert(reactor);
+        log.resync.remove(reactor);
+        Some(LogSnapshot::of(state, &log, 0))
     }
 
     /// The log of `state`, for a reactor that is attached and has no readers of the topic yet.
     pub fn snapshot(&self, state: &Arc<TopicState>) -> LogSnapshot {
-        LogSnapshot::of(state, &lock(&state.core), 0)
+        LogSnapshot::of(state, &lock(&state.log), 0)
     }
 
     /// Detaches `reactor` from `state`.
     pub fn detach(&self, state: &TopicState, reactor: usize) {
-        let mut core = lock(&state.core);
-        core.resync.remove(reactor);
-        if core.interest.remove(reactor) && core.interest.is_empty() {
+        let mut log = lock(&state.log);
+        log.resync.remove(reactor);
+        if log.interest.remove(reactor) && log.interest.is_empty() {
             self.notify_source(&state.class, Interest::Unwanted(state.topic.clone()));
         }
     }
@@ -83,20 +83,20 @@ impl Bus {
     /// The events of `state` that `reactor` lacks after its inbox was full; it has all before `next`. If the log has dropped some of
     /// them already, the first event's position, or the snapshot's `next` if there are no events, is above `next`.
     pub fn resync(&self, state: &Arc<TopicState>, reactor: usize, next: Position) -> LogSnapshot {
-        let mut core = lock(&state.core);
-        core.resync.remove(reactor);
-        LogSnapshot::of(state, &core, next)
+        let mut log = lock(&state.log);
+        log.resync.remove(reactor);
+        LogSnapshot::of(state, &log, next)
     }
 }
 
 impl LogSnapshot {
-    pub(super) fn of(state: &Arc<TopicState>, core: &Core, from: Position) -> Self {
+    pub(super) fn of(state: &Arc<TopicState>, log: &TopicLog, from: Position) -> Self {
         Self {
-            events: core.history.events_from(from).cloned().collect(),
-            next: core.history.next(),
-            floor: core.history.floor(),
-            epoch: (core.history.epoch(), core.history.epoch_at()),
-            live: core.live,
+            events: log.history.events_from(from).cloned().collect(),
+            next: log.history.next(),
+            floor: log.history.floor(),
+            epoch: (log.history.epoch(), log.history.epoch_at()),
+            live: log.live,
             state: Arc::clone(state),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Bus, EventMessage, Inbox, LogSnapshot, TopicState, topic::Core, topics::lock};
+use super::{Bus, EventMessage, Inbox, LogSnapshot, TopicState, topic::TopicLog, topics::lock};
 use crate::{
     event::{Event, Position},
     topic::{Pattern, Topic},
@@ -41,13 +41,13 @@ impl Follower {
         if self.patterns.iter().any(|pattern| pattern.matches(topic)) { Followed::Yes } else { Followed::No }
     }
 
-    /// Hands over an event, under the lock of `core`. True if the thread is to be notified.
-    pub(super) fn take(&self, bus: &Bus, state: &Arc<TopicState>, core: &mut Core, event: &Arc<Event>) -> bool {
-        if core.followed != Followed::Yes {
+    /// Hands over an event, under the lock of `log`. True if the thread is to be notified.
+    pub(super) fn take(&self, bus: &Bus, state: &Arc<TopicState>, log: &mut TopicLog, event: &Arc<Event>) -> bool {
+        if log.followed != Followed::Yes {
             return false;
         }
         if !self.inbox.put_event(EventMessage { key: state.key, event: Arc::clone(event) }) {
-            core.followed = Followed::Behind;
+            log.followed = Followed::Behind;
             self.inbox.put_resync(Arc::clone(state));
             bus.resyncs.fetch_add(1, Ordering::Relaxed);
         }
@@ -69,8 +69,8 @@ impl Bus {
 
     /// The events of `state` from `next` on, after the follower's inbox was full: as [`Bus::resync`] for a reactor.
     pub(crate) fn resync_follower(&self, state: &Arc<TopicState>, next: Position) -> LogSnapshot {
-        let mut core = lock(&state.core);
-        core.followed = Followed::Yes;
-        LogSnapshot::of(state, &core, next)
+        let mut log = lock(&state.log);
+        log.followed = Followed::Yes;
+        LogSnapshot::of(state, &log, next)
     }
 }

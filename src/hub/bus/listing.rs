@@ -91,17 +91,17 @@ impl Bus {
 
     /// The figures of the topic that `state` is.
     pub(crate) fn summary_of(&self, state: &TopicState, now: Moment) -> TopicSummary {
-        let mut core = lock(&state.core);
-        core.history.trim_within(&state.class.retention, self.budget(), now);
-        self.count_log(&mut core);
-        let oldest = core.history.first_for_newcomers(&state.class.retention.history);
+        let mut log = lock(&state.log);
+        log.history.trim_within(&state.class.retention, self.budget(), now);
+        self.count_log(&mut log);
+        let oldest = log.history.first_for_newcomers(&state.class.retention.history);
         TopicSummary {
             topic: state.topic.clone(),
             subscriber_count: state.subscriber_count.load(Ordering::Relaxed),
-            retained: (core.history.next() - oldest) as usize,
-            retained_bytes: core.history.bytes(),
-            oldest: core.history.event(oldest).map(|event| event.id),
-            newest: core.history.event(core.history.next() - 1).map(|event| event.id),
+            retained: (log.history.next() - oldest) as usize,
+            retained_bytes: log.history.bytes(),
+            oldest: log.history.event(oldest).map(|event| event.id),
+            newest: log.history.event(log.history.next() - 1).map(|event| event.id),
             class: state.class.clone(),
             log_word: self.log_word(&state.class),
         }
@@ -111,8 +111,8 @@ impl Bus {
     /// and its events begin with the oldest retained. `None`: the topic does not exist.
     pub fn history(&self, topic: &Topic, start: Start, limit: usize, now: Moment) -> Option<HistoryPage> {
         let state = self.topics.find(topic)?;
-        let core = lock(&state.core);
-        let history = &core.history;
+        let log = lock(&state.log);
+        let history = &log.history;
         let placed = history.start_position(start, &state.class.retention.history, now);
         let (from, gap) = placed.map_or_else(|gap| (history.oldest(), Some(gap)), |from| (from, None));
         let events: Vec<_> = history.events_from(from).take(limit).cloned().collect();

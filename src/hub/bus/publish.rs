@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 
-use super::{Bus, EventMessage, LogKind, ReactorSet, TopicState, is_hub_command, topic::Core, topics::lock};
+use super::{Bus, EventMessage, LogKind, ReactorSet, TopicState, is_hub_command, topic::TopicLog, topics::lock};
 use crate::{
     budget::{Charge, ChargeRefused},
     clock::Moment,
@@ -62,14 +62,14 @@ impl<'bus> Feed<'bus> {
         }
         let charge = self.charge(Event::least_weight_bytes(kind, &payload.data))?;
         let key_of = |state: &TopicState, payload: &Payload| state.key_of(kind, payload, None);
-        self.with_room(topic, payload, key_of, |feed, state, core, (payload, key)| {
+        self.with_room(topic, payload, key_of, |feed, state, log, (payload, key)| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
             if !bus.budget().is_spent() {
-                feed.append_pending_loss(state, core, now);
+                feed.append_pending_loss(state, log, now);
             }
-            let position = core.history.next();
+            let position = log.history.next();
             let event = state.event(bus.id_at(position), position, (kind, key), payload, now);
-            feed.append(state, core, event, charge, now)
+            feed.append(state, log, event, charge, now)
         })
     }
 
@@ -88,24 +88,24 @@ impl<'bus> Feed<'bus> {
         let bus = self.bus;
         let charge = self.charge(Event::least_weight_bytes(Some(kind), tail.as_bytes()))?;
         let key_of = |state: &TopicState, payload: &Payload| state.key_of(Some(kind), payload, Some(tail));
-        self.with_room(topic, Payload::json(shared.clone()), key_of, |feed, state, core, (payload, key)| {
-            if bus.default_sink().is_some() && !core.live {
-                match core.history.event(core.history.next() - 1) {
+        self.with_room(topic, Payload::json(shared.clone()), key_of, |feed, state, log, (payload, key)| {
+            if bus.default_sink().is_some() && !log.live {
+                match log.history.event(log.history.next() - 1) {
                     None => return None,
                     Some(newest) if newest.gap.is_some() => {
-                        feed.append_loss(state, core, GapReason::SourceLost, now);
+                        feed.append_loss(state, log, GapReason::SourceLost, now);
                         return None;
                     }
                     Some(_) => {}
                 }
             }
             if !bus.budget().is_spent() {
-                feed.append_pending_loss(state, core, now);
+                feed.append_pending_loss(state, log, now);
             }
-            let position = core.history.next();
+            let position = log.history.next();
             let event = state.event(bus.id_at(position), position, (Some(kind), key), payload, now);
             let event = Event { tail: Some(tail.into()), ..event };
-            Some(feed.append(state, core, event, charge, now))
+            Some(feed.append(state, log, event, charge, now))
         })
     }
 
@@ -141,13 +141,13 @@ impl<'bus> Feed<'bus> {
         self.bus.check(kind, &payload.data)?;
         let charge = self.charge(Event::least_weight_bytes(kind, &payload.data))?;
         let key_of = |state: &TopicState, payload: &Payload| state.key_of(kind, payload, None);
-        self.with_room(topic, payload, key_of, |feed, state, core, (payload, key)| {
-            core.begin_at(id.before(), state);
-            if id <= core.history.newest_id() {
+        self.with_room(topic, payload, key_of, |feed, state, log, (payload, key)| {
+            log.begin_at(id.before(), state);
+            if id <= log.history.newest_id() {
                 return false;
             }
-            let event = state.event(id, core.history.next(), (kind, key), payload, now);
-            feed.append(state, core, event, charge, now);
+            let event = state.event(id, log.history.next(), (kind, key), payload, now);
+            feed.append(state, log, event, charge, now);
             true
         })
     }
@@ -166,45 +166,45 @@ impl<'bus> Feed<'bus> {
             }
             return;
         }
-        self.with_core(topic, |feed, state, core| {
+        self.with_log(topic, |feed, state, log| {
             if is_hub_command(topic) || state.class.log != LogKind::Memory {
                 return;
             }
             feed.bus.losses.fetch_add(1, Ordering::Relaxed);
-            let newest = core.history.event(core.history.next() - 1);
+            let newest = log.history.event(log.history.next() - 1);
             let (accepted, gap) = (newest.map(|event| event.accepted), newest.and_then(|event| event.gap));
             if gap.is_none_or(|gap| gap.reason != reason) || (reason != GapReason::Overflow && accepted != Some(now)) {
-                feed.append_loss(state, core, reason, now);
+                feed.append_loss(state, log, reason, now);
             } else if reason == GapReason::Overflow {
-                core.has_pending_loss = true;
+                log.has_pending_loss = true;
             }
         });
     }
 
     /// Reports the losses for want of room since the last hole, if any.
     pub(super) fn report_pending_loss(&mut self, topic: &Topic, now: Moment) {
-        self.with_core(topic, |feed, state, core| feed.append_pending_loss(state, core, now));
+        self.with_log(topic, |feed, state, log| feed.append_pending_loss(state, log, now));
     }
 
-    fn append_pending_loss(&mut self, state: &Arc<TopicState>, core: &mut Core, now: Moment) {
-        if std::mem::take(&mut core.has_pending_loss) {
-            self.append_loss(state, core, GapReason::Overflow, now);
+    fn append_pending_loss(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, now: Moment) {
+        if std::mem::take(&mut log.has_pending_loss) {
+            self.append_loss(state, log, GapReason::Overflow, now);
         }
     }
 
-    fn append_loss(&mut self, state: &Arc<TopicState>, core: &mut Core, reason: GapReason, now: Moment) {
-        let gap = Gap { from: core.history.newest_id(), to: self.bus.id_at(core.history.next()), reason };
-        self.append_hole(state, core, gap, now);
+    fn append_loss(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, reason: GapReason, now: Moment) {
+        let gap = Gap { from: log.history.newest_id(), to: self.bus.id_at(log.history.next()), reason };
+        self.append_hole(state, log, gap, now);
     }
 
     /// Reports that the broker does not have the events of `gap` any more, or cannot deliver them. No effect if the end of `gap`
     /// is not newer than the newest event.
     pub fn report_gap(&mut self, topic: &Topic, gap: Gap, now: Moment) {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
-        self.with_core(topic, |feed, state, core| {
-            core.begin_at(gap.from, state);
-            if core.history.newest_id() < gap.to {
-                feed.append_hole(state, core, gap, now);
+        self.with_log(topic, |feed, state, log| {
+            log.begin_at(gap.from, state);
+            if log.history.newest_id() < gap.to {
+                feed.append_hole(state, log, gap, now);
             }
         });
     }
@@ -213,9 +213,9 @@ impl<'bus> Feed<'bus> {
     /// its ids were, and readers get a gap `epoch`.
     pub fn restart_log(&mut self, topic: &Topic, floor: EventId, now: Moment) {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
-        self.with_core(topic, |feed, state, core| {
-            let gap = Gap { from: core.history.newest_id(), to: floor, reason: GapReason::Epoch };
-            feed.append_hole(state, core, gap, now);
+        self.with_log(topic, |feed, state, log| {
+            let gap = Gap { from: log.history.newest_id(), to: floor, reason: GapReason::Epoch };
+            feed.append_hole(state, log, gap, now);
         });
     }
 
@@ -227,7 +227,7 @@ impl<'bus> Feed<'bus> {
     fn append(
         &mut self,
         state: &Arc<TopicState>,
-        core: &mut Core,
+        log: &mut TopicLog,
         event: Event,
         charge: Charge,
         now: Moment,
@@ -239,47 +239,47 @@ impl<'bus> Feed<'bus> {
             self.bus.reserved_kinds.fetch_add(1, Ordering::Relaxed);
         }
         let id = event.id;
-        self.push(state, core, Event { charge, ..event }, now);
+        self.push(state, log, Event { charge, ..event }, now);
         id
     }
 
     /// A hole is not refused for want of room, but two events never have more than one between them.
-    fn append_hole(&mut self, state: &Arc<TopicState>, core: &mut Core, gap: Gap, now: Moment) {
-        let hole = Event::hole(state.topic.clone(), gap, core.history.next(), now);
+    fn append_hole(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, gap: Gap, now: Moment) {
+        let hole = Event::hole(state.topic.clone(), gap, log.history.next(), now);
         let charge = self.bus.budget().charge(hole.weight_bytes());
-        self.push(state, core, Event { charge, ..hole }, now);
+        self.push(state, log, Event { charge, ..hole }, now);
     }
 
-    fn push(&mut self, state: &Arc<TopicState>, core: &mut Core, event: Event, now: Moment) {
+    fn push(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, event: Event, now: Moment) {
         let event = Arc::new(event);
-        core.history.push(Arc::clone(&event));
-        core.history.trim_within(&state.class.retention, self.bus.budget(), now);
-        self.bus.count_log(core);
-        self.deliver(state, core, &event);
+        log.history.push(Arc::clone(&event));
+        log.history.trim_within(&state.class.retention, self.bus.budget(), now);
+        self.bus.count_log(log);
+        self.deliver(state, log, &event);
     }
 
     /// Calls `act` under the lock of `topic`.
-    fn with_core<T>(&mut self, topic: &Topic, act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core) -> T) -> T {
+    fn with_log<T>(&mut self, topic: &Topic, act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut TopicLog) -> T) -> T {
         loop {
             let state = self.take_last(topic).unwrap_or_else(|| self.bus.state(topic));
-            let mut core = lock(&state.core);
-            if !core.retired {
-                let outcome = act(self, &state, &mut core);
-                drop(core);
+            let mut log = lock(&state.log);
+            if !log.retired {
+                let outcome = act(self, &state, &mut log);
+                drop(log);
                 self.last = Some(state);
                 return outcome;
             }
         }
     }
 
-    /// As [`Feed::with_core`], for an event with this `payload`; refuses to make a topic for which there is no room. `key_of`
+    /// As [`Feed::with_log`], for an event with this `payload`; refuses to make a topic for which there is no room. `key_of`
     /// takes long, so it runs before the lock is taken, and again if the topic ends meanwhile.
     fn with_room<T>(
         &mut self,
         topic: &Topic,
         payload: Payload,
         key_of: impl Fn(&TopicState, &Payload) -> Option<Box<str>>,
-        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut Core, (Payload, Option<Box<str>>)) -> T,
+        act: impl FnOnce(&mut Self, &Arc<TopicState>, &mut TopicLog, (Payload, Option<Box<str>>)) -> T,
     ) -> Result<T, PublishRefused> {
         loop {
             let state = match self.take_last(topic) {
@@ -287,10 +287,10 @@ impl<'bus> Feed<'bus> {
                 None => self.bus.try_state(topic, self.owner.as_ref())?,
             };
             let key = key_of(&state, &payload);
-            let mut core = lock(&state.core);
-            if !core.retired {
-                let outcome = act(self, &state, &mut core, (payload, key));
-                drop(core);
+            let mut log = lock(&state.log);
+            if !log.retired {
+                let outcome = act(self, &state, &mut log, (payload, key));
+                drop(log);
                 self.last = Some(state);
                 return Ok(outcome);
             }
@@ -298,21 +298,21 @@ impl<'bus> Feed<'bus> {
     }
 
     /// Hands the event to the reactors under the topic's lock, so that every inbox has the same order.
-    fn deliver(&mut self, state: &Arc<TopicState>, core: &mut Core, event: &Arc<Event>) {
-        for reactor in core.interest.iter() {
-            if core.resync.contains(reactor) {
+    fn deliver(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, event: &Arc<Event>) {
+        for reactor in log.interest.iter() {
+            if log.resync.contains(reactor) {
                 continue;
             }
             let inbox = &self.bus.inboxes[reactor];
             if !inbox.put_event(EventMessage { key: state.key, event: Arc::clone(event) }) {
-                core.resync.insert(reactor);
+                log.resync.insert(reactor);
                 inbox.put_resync(Arc::clone(state));
                 self.bus.resyncs.fetch_add(1, Ordering::Relaxed);
             }
             self.to_wake.insert(reactor);
         }
         if let Some(follower) = &self.bus.follower {
-            self.wakes_follower |= follower.take(self.bus, state, core, event);
+            self.wakes_follower |= follower.take(self.bus, state, log, event);
         }
     }
 

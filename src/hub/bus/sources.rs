@@ -109,9 +109,9 @@ impl Bus {
         let is_of_source =
             |state: &Arc<TopicState>| self.source_of(&state.class).is_some_and(|of| of.port.name == name);
         for state in self.topics().filter(is_of_source) {
-            let mut core = lock(&state.core);
-            core.live = false;
-            if !core.interest.is_empty() {
+            let mut log = lock(&state.log);
+            log.live = false;
+            if !log.interest.is_empty() {
                 source.notify(Interest::Wanted(state.topic.clone()));
             }
         }
@@ -121,27 +121,27 @@ impl Bus {
     /// yet.
     pub fn begin_log(&self, topic: &Topic, floor: EventId) {
         let state = self.state(topic);
-        let mut core = lock(&state.core);
-        core.history.restart(floor);
-        self.count_log(&mut core);
+        let mut log = lock(&state.log);
+        log.history.restart(floor);
+        self.count_log(&mut log);
     }
 
     /// The newest id in the log of `topic`, or the id before its first event if the log is empty.
     pub fn newest_id(&self, topic: &Topic) -> EventId {
-        lock(&self.state(topic).core).history.newest_id()
+        lock(&self.state(topic).log).history.newest_id()
     }
 
     /// The source has confirmed that it delivers `topic`. Readers admitted before may have missed events, and get a gap.
     pub fn mark_live(&self, topic: &Topic, now: Moment) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
-        let had_unconfirmed = std::mem::take(&mut lock(&state.core).has_unconfirmed);
+        let had_unconfirmed = std::mem::take(&mut lock(&state.log).has_unconfirmed);
         if had_unconfirmed {
             self.feed().report_loss(topic, GapReason::SourceLost, now);
         }
-        let mut core = lock(&state.core);
-        core.live = true;
-        for reactor in core.interest.iter() {
+        let mut log = lock(&state.log);
+        log.live = true;
+        for reactor in log.interest.iter() {
             self.inboxes[reactor].send_control(ControlMessage::Live(state.key));
         }
     }
@@ -149,20 +149,20 @@ impl Bus {
     /// Whether readers were admitted to `topic` before the source confirmed it. The caller reports their gap, in place of
     /// [`Bus::mark_live`].
     pub(crate) fn take_unconfirmed(&self, topic: &Topic) -> bool {
-        std::mem::take(&mut lock(&self.state(topic).core).has_unconfirmed)
+        std::mem::take(&mut lock(&self.state(topic).log).has_unconfirmed)
     }
 
     /// Records that a reader is admitted to `state`, which the source may not have confirmed.
     pub(crate) fn admit_unconfirmed(&self, state: &TopicState) {
-        let mut core = lock(&state.core);
-        core.has_unconfirmed = !core.live;
+        let mut log = lock(&state.log);
+        log.has_unconfirmed = !log.live;
     }
 
     /// The source does not deliver `topic` at present.
     pub fn mark_stale(&self, topic: &Topic) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
-        lock(&state.core).live = false;
+        lock(&state.log).live = false;
     }
 
     /// The source does not deliver `topic`, and will not until an operator changes something at its broker. New subscribers are
@@ -170,9 +170,9 @@ impl Bus {
     pub(crate) fn mark_refused(&self, topic: &Topic) -> bool {
         let state = self.state(topic);
         state.refused.store(true, Ordering::Release);
-        let mut core = lock(&state.core);
-        core.live = false;
-        core.has_unconfirmed
+        let mut log = lock(&state.log);
+        log.live = false;
+        log.has_unconfirmed
     }
 
     /// The word for the log of a topic of `class` in the configuration and the API.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Bus, TopicState, listing::SLICE, topic::Core, topics::lock};
+use super::{Bus, TopicState, listing::SLICE, topic::TopicLog, topics::lock};
 use crate::{clock::Moment, topic::Topic};
 
 impl Bus {
@@ -34,25 +34,25 @@ impl Bus {
     }
 
     fn sweep_one(&self, state: &Arc<TopicState>, now: Moment) {
-        let mut core = lock(&state.core);
-        core.history.trim_within(&state.class.retention, self.budget(), now);
-        self.count_log(&mut core);
-        if core.has_pending_loss {
-            drop(core);
+        let mut log = lock(&state.log);
+        log.history.trim_within(&state.class.retention, self.budget(), now);
+        self.count_log(&mut log);
+        if log.has_pending_loss {
+            drop(log);
             return self.feed().report_pending_loss(&state.topic, now);
         }
-        if core.history.is_empty() && core.interest.is_empty() && !core.retired {
-            core.retired = true;
-            lock(&self.retired_positions).remember(self.topics.hash(&state.topic), core.history.next() - 1);
-            drop(core);
+        if log.history.is_empty() && log.interest.is_empty() && !log.retired {
+            log.retired = true;
+            lock(&self.retired_positions).remember(self.topics.hash(&state.topic), log.history.next() - 1);
+            drop(log);
             self.topics.remove(&state.topic);
         }
     }
 
     /// Updates [`Bus::log_bytes`] after the log has changed.
-    pub(super) fn count_log(&self, core: &mut Core) {
-        let bytes = core.history.bytes();
-        let before = std::mem::replace(&mut core.counted_bytes, bytes);
+    pub(super) fn count_log(&self, log: &mut TopicLog) {
+        let bytes = log.history.bytes();
+        let before = std::mem::replace(&mut log.counted_bytes, bytes);
         if before <= bytes {
             self.log_bytes.fetch_add(bytes - before, Ordering::Relaxed);
         } else {

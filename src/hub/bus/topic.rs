@@ -1,4 +1,4 @@
-//! The state of a topic: its class, and what its lock guards.
+//! The state of a topic: its class, and the log that its lock guards.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -29,7 +29,7 @@ pub struct TopicState {
     pub subscriber_count: AtomicUsize,
     /// Whether the source's broker refuses to deliver it, until an operator changes something there.
     pub(super) refused: AtomicBool,
-    pub(super) core: Mutex<Core>,
+    pub(super) log: Mutex<TopicLog>,
     /// The topic's own share of the memory budget, without its events.
     pub(super) _charge: Charge,
     /// The topic's share of its tenant's quota, if a tenant had it made.
@@ -43,9 +43,10 @@ impl TopicState {
     }
 }
 
-/// What the topic's lock guards.
+/// A topic's log, who gets its events, and what the source has said of it. The topic's lock guards all of it, so that a reader
+/// attaches between two events.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct TopicLog {
     pub(super) history: Ring,
     pub(super) interest: ReactorSet,
     /// Reactors whose inbox was full. They get no events of the topic until they have copied the history.
@@ -64,7 +65,7 @@ pub(super) struct Core {
     pub(super) counted_bytes: usize,
 }
 
-impl Core {
+impl TopicLog {
     /// Begins a broker's log that is fed without having been loaded after `floor`. The topic had ended meanwhile, and only the
     /// broker knows what came before.
     pub(super) fn begin_at(&mut self, floor: EventId, state: &TopicState) {

@@ -19,7 +19,7 @@ use super::{
     sources::AttachedSource,
     sync::{Mutex, MutexGuard},
     table::TopicMap,
-    topic::{Core, TopicKey, TopicState},
+    topic::{TopicKey, TopicLog, TopicState},
 };
 use crate::{
     budget::{Budget, Charge, ChargeRefused},
@@ -268,7 +268,7 @@ impl Bus {
             class: class.clone(),
             subscriber_count: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
-            core: Mutex::new(Core {
+            log: Mutex::new(TopicLog {
                 history,
                 interest: ReactorSet::default(),
                 resync: ReactorSet::default(),
