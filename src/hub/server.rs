@@ -28,7 +28,7 @@ use crate::{
     bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake, losses_topic},
     clock::{Clock, Moment},
     config::{Address, Config, LogGuard, Pin},
-    endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, Phase, Telemetry},
+    endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, ShutdownPhase, Telemetry},
     event::new_epoch,
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
@@ -227,7 +227,7 @@ impl Server {
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ShutdownPhase) {
         self.hub.enter(phase);
         self.notify_reactors();
     }

@@ -11,8 +11,8 @@ use std::{
 use fanfare::{
     bus::{self, Bus, Inbox, Notifier},
     endpoint::{
-        self, Answer, Application, ConnectAccepted, ConnectRefused, Context, Cors, Emit, Hub, OpenStream, Phase,
-        SocketAction, SocketClient, SocketEvent, SocketHandlers, public_route,
+        self, Answer, Application, ConnectAccepted, ConnectRefused, Context, Cors, Emit, Hub, OpenStream,
+        ShutdownPhase, SocketAction, SocketClient, SocketEvent, SocketHandlers, public_route,
     },
     metrics::{Metrics, ReactorMetrics},
     reactor::{self, MioNet, Placement, Reactor, bind_tcp},
@@ -99,7 +99,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.hub.enter(Phase::Ending);
+        self.hub.enter(ShutdownPhase::Ending);
         self.notifier.notify();
         let outcome = self.reactor.take().map(JoinHandle::join);
         assert!(matches!(outcome, Some(Ok(Ok(())))) || thread::panicking(), "the reactor ended by {outcome:?}");

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fanfare::{
     auth::{ApiKey, AuthRules, AuthSettings, Mode, Secrets},
-    endpoint::Phase,
+    endpoint::ShutdownPhase,
 };
 use fanfare_core::{
     log::Policy,
@@ -74,7 +74,7 @@ fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
     const CLIENTS: usize = 300;
     let mut world = calm_world(Policy::Close);
     while world.turn_any() {}
-    world.hub.enter(Phase::Draining);
+    world.hub.enter(ShutdownPhase::Draining);
     world.hub.bus.inbox(0).notifier().notify();
     assert!(world.turn_any(), "it is told");
     let wires: Vec<SharedWire> = (0..CLIENTS)

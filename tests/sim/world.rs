@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, t
 use fanfare::{
     auth::Auth,
     bus::{self, BrokerLog, Bus, EventSink, Inbox, Notifier, SourcePort, Wake},
-    endpoint::{self, Cors, HUB, Hub, Phase},
+    endpoint::{self, Cors, HUB, Hub, ShutdownPhase},
     metrics::{Metrics, ReactorMetrics},
     reactor::{Flow, Placement, Reactor},
 };
@@ -245,7 +245,7 @@ impl World {
             (wire.shed, wire.written_bytes == 0)
         };
         let excused = match (dialog.refused, dialog.close_code) {
-            _ if self.hub.phase() != Phase::Serving => true,
+            _ if self.hub.phase() != ShutdownPhase::Serving => true,
             (None | Some(503), None) if was_shed => true,
             (Some(429 | 503), _) => self.plan.refuses() || may_wait_in_vain,
             (Some(408), _) => true,
@@ -373,7 +373,7 @@ impl World {
 
     /// The hub shuts down: every reactor comes to its end, and no count is left over.
     pub(crate) fn drain(&mut self) {
-        self.hub.enter(Phase::Draining);
+        self.hub.enter(ShutdownPhase::Draining);
         for _ in 0..DRAIN_ROUNDS_MAX {
             for index in 0..self.ports.len() {
                 self.hub.bus.inbox(index).notifier().notify();
@@ -383,7 +383,7 @@ impl World {
                 return self.check_nothing_left();
             }
             if self.placement.has_drained() {
-                self.hub.enter(Phase::Leaving);
+                self.hub.enter(ShutdownPhase::Leaving);
             }
             self.clock.advance(Duration::from_millis(500));
         }

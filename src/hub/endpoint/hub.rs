@@ -106,7 +106,7 @@ pub struct Hub {
 
 /// How far the hub is in shutting down. The phases follow one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum ShutdownPhase {
     /// Normal operation.
     #[default]
     Serving,
@@ -132,7 +132,7 @@ impl Hub {
 
     /// A hub that serves `application`, without tokens and without quotas.
     pub fn new(application: &'static Application, bus: Arc<Bus>, metrics: Arc<Metrics>, config: Config) -> Self {
-        let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(Phase::Serving as u8));
+        let (auth, wall, phase) = (Auth::open(), WallClock::default(), AtomicU8::new(ShutdownPhase::Serving as u8));
         Self {
             bus,
             metrics,
@@ -193,17 +193,17 @@ impl Hub {
     }
 
     /// The current phase.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ShutdownPhase {
         match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Serving,
-            1 => Phase::Draining,
-            2 => Phase::Ending,
-            _ => Phase::Leaving,
+            0 => ShutdownPhase::Serving,
+            1 => ShutdownPhase::Draining,
+            2 => ShutdownPhase::Ending,
+            _ => ShutdownPhase::Leaving,
         }
     }
 
     /// Sets the phase. A reactor sees it in its next turn, so notify all of them.
-    pub fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: ShutdownPhase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 }

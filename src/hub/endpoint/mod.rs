@@ -33,7 +33,7 @@ pub use completion::{AnswerForm, ReceiptWaiter};
 pub use context::{Context, Overload};
 pub use dispatch::answer;
 pub use gate::{cors::Cors, origin::Hosts};
-pub use hub::{Application, Config, Hub, MessageHandler, Phase};
+pub use hub::{Application, Config, Hub, MessageHandler, ShutdownPhase};
 pub use route::{Handler, Route, public_route};
 pub use routes::HUB;
 pub use socket_io::{

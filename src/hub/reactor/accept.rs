@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Moment,
     close::Close,
-    endpoint::{Overload, Phase},
+    endpoint::{Overload, ShutdownPhase},
     index::Slot,
     metrics::Transport,
     outbox::Outbox,
@@ -212,7 +212,7 @@ impl<N: Net> Reactor<N> {
 
     /// Takes a connection in, unless the hub is about to end and the connection is not for administration.
     pub(super) fn admit(&mut self, accepted: Accepted<N::Stream>) {
-        if Phase::Ending <= self.shutdown.phase() && !accepted.admin {
+        if ShutdownPhase::Ending <= self.shutdown.phase() && !accepted.admin {
             return self.placement.on_gone(self.index, Share::of_listener(accepted.admin));
         }
         self.take_in(accepted);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     close::Close,
-    endpoint::{self, Phase},
+    endpoint::{self, ShutdownPhase},
     index::Slot,
     label::RouteLabel,
     protocol::{Ending, Session, close_reason, http::Response},
@@ -157,7 +157,9 @@ impl<N: Net> Reactor<N> {
         self.net.end(&mut connection.stream);
         connection.state.enter(Life::Lingering);
         // Once the process ends the kernel delivers what was written.
-        if connection.state.has(PEER_ENDED) || !connection.state.has_socket() || self.shutdown.phase() == Phase::Leaving
+        if connection.state.has(PEER_ENDED)
+            || !connection.state.has_socket()
+            || self.shutdown.phase() == ShutdownPhase::Leaving
         {
             self.schedule_free(slot);
         }
@@ -167,7 +169,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn on_closing_due(&mut self, slot: Slot) {
         let Some(connection) = self.connections.at(slot) else { return };
         let owed_bytes = connection.owed_bytes() + self.net.unacknowledged_bytes(&connection.stream);
-        let may_extend = self.shutdown.phase() < Phase::Ending;
+        let may_extend = self.shutdown.phase() < ShutdownPhase::Ending;
         let goes_on = self.endings.lingers.entry(slot).or_default().extend(owed_bytes) && may_extend;
         if goes_on { self.timers.arm(slot, self.now + self.config.linger) } else { self.schedule_free(slot) }
     }
@@ -301,31 +303,32 @@ mod tests {
     /// Whether a stream that has all it was owed is freed at once or waits for its peer to close, and what becomes of it by a reset.
     #[test]
     fn a_stream_waits_for_its_peer_to_close() {
-        let check = |request: &str, by_proxy: bool, flags: u16, phase: Phase, waits: bool, resets: Option<bool>| {
-            let mut test = TestReactor::new();
-            let (slot, peer) = if by_proxy { test.connect_by_proxy(request) } else { test.connect(request) };
-            test.reactor.end(slot, Close::Restart);
-            test.connection(slot).state.set(flags);
-            test.connection(slot).outbox = crate::outbox::Outbox::new();
-            test.reactor.enter_phase(phase);
-            test.reactor.finish_closing(slot);
-            let expected = if waits { Life::Lingering } else { Life::ToFree };
-            assert_eq!(test.connection(slot).state.life(), expected, "{request}{flags:b} {phase:?}");
-            assert_eq!(peer.lock().resets_on_drop, resets, "{request} by a proxy: {by_proxy}");
-        };
+        let check =
+            |request: &str, by_proxy: bool, flags: u16, phase: ShutdownPhase, waits: bool, resets: Option<bool>| {
+                let mut test = TestReactor::new();
+                let (slot, peer) = if by_proxy { test.connect_by_proxy(request) } else { test.connect(request) };
+                test.reactor.end(slot, Close::Restart);
+                test.connection(slot).state.set(flags);
+                test.connection(slot).outbox = crate::outbox::Outbox::new();
+                test.reactor.enter_phase(phase);
+                test.reactor.finish_closing(slot);
+                let expected = if waits { Life::Lingering } else { Life::ToFree };
+                assert_eq!(test.connection(slot).state.life(), expected, "{request}{flags:b} {phase:?}");
+                assert_eq!(peer.lock().resets_on_drop, resets, "{request} by a proxy: {by_proxy}");
+            };
         let stream = &sse(&["a"], "");
-        check(stream, false, 0, Phase::Serving, true, None);
-        check(stream, true, 0, Phase::Serving, true, Some(false));
-        check(&websocket("a", None), true, 0, Phase::Serving, true, None);
-        check(stream, false, PEER_ENDED, Phase::Serving, false, None);
-        check(stream, false, DETACHED, Phase::Serving, false, None);
-        check(stream, false, 0, Phase::Leaving, false, None);
+        check(stream, false, 0, ShutdownPhase::Serving, true, None);
+        check(stream, true, 0, ShutdownPhase::Serving, true, Some(false));
+        check(&websocket("a", None), true, 0, ShutdownPhase::Serving, true, None);
+        check(stream, false, PEER_ENDED, ShutdownPhase::Serving, false, None);
+        check(stream, false, DETACHED, ShutdownPhase::Serving, false, None);
+        check(stream, false, 0, ShutdownPhase::Leaving, false, None);
     }
 
     /// The time for the last bytes is over, and so many have not reached the peer.
     #[test]
     fn the_last_bytes_are_those_that_the_peer_has_not_acknowledged() {
-        let check = |unacknowledged_bytes: usize, phase: Phase, goes_on: bool| {
+        let check = |unacknowledged_bytes: usize, phase: ShutdownPhase, goes_on: bool| {
             let mut test = TestReactor::new();
             let (slot, peer) = test.open_sse(&["a"]);
             test.reactor.end(slot, Close::Restart);
@@ -337,9 +340,9 @@ mod tests {
             let is_freed = test.connection(slot).state.life() == Life::ToFree;
             assert_eq!(!is_freed, goes_on, "{unacknowledged_bytes} bytes, {phase:?}");
         };
-        check(5, Phase::Serving, true);
-        check(5, Phase::Draining, true);
-        check(5, Phase::Ending, false);
-        check(0, Phase::Serving, false);
+        check(5, ShutdownPhase::Serving, true);
+        check(5, ShutdownPhase::Draining, true);
+        check(5, ShutdownPhase::Ending, false);
+        check(0, ShutdownPhase::Serving, false);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{Reactor, net::Net, state::Life};
-use crate::{clock::Moment, close::Close, endpoint::Phase, index::Slot};
+use crate::{clock::Moment, close::Close, endpoint::ShutdownPhase, index::Slot};
 
 /// Connections per turn that a phase is announced to: each is read once more, a system call.
 const DRAINED_PER_TURN: usize = 256;
@@ -18,7 +18,7 @@ const LEAVE_TIME: Duration = Duration::from_millis(100);
 /// How far the shutdown has come.
 #[derive(Debug)]
 pub(super) struct Shutdown {
-    phase: Phase,
+    phase: ShutdownPhase,
     /// Connections to which the phase is yet to be announced.
     to_drain: Vec<Slot>,
     /// When the last stream is to have ended, once the hub drains.
@@ -32,15 +32,21 @@ pub(super) struct Shutdown {
 impl Shutdown {
     /// It has not begun.
     pub(super) fn new(now: Moment) -> Self {
-        Self { phase: Phase::Serving, to_drain: Vec::new(), drain_ends: now, cut_off_at: None, has_cut_off: false }
+        Self {
+            phase: ShutdownPhase::Serving,
+            to_drain: Vec::new(),
+            drain_ends: now,
+            cut_off_at: None,
+            has_cut_off: false,
+        }
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> ShutdownPhase {
         self.phase
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        self.phase != Phase::Serving
+        self.phase != ShutdownPhase::Serving
     }
 
     /// When the last stream is to have ended.
@@ -62,12 +68,12 @@ impl Shutdown {
 impl<N: Net> Reactor<N> {
     /// The hub shuts down: the public's listeners accept the connections that wait already, and close. Each connection ends in its time
     /// while the hub drains, and at once while it ends. The listeners for administration go on until all reactors end.
-    pub(super) fn enter_phase(&mut self, phase: Phase) {
-        if self.shutdown.phase == Phase::Serving {
+    pub(super) fn enter_phase(&mut self, phase: ShutdownPhase) {
+        if self.shutdown.phase == ShutdownPhase::Serving {
             self.begin_last_accepts(0..self.public_listeners());
         }
         (self.shutdown.phase, self.shutdown.drain_ends) = (phase, self.now + self.config.drain_window);
-        self.shutdown.cut_off_at = (phase == Phase::Leaving).then(|| self.now + LEAVE_TIME);
+        self.shutdown.cut_off_at = (phase == ShutdownPhase::Leaving).then(|| self.now + LEAVE_TIME);
         self.shutdown.has_cut_off = false;
         self.shutdown.to_drain = self.connections.used();
     }
@@ -78,14 +84,14 @@ impl<N: Net> Reactor<N> {
             let Some(slot) = self.shutdown.to_drain.pop() else { break };
             let is_admin = self.connections.at(slot).is_some_and(|connection| connection.admin);
             match self.shutdown.phase {
-                Phase::Serving => {}
-                Phase::Draining | Phase::Ending if is_admin => {}
-                Phase::Draining => self.drain(slot),
-                Phase::Ending => self.end_for_restart(slot),
-                Phase::Leaving => self.take_leave(slot),
+                ShutdownPhase::Serving => {}
+                ShutdownPhase::Draining | ShutdownPhase::Ending if is_admin => {}
+                ShutdownPhase::Draining => self.drain(slot),
+                ShutdownPhase::Ending => self.end_for_restart(slot),
+                ShutdownPhase::Leaving => self.take_leave(slot),
             }
         }
-        if self.shutdown.phase == Phase::Ending
+        if self.shutdown.phase == ShutdownPhase::Ending
             && self.shutdown.to_drain.is_empty()
             && self.shutdown.cut_off_at.is_none()
         {
@@ -119,7 +125,7 @@ impl<N: Net> Reactor<N> {
         for slot in self.connections.used() {
             let Some(connection) = self.connections.at(slot) else { continue };
             let stays = match phase {
-                Phase::Ending => connection.admin,
+                ShutdownPhase::Ending => connection.admin,
                 // A connection that has come since is about to ask, or to be answered.
                 _ => !is_last && now < connection.written + LEAVE_TIME,
             };
@@ -134,7 +140,7 @@ impl<N: Net> Reactor<N> {
         self.free_closed();
         self.shutdown.cut_off_at = match phase {
             // Those that other reactors still pass on have as much time.
-            Phase::Ending => Some(now + END_TIME),
+            ShutdownPhase::Ending => Some(now + END_TIME),
             _ => (!is_last).then(|| now + LEAVE_TIME),
         };
     }
@@ -142,16 +148,16 @@ impl<N: Net> Reactor<N> {
     /// Whether this reactor is at its end. One with listeners for administration is when all are: until then it answers every request,
     /// and its listeners close at once when it ends, so that no connection is accepted that is never read.
     pub(super) fn has_finished(&mut self) -> bool {
-        if self.shutdown.phase == Phase::Serving {
+        if self.shutdown.phase == ShutdownPhase::Serving {
             return false;
         }
-        let is_cut_off = self.shutdown.phase == Phase::Leaving && self.shutdown.cut_off_at.is_none();
-        let works = self.shutdown.phase < Phase::Ending && !self.works.is_empty();
+        let is_cut_off = self.shutdown.phase == ShutdownPhase::Leaving && self.shutdown.cut_off_at.is_none();
+        let works = self.shutdown.phase < ShutdownPhase::Ending && !self.works.is_empty();
         let is_settled = !self.acceptor.is_closing() && self.placement.is_empty(self.index) && !works;
         self.placement.set_drained(self.index, is_settled && self.connections.len() == self.admins);
         let has_admin = self.public_listeners() < self.net.listener_count();
         let is_empty = is_settled && self.connections.len() == 0;
-        let has_left = is_empty && (!has_admin || self.shutdown.phase == Phase::Leaving && !self.accept_late());
+        let has_left = is_empty && (!has_admin || self.shutdown.phase == ShutdownPhase::Leaving && !self.accept_late());
         let have_all_left = self.placement.set_left(self.index, has_left);
         let ends = is_cut_off || has_left && (!has_admin || have_all_left);
         if ends {

@@ -8,7 +8,7 @@ use std::{
 use tracing::warn;
 
 use super::{Server, signals::SignalPoll};
-use crate::{bridge::BridgeHandle, endpoint::Phase, source::Sources, store::StoreHandle};
+use crate::{bridge::BridgeHandle, endpoint::ShutdownPhase, source::Sources, store::StoreHandle};
 
 /// How often the reactors are checked while they stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
@@ -19,17 +19,17 @@ impl Server {
     /// Closes connections over the drain window, or at once if another signal comes; then stops the sources; then closes the
     /// admin connections. Connections are closed first, so that requests waiting for a source are still answered or refused.
     pub(super) fn stop(mut self, signals: &mut SignalPoll) -> Result<(), String> {
-        self.enter(Phase::Draining);
+        self.enter(ShutdownPhase::Draining);
         let mut is_hasty = false;
         while !self.placement.has_drained() && !self.reactors.iter().all(JoinHandle::is_finished) {
             if signals.wait(STOP_INTERVAL)?.is_some() {
                 is_hasty = true;
-                self.enter(Phase::Ending);
+                self.enter(ShutdownPhase::Ending);
             }
             self.notify_reactors();
         }
         self.stop_sources(signals, is_hasty)?;
-        self.enter(Phase::Leaving);
+        self.enter(ShutdownPhase::Leaving);
         for reactor in self.reactors {
             if reactor.join().is_err() {
                 warn!("a reactor had panicked");

@@ -3,7 +3,7 @@
 use crate::{
     budget::Budget,
     close::Close,
-    endpoint::{Answer, Context, Overload, Phase},
+    endpoint::{Answer, Context, Overload, ShutdownPhase},
     protocol::{
         AfterRefusal, Opening,
         http::{Request, Response},
@@ -36,8 +36,8 @@ pub(in crate::endpoint) fn answer_and_close(answer: Answer) -> Answer {
 }
 
 /// Refuses a stream while the hub shuts down. Other answers pass: a request under way is still answered.
-pub(in crate::endpoint) fn refuse_while_draining(request: &Request, answer: Answer, phase: Phase) -> Answer {
-    if phase == Phase::Serving || !opens(&answer) {
+pub(in crate::endpoint) fn refuse_while_draining(request: &Request, answer: Answer, phase: ShutdownPhase) -> Answer {
+    if phase == ShutdownPhase::Serving || !opens(&answer) {
         return answer;
     }
     refuse_with_retry(request, Close::Restart, later(503, Close::Restart.label(), Close::Restart))

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    endpoint::{Answer, Context, Hub, Phase, Route},
+    endpoint::{Answer, Context, Hub, Route, ShutdownPhase},
     exposition::ExpositionFormat,
     metrics::{Metrics, QuotaFigures, Transport},
     protocol::http::{Request, Response},
@@ -47,7 +47,7 @@ pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_
         lines.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
         degraded.extend(source.degraded(context.now).iter().map(|line| format!("{}: {line}", source.name())));
     }
-    if context.hub.is_leaving() || context.hub.phase() != Phase::Serving {
+    if context.hub.is_leaving() || context.hub.phase() != ShutdownPhase::Serving {
         failed.push("the hub shuts down".to_owned());
     }
     let stuck = context.hub.metrics.stuck_reactors(context.now, context.config.stuck_after);

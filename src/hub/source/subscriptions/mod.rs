@@ -23,7 +23,7 @@ use std::{
 
 pub(in crate::source) use self::{notices::report_notices, patterns::Admission};
 use self::{
-    patterns::{Patterns, Phase},
+    patterns::{Patterns, SubscriptionPhase},
     refusing::notify_refusal,
 };
 use crate::{
@@ -134,7 +134,7 @@ pub(in crate::source) enum Batch {
 struct TopicSubscription {
     /// The pattern its messages come in through; then `phase` says nothing.
     cover: Option<usize>,
-    phase: Phase,
+    phase: SubscriptionPhase,
     always: bool,
     /// When its last listener left; `None`: it has listeners.
     unwanted: Option<Moment>,
@@ -194,8 +194,8 @@ impl<P: ChannelPattern> Subscriptions<P> {
         if entry.notified {
             self.notices.push(Notice::Refused { topic: topic.clone(), is_news: false, was_delivered: false });
         }
-        if entry.cover.is_none() && entry.phase == Phase::Denied {
-            entry.phase = Phase::Queued;
+        if entry.cover.is_none() && entry.phase == SubscriptionPhase::Denied {
+            entry.phase = SubscriptionPhase::Queued;
             self.alone.push_back(topic);
         }
     }
@@ -223,7 +223,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
         let entry = std::str::from_utf8(channel).ok().and_then(|name| self.topics.get(name));
         match entry {
             Some(entry) if entry.cover.is_some() => Admission::Repeated,
-            Some(entry) if entry.phase == Phase::Confirmed => Admission::Wanted,
+            Some(entry) if entry.phase == SubscriptionPhase::Confirmed => Admission::Wanted,
             _ if self.leaving.is_empty() => Admission::Unasked,
             _ => Admission::Repeated,
         }
@@ -251,7 +251,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
                 entry.interrupted = true;
                 self.notices.push(Notice::Stale(topic.clone()));
             }
-            entry.phase = Phase::Queued;
+            entry.phase = SubscriptionPhase::Queued;
         }
         self.patterns.on_disconnected();
         // Every pattern is hoped for again, so it covers its topics again.
@@ -293,15 +293,15 @@ impl<P: ChannelPattern> Subscriptions<P> {
             // Given up meanwhile.
             return self.leaving.push_back(topic.clone());
         };
-        if entry.phase != Phase::Asked {
+        if entry.phase != SubscriptionPhase::Asked {
             return;
         }
         if entry.cover.is_some() {
             // A pattern brings it by now.
-            entry.phase = Phase::Queued;
+            entry.phase = SubscriptionPhase::Queued;
             return self.leaving.push_back(topic.clone());
         }
-        entry.phase = Phase::Confirmed;
+        entry.phase = SubscriptionPhase::Confirmed;
         entry.notified = false;
         self.confirmed += 1;
         if std::mem::take(&mut entry.interrupted) {
@@ -368,7 +368,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
         }
         let mut entry = TopicSubscription {
             cover,
-            phase: Phase::Queued,
+            phase: SubscriptionPhase::Queued,
             always,
             unwanted: None,
             lingers: false,
@@ -387,7 +387,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
         let Some(unwanted) = entry.unwanted else { return };
         // While a confirmation is on the way the topic stays: with an `UNSUBSCRIBE` and a second `SUBSCRIBE` behind the
         // first, its confirmation would be taken for theirs.
-        let deadline = if entry.phase == Phase::Asked { now + self.linger } else { unwanted + self.linger };
+        let deadline = if entry.phase == SubscriptionPhase::Asked { now + self.linger } else { unwanted + self.linger };
         if now < deadline {
             entry.lingers = true;
             self.lingering.push_back((deadline, topic));
@@ -438,9 +438,9 @@ impl<P: ChannelPattern> Subscriptions<P> {
 
     /// Marks `topic` as asked for, if it still is to be.
     fn ask(&mut self, topic: &Topic) -> bool {
-        let is_due = |entry: &&mut TopicSubscription| entry.phase == Phase::Queued && entry.cover.is_none();
+        let is_due = |entry: &&mut TopicSubscription| entry.phase == SubscriptionPhase::Queued && entry.cover.is_none();
         let Some(entry) = self.topics.get_mut(topic).filter(is_due) else { return false };
-        entry.phase = Phase::Asked;
+        entry.phase = SubscriptionPhase::Asked;
         true
     }
 }
@@ -448,6 +448,6 @@ impl<P: ChannelPattern> Subscriptions<P> {
 fn is_live<P: ChannelPattern>(patterns: &Patterns<P>, entry: &TopicSubscription) -> bool {
     match entry.cover {
         Some(index) => patterns.is_confirmed(index),
-        None => entry.phase == Phase::Confirmed,
+        None => entry.phase == SubscriptionPhase::Confirmed,
     }
 }

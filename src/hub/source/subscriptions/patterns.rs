@@ -5,7 +5,7 @@ use crate::{source::refusals::Refused, topic::Topic};
 
 /// How far a subscription has come on the present connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Phase {
+pub(in crate::source) enum SubscriptionPhase {
     Queued,
     Asked,
     Confirmed,
@@ -33,7 +33,7 @@ pub(in crate::source) struct Patterns<P> {
 #[derive(Debug)]
 struct PatternSubscription<P> {
     pattern: P,
-    phase: Phase,
+    phase: SubscriptionPhase,
     /// To be asked for without others, because a command with others was refused.
     alone: bool,
     /// Its delivery was interrupted, and that is not reported yet.
@@ -48,7 +48,7 @@ impl<P: ChannelPattern> Patterns<P> {
     pub(in crate::source) fn new(patterns: Vec<P>) -> Self {
         let entry = |pattern| PatternSubscription {
             pattern,
-            phase: Phase::Queued,
+            phase: SubscriptionPhase::Queued,
             alone: false,
             interrupted: false,
             carried: false,
@@ -72,12 +72,12 @@ impl<P: ChannelPattern> Patterns<P> {
     }
 
     pub(in crate::source) fn is_confirmed(&self, index: usize) -> bool {
-        self.entries[index].phase == Phase::Confirmed
+        self.entries[index].phase == SubscriptionPhase::Confirmed
     }
 
     /// Whether each of them is confirmed or refused.
     pub(in crate::source) fn all_settled(&self) -> bool {
-        self.entries.iter().all(|entry| entry.phase == Phase::Confirmed || entry.refused.is_some())
+        self.entries.iter().all(|entry| entry.phase == SubscriptionPhase::Confirmed || entry.refused.is_some())
     }
 
     /// Those that are refused, and why.
@@ -96,7 +96,7 @@ impl<P: ChannelPattern> Patterns<P> {
     /// What to do with a message that came through `pattern`: of several patterns that cover a channel, the first that is
     /// confirmed speaks. Nobody asked for a message whose channel its pattern does not cover, or whose pattern is unknown.
     pub(in crate::source) fn admit(&self, pattern: &[u8], channel: &[u8]) -> Admission {
-        let confirmed = self.entries.iter().filter(|entry| entry.phase == Phase::Confirmed);
+        let confirmed = self.entries.iter().filter(|entry| entry.phase == SubscriptionPhase::Confirmed);
         let mut first = None;
         for entry in confirmed.filter(|entry| entry.pattern.matches(channel)) {
             let is_it = entry.pattern.as_str().as_bytes() == pattern;
@@ -128,7 +128,7 @@ impl<P: ChannelPattern> Patterns<P> {
 
     /// Marks the next patterns as asked for.
     pub(in crate::source) fn ask(&mut self, batch_max: usize) -> Vec<usize> {
-        let queued = |entry: &PatternSubscription<P>| entry.phase == Phase::Queued;
+        let queued = |entry: &PatternSubscription<P>| entry.phase == SubscriptionPhase::Queued;
         let Some(first) = self.entries.iter().position(queued) else { return Vec::new() };
         let together = |index: &usize| queued(&self.entries[*index]) && !self.entries[*index].alone;
         let chosen: Vec<usize> = if self.entries[first].alone {
@@ -137,22 +137,22 @@ impl<P: ChannelPattern> Patterns<P> {
             (first..self.entries.len()).filter(together).take(batch_max).collect()
         };
         for index in &chosen {
-            self.entries[*index].phase = Phase::Asked;
+            self.entries[*index].phase = SubscriptionPhase::Asked;
         }
         chosen
     }
 
     /// The server confirmed the pattern: whether it had been refused until now. `None` if it was not asked for.
     pub(in crate::source) fn on_confirmed(&mut self, index: usize) -> Option<bool> {
-        let entry = self.entries.get_mut(index).filter(|entry| entry.phase == Phase::Asked)?;
-        entry.phase = Phase::Confirmed;
+        let entry = self.entries.get_mut(index).filter(|entry| entry.phase == SubscriptionPhase::Asked)?;
+        entry.phase = SubscriptionPhase::Confirmed;
         Some(entry.refused.take().is_some())
     }
 
     /// The server refused a command with several patterns: each is to be asked for alone.
     pub(in crate::source) fn part(&mut self, indices: &[usize]) {
         for index in indices {
-            self.entries[*index].phase = Phase::Queued;
+            self.entries[*index].phase = SubscriptionPhase::Queued;
             self.entries[*index].alone = true;
         }
     }
@@ -161,7 +161,7 @@ impl<P: ChannelPattern> Patterns<P> {
     /// reported when it is back.
     pub(in crate::source) fn deny(&mut self, index: usize, refused: Refused) -> bool {
         let entry = &mut self.entries[index];
-        entry.phase = Phase::Denied;
+        entry.phase = SubscriptionPhase::Denied;
         let is_news = entry.refused.is_none();
         if is_news {
             entry.refused = Some(refused);
@@ -172,9 +172,9 @@ impl<P: ChannelPattern> Patterns<P> {
     /// The server takes back its confirmation of the pattern; true if there was one. What it carried is to be reported as lost.
     pub(in crate::source) fn withdraw(&mut self, index: usize) -> bool {
         let entry = &mut self.entries[index];
-        let was_confirmed = entry.phase == Phase::Confirmed;
+        let was_confirmed = entry.phase == SubscriptionPhase::Confirmed;
         if was_confirmed {
-            (entry.phase, entry.interrupted, entry.carried) = (Phase::Asked, true, true);
+            (entry.phase, entry.interrupted, entry.carried) = (SubscriptionPhase::Asked, true, true);
         }
         was_confirmed
     }
@@ -186,17 +186,17 @@ impl<P: ChannelPattern> Patterns<P> {
 
     /// Those that are refused are to be asked for again. Until the server confirms one, it covers nothing.
     pub(in crate::source) fn retry(&mut self) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.phase == Phase::Denied) {
-            entry.phase = Phase::Queued;
+        for entry in self.entries.iter_mut().filter(|entry| entry.phase == SubscriptionPhase::Denied) {
+            entry.phase = SubscriptionPhase::Queued;
             entry.alone = true;
         }
     }
 
     pub(in crate::source) fn on_disconnected(&mut self) {
         for entry in &mut self.entries {
-            entry.interrupted |= entry.phase == Phase::Confirmed;
+            entry.interrupted |= entry.phase == SubscriptionPhase::Confirmed;
             entry.carried = entry.interrupted;
-            entry.phase = Phase::Queued;
+            entry.phase = SubscriptionPhase::Queued;
             entry.alone = false;
             entry.refused = None;
         }

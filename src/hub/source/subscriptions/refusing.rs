@@ -1,6 +1,8 @@
 //! Subscriptions that the server refuses: readers are notified at once, and the hub asks again from time to time.
 
-use super::{Batch, ChannelPattern, Notice, Phase, RefusalReport, Subscriptions, TopicSubscription, is_live};
+use super::{
+    Batch, ChannelPattern, Notice, RefusalReport, SubscriptionPhase, Subscriptions, TopicSubscription, is_live,
+};
 use crate::{
     clock::Moment,
     source::refusals::{NAMED_MAX, Refused},
@@ -18,8 +20,8 @@ impl<P: ChannelPattern> Subscriptions<P> {
             return self.backoff.reset();
         }
         for topic in self.refused.keys() {
-            if let Some(entry) = self.topics.get_mut(topic).filter(|entry| entry.phase == Phase::Denied) {
-                entry.phase = Phase::Queued;
+            if let Some(entry) = self.topics.get_mut(topic).filter(|entry| entry.phase == SubscriptionPhase::Denied) {
+                entry.phase = SubscriptionPhase::Queued;
                 self.alone.push_back(topic.clone());
             }
         }
@@ -64,7 +66,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
     pub(in crate::source) fn on_topic_denied(&mut self, topic: &Topic, text: &str, now: Moment) {
         if let Some(entry) = self.topics.get_mut(topic)
             && entry.cover.is_none()
-            && entry.phase == Phase::Confirmed
+            && entry.phase == SubscriptionPhase::Confirmed
         {
             self.confirmed -= 1;
             entry.interrupted = true;
@@ -127,14 +129,14 @@ impl<P: ChannelPattern> Subscriptions<P> {
             if entry.cover.is_none() {
                 self.direct -= 1;
                 self.refused.remove(topic);
-                if entry.phase == Phase::Confirmed {
+                if entry.phase == SubscriptionPhase::Confirmed {
                     self.confirmed -= 1;
                     self.leaving.push_back(topic.clone());
                 }
             }
             entry.cover = Some(index);
-            if entry.phase != Phase::Asked {
-                entry.phase = Phase::Queued;
+            if entry.phase != SubscriptionPhase::Asked {
+                entry.phase = SubscriptionPhase::Queued;
             }
         }
         kept
@@ -143,7 +145,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
     fn part_topics(&mut self, topics: &[Topic]) {
         for topic in topics {
             if let Some(entry) = self.topics.get_mut(topic) {
-                entry.phase = Phase::Queued;
+                entry.phase = SubscriptionPhase::Queued;
                 self.alone.push_back(topic.clone());
             }
         }
@@ -152,10 +154,10 @@ impl<P: ChannelPattern> Subscriptions<P> {
     fn deny_topic(&mut self, topic: &Topic, refused: Refused) {
         let Some(entry) = self.topics.get_mut(topic) else { return };
         if entry.cover.is_some() {
-            entry.phase = Phase::Queued;
+            entry.phase = SubscriptionPhase::Queued;
             return;
         }
-        entry.phase = Phase::Denied;
+        entry.phase = SubscriptionPhase::Denied;
         notify_refusal(topic, entry, &mut self.notices);
         if !self.refused.contains_key(topic) {
             self.refused.insert(topic.clone(), refused);
