@@ -9,7 +9,7 @@ use fanfare_core::{
     protocol::{
         EngineSession, Layer, PeerInput, SessionId, SessionLimits, SocketIoClient, encode_frame,
         fanfare_v1::Command,
-        socket_io::{Args, Packet, Reassembly},
+        socket_io::{Args, Reassembly, SocketIoPacket},
         websocket::{self, ServerSession, client},
     },
     topic::Topic,
@@ -24,14 +24,14 @@ const KEY: [u8; 4] = [1, 2, 3, 4];
 fn socket_io_packets() {
     for (shape, json) in shapes::JSON {
         let event = |bytes: usize| format!("2[\"a\",{}]", json(bytes));
-        check(&format!("a packet of {shape}"), 16 * 1024, 2, event, |text| _ = Packet::parse(text, 10));
+        check(&format!("a packet of {shape}"), 16 * 1024, 2, event, |text| _ = SocketIoPacket::parse(text, 10));
     }
     let arguments = |bytes: usize| shapes::repeated("2[\"a\"", ",1", "]", bytes);
-    check("a packet of arguments", 16 * 1024, 1, arguments, |text| _ = Packet::parse(text, 10));
+    check("a packet of arguments", 16 * 1024, 1, arguments, |text| _ = SocketIoPacket::parse(text, 10));
     let list = |bytes: usize| shapes::repeated("1", ",1", "", bytes);
     check("arguments", 16 * 1024, 16, list, |text| _ = Args::from_list(text).count());
     let namespaces = |bytes: usize| shapes::repeated("2/", "/?", ",[\"a\"]", bytes);
-    check("a long namespace", 16 * 1024, 1, namespaces, |text| _ = Packet::parse(text, 10));
+    check("a long namespace", 16 * 1024, 1, namespaces, |text| _ = SocketIoPacket::parse(text, 10));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn attachments_into_their_places() {
     for (shape, json) in shapes::JSON {
         let event = |bytes: usize| format!("51-[\"a\",{},{{\"_placeholder\":true,\"num\":0}}]", json(bytes));
         check(&format!("an attachment behind {shape}"), 16 * 1024, 6, event, |text| {
-            let mut reassembly = Reassembly::begin(&Packet::parse(text, 10).expect("it is a packet"));
+            let mut reassembly = Reassembly::begin(&SocketIoPacket::parse(text, 10).expect("it is a packet"));
             // Some of these shapes have places that fit no attachment.
             let _ = reassembly.receive(b"", usize::MAX);
         });

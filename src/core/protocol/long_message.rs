@@ -1,7 +1,7 @@
 //! Client messages that are too long for one turn of a reactor: their JSON is checked in steps, and later messages of the client
 //! wait meanwhile.
 
-use super::socket_io::{DataCheck, Packet};
+use super::socket_io::{DataCheck, SocketIoPacket};
 use crate::{
     close::Close,
     json::{self, BadJson, Traits},
@@ -54,7 +54,7 @@ impl LongMessage {
             LongCheck::Command(checker) => checker.advance(&self.text, bytes).transpose().map(Checked::Command),
             LongCheck::Packet { check, heeded } => {
                 // The head was read before: only what it says is asked for again.
-                let packet = Packet::parse_head(&self.text, usize::MAX);
+                let packet = SocketIoPacket::parse_head(&self.text, usize::MAX);
                 match packet.and_then(|packet| check.advance(&packet, bytes)) {
                     Ok(false) => None,
                     Ok(true) => Some(Checked::Packet { heeded: *heeded }),
@@ -77,7 +77,7 @@ mod tests {
         let check = |value: &str, part: &str| {
             let data = format!("[0,{}{value}]", part.repeat(1_000_000 / part.len()));
             let packet = format!("2[\"publish\",{data}]");
-            let head = Packet::parse_head(&packet, 0).expect("a packet");
+            let head = SocketIoPacket::parse_head(&packet, 0).expect("a packet");
             let packet_check = LongCheck::Packet { check: DataCheck::begin(&head), heeded: true };
             let messages = [
                 LongMessage { check: packet_check, text: packet.clone() },
@@ -94,7 +94,7 @@ mod tests {
         check(&"]".repeat(500_000), "[");
         // Arguments of some length, a few to each step and no more steps than that takes.
         let packet = format!("2[\"a\"{}]", format!(",\"{}\"", "x".repeat(997)).repeat(1_000));
-        let head = Packet::parse_head(&packet, 0).expect("a packet");
+        let head = SocketIoPacket::parse_head(&packet, 0).expect("a packet");
         let check = LongCheck::Packet { check: DataCheck::begin(&head), heeded: true };
         let mut message = LongMessage { check, text: packet.clone() };
         let steps = (1..).find(|_| message.advance(STEP_BYTES).is_some()).unwrap_or_default();
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_a_check_finds() {
         let check = |text: &str, is_good: bool| {
-            let head = Packet::parse_head(text, 10).expect("a packet");
+            let head = SocketIoPacket::parse_head(text, 10).expect("a packet");
             for bytes in [1, 7, 1_000] {
                 let check = LongCheck::Packet { check: DataCheck::begin(&head), heeded: false };
                 let mut message = LongMessage { check, text: text.to_owned() };

@@ -13,7 +13,9 @@ use super::{
     wire_event::WireEvent,
 };
 use crate::{
-    client::{Credential, Item, Packet, Reader, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
+    client::{
+        Credential, Item, Reader, ServerPacket, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps,
+    },
     protocol::{
         http::{self, ResponsePart, ResponseReader},
         websocket::client::encode_key,
@@ -183,11 +185,11 @@ fn receive_messages(
 /// The payload of an event is its argument: it stands behind the first comma, and begins with the stamp. An event without a
 /// stamp there is kept whole, as its name may say that it is to be ignored, and as a stamp may follow further inside.
 #[inline]
-fn event_of(packet: Packet<'_>) -> WireEvent<'_> {
+fn event_of(packet: ServerPacket<'_>) -> WireEvent<'_> {
     match packet {
-        Packet::Subscribed => WireEvent::Opened,
-        Packet::Early(packet) => WireEvent::Other(packet),
-        Packet::Event(event) => {
+        ServerPacket::Subscribed => WireEvent::Opened,
+        ServerPacket::Early(packet) => WireEvent::Other(packet),
+        ServerPacket::Event(event) => {
             let argument_start = memchr::memchr(b',', event).map_or(0, |comma| comma + 1);
             let argument = &event[argument_start..];
             WireEvent::Message(if Stamp::is_first(argument) { argument } else { event })

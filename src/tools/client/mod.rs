@@ -44,7 +44,7 @@ pub(crate) use self::{
     redis_channel::RedisChannel,
     replies::{Replies, Reply},
     request::{Client, Response, describe_refusal},
-    socket_io::{Packet, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
+    socket_io::{ServerPacket, SocketIoHandshake, SocketIoOptions, SocketIoReader, SocketIoSteps},
     stream::{Received, Stream, StreamEnd, Transport},
     tls::{MaybeTlsStream, TlsClient, TlsOptions},
     url::{HubUrl, bare_host},

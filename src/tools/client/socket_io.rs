@@ -53,7 +53,7 @@ pub(crate) struct SocketIoSteps {
 
 /// What a server sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Packet<'a> {
+pub(crate) enum ServerPacket<'a> {
     /// The subscription is confirmed: events follow.
     Subscribed,
     /// An event behind its packet's type: its namespace, unless that is `/`, and a JSON array of its name and arguments.
@@ -97,7 +97,12 @@ impl SocketIoSteps {
     }
 
     /// Takes a packet of the handshake. True if the subscription is confirmed with it.
-    fn advance(&self, packet: &[u8], reply: &mut Vec<u8>, on: &mut impl FnMut(Packet<'_>)) -> Result<bool, String> {
+    fn advance(
+        &self,
+        packet: &[u8],
+        reply: &mut Vec<u8>,
+        on: &mut impl FnMut(ServerPacket<'_>),
+    ) -> Result<bool, String> {
         let mut is_subscribed = false;
         if packet.first() == Some(&OPEN) {
             write_text(&self.connect, reply);
@@ -111,10 +116,10 @@ impl SocketIoSteps {
         } else if packet.starts_with(REFUSED) || packet.starts_with(&self.error) || !packet.starts_with(&self.event) {
             return Err(unexpected(packet));
         } else {
-            on(Packet::Early(packet));
+            on(ServerPacket::Early(packet));
         }
         if is_subscribed {
-            on(Packet::Subscribed);
+            on(ServerPacket::Subscribed);
         }
         Ok(is_subscribed)
     }
@@ -131,7 +136,7 @@ impl SocketIoHandshake {
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
-        on: &mut impl FnMut(Packet<'_>),
+        on: &mut impl FnMut(ServerPacket<'_>),
     ) -> Result<Option<SocketIoReader>, String> {
         let Self { reader, steps, is_subscribed } = self;
         reader.receive(bytes, reply, &mut |item, reply| match item.payload()? {
@@ -153,7 +158,7 @@ impl SocketIoReader {
         &mut self,
         bytes: &[u8],
         reply: &mut Vec<u8>,
-        on: &mut impl FnMut(Packet<'_>),
+        on: &mut impl FnMut(ServerPacket<'_>),
     ) -> Result<(), String> {
         self.reader.receive(bytes, reply, &mut |item: Item<'_>, reply| match item.payload()? {
             Some(packet) => take_packet(packet, reply, on),
@@ -163,9 +168,9 @@ impl SocketIoReader {
 }
 
 #[inline]
-fn take_packet(packet: &[u8], reply: &mut Vec<u8>, on: &mut impl FnMut(Packet<'_>)) -> Result<(), String> {
+fn take_packet(packet: &[u8], reply: &mut Vec<u8>, on: &mut impl FnMut(ServerPacket<'_>)) -> Result<(), String> {
     if let Some(event) = packet.strip_prefix(EVENT.as_bytes()) {
-        on(Packet::Event(event));
+        on(ServerPacket::Event(event));
         return Ok(());
     }
     if packet == PING {

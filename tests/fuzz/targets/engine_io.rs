@@ -1,7 +1,7 @@
 //! Payloads that clients post: packets in, and the same packets out again by both wrappings.
 
 use fanfare_core::protocol::{
-    engine_io::{Packet, PacketKind, PollPayload, payload_from_frames, write_frame},
+    engine_io::{EnginePacket, EnginePacketKind, PollPayload, payload_from_frames, write_frame},
     websocket,
 };
 
@@ -47,14 +47,14 @@ pub(super) fn check(data: &[u8]) {
 }
 
 /// A packet that owns its bytes: `None` for binary ones.
-type Owned = (Option<PacketKind>, Vec<u8>);
+type Owned = (Option<EnginePacketKind>, Vec<u8>);
 
 /// All packets of a payload, if each of them is good.
 fn read(body: &[u8], packets_max: usize) -> Option<Vec<Owned>> {
     let payload = PollPayload::parse(body, packets_max).ok()?;
     let owned = |packet| match packet {
-        Packet::Text(kind, data) => (Some(kind), str::as_bytes(data).to_vec()),
-        Packet::Binary(bytes) => (None, bytes.into_owned()),
+        EnginePacket::Text(kind, data) => (Some(kind), str::as_bytes(data).to_vec()),
+        EnginePacket::Binary(bytes) => (None, bytes.into_owned()),
     };
     payload.map(|packet| packet.ok().map(owned)).collect()
 }

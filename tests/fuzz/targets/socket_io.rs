@@ -8,8 +8,8 @@ use fanfare_core::{
     frame::SocketIoForm,
     protocol::{
         socket_io::{
-            Args, Packet, PacketKind, PacketTarget, Reassembly, encode_event, event_of, parse_offset, write_ack,
-            write_event, write_event_for, write_offset,
+            Args, PacketTarget, Reassembly, SocketIoPacket, SocketIoPacketKind, encode_event, event_of, parse_offset,
+            write_ack, write_event, write_event_for, write_offset,
         },
         websocket::{EncodedFrame, EncodedKind},
     },
@@ -54,7 +54,7 @@ pub(super) fn check(data: &[u8]) {
 }
 
 fn check_packet(text: &str, knob: u8) {
-    let Ok(packet) = Packet::parse(text, ATTACHMENTS_MAX) else { return };
+    let Ok(packet) = SocketIoPacket::parse(text, ATTACHMENTS_MAX) else { return };
     assert!(packet.namespace.starts_with('/') && !packet.namespace.contains([',', '?']));
     assert!(packet.attachments <= ATTACHMENTS_MAX);
     assert_eq!(0 < packet.attachments, packet.kind.is_binary());
@@ -76,14 +76,14 @@ fn check_packet(text: &str, knob: u8) {
 }
 
 /// An event or an acknowledgement, written by the server, is read as what it was.
-fn check_again(packet: &Packet<'_>) {
+fn check_again(packet: &SocketIoPacket<'_>) {
     let mut frames = Vec::new();
     match (packet.kind, packet.ack) {
-        (PacketKind::Event, ack) => {
+        (SocketIoPacketKind::Event, ack) => {
             let (name, args) = event_of(packet.data.unwrap_or_default()).expect("it was let through");
             write_event(PacketTarget { namespace: packet.namespace, ack }, &name, args, &mut frames);
         }
-        (PacketKind::Ack, Some(id)) => {
+        (SocketIoPacketKind::Ack, Some(id)) => {
             write_ack(packet.namespace, id, Args::from_array(packet.data.unwrap_or_default()), &mut frames);
         }
         _ => return,
@@ -91,12 +91,12 @@ fn check_again(packet: &Packet<'_>) {
     let again = read(&frames);
     assert_eq!(
         (&*again.namespace, again.ack, again.is_event),
-        (packet.namespace, packet.ack, packet.kind == PacketKind::Event)
+        (packet.namespace, packet.ack, packet.kind == SocketIoPacketKind::Event)
     );
     assert_eq!(again.values.len(), values(packet).len());
 }
 
-fn values(packet: &Packet<'_>) -> Vec<String> {
+fn values(packet: &SocketIoPacket<'_>) -> Vec<String> {
     let data = packet.data.unwrap_or_default();
     Args::from_array(data).map(ToOwned::to_owned).collect()
 }
@@ -114,7 +114,7 @@ fn read(frames: &[u8]) -> Read {
     let first = EncodedFrame::first(frames).expect("a whole frame");
     assert_eq!(first.kind, EncodedKind::Text);
     let text = std::str::from_utf8(first.payload).expect("text is UTF-8");
-    let packet = Packet::parse(text.strip_prefix('4').expect("a message of Engine.IO"), ATTACHMENTS_MAX);
+    let packet = SocketIoPacket::parse(text.strip_prefix('4').expect("a message of Engine.IO"), ATTACHMENTS_MAX);
     let packet = packet.unwrap_or_else(|bad| panic!("{bad:?}: {text}"));
     let mut rest = &frames[first.frame_bytes..];
     let mut reassembly = packet.kind.is_binary().then(|| Reassembly::begin(&packet));
@@ -131,7 +131,7 @@ fn read(frames: &[u8]) -> Read {
     Read {
         namespace: packet.namespace.to_owned(),
         ack: packet.ack,
-        is_event: packet.kind == PacketKind::Event,
+        is_event: packet.kind == SocketIoPacketKind::Event,
         values: values(&packet),
     }
 }

@@ -6,12 +6,12 @@
 mod packet;
 mod payload;
 
-pub use packet::{Handshake, NOOP, Packet, PacketKind, write_frame, write_message};
+pub use packet::{EnginePacket, EnginePacketKind, Handshake, NOOP, write_frame, write_message};
 pub use payload::{PollPayload, PollPayloadWriter, payload_from_frames};
 
 /// Why bytes are not Engine.IO; the text names the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadPacket(pub &'static str);
+pub struct BadEnginePacket(pub &'static str);
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use crate::protocol::websocket;
 
-use super::BadPacket;
+use super::BadEnginePacket;
 
 /// The packet that ends a poll without a message, as text.
 pub const NOOP: &str = "6";
 
 /// The kind of a packet: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketKind {
+pub enum EnginePacketKind {
     /// The handshake, from the server.
     Open = 0,
     /// The transport is to be closed.
@@ -30,29 +30,29 @@ pub enum PacketKind {
 
 /// One packet, borrowed from what arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Packet<'a> {
+pub enum EnginePacket<'a> {
     /// Any packet but a binary message: its kind and its data.
-    Text(PacketKind, &'a str),
+    Text(EnginePacketKind, &'a str),
     /// A message of bytes. On WebSocket it is a binary message without a digit; in a payload it comes as base64.
     Binary(Cow<'a, [u8]>),
 }
 
-impl<'a> Packet<'a> {
+impl<'a> EnginePacket<'a> {
     /// The packet in a text message, or in a payload between separators if it does not begin with `b`.
-    pub fn parse(text: &'a str) -> Result<Self, BadPacket> {
-        let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
-        let kind = PacketKind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
+    pub fn parse(text: &'a str) -> Result<Self, BadEnginePacket> {
+        let digit = text.as_bytes().first().ok_or(BadEnginePacket("a packet begins with its type"))?;
+        let kind = EnginePacketKind::of(*digit).ok_or(BadEnginePacket("a packet's type is a digit from 0 to 6"))?;
         let data = &text[1..];
         match kind {
-            PacketKind::Close | PacketKind::Upgrade | PacketKind::Noop if !data.is_empty() => {
-                Err(BadPacket("close, upgrade and noop packets have no data"))
+            EnginePacketKind::Close | EnginePacketKind::Upgrade | EnginePacketKind::Noop if !data.is_empty() => {
+                Err(BadEnginePacket("close, upgrade and noop packets have no data"))
             }
             _ => Ok(Self::Text(kind, data)),
         }
     }
 }
 
-impl PacketKind {
+impl EnginePacketKind {
     fn of(digit: u8) -> Option<Self> {
         Some(match digit {
             b'0' => Self::Open,
@@ -72,7 +72,7 @@ impl PacketKind {
 }
 
 /// Appends the packet of `kind` with `data` as a WebSocket frame.
-pub fn write_frame(kind: PacketKind, data: &str, out: &mut Vec<u8>) {
+pub fn write_frame(kind: EnginePacketKind, data: &str, out: &mut Vec<u8>) {
     websocket::write_text(&[&[kind.digit()], data.as_bytes()], out);
 }
 
@@ -107,7 +107,7 @@ impl Handshake<'_> {
     pub fn write_frame(&self, out: &mut Vec<u8>) {
         //= Engine.IO 4 section Handshake: "If the server accepts the connection, then it MUST respond with an `open`
         //=   packet with the following JSON-encoded payload"
-        write_frame(PacketKind::Open, &self.json(), out);
+        write_frame(EnginePacketKind::Open, &self.json(), out);
     }
 
     fn json(&self) -> String {

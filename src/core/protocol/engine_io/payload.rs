@@ -6,7 +6,7 @@ use data_encoding::{BASE64, BASE64_NOPAD};
 
 use crate::protocol::websocket::{EncodedFrame, EncodedKind};
 
-use super::{BadPacket, Packet};
+use super::{BadEnginePacket, EnginePacket};
 
 const SEPARATOR: u8 = 0x1e;
 
@@ -19,8 +19,8 @@ pub struct PollPayload<'a> {
 
 impl<'a> PollPayload<'a> {
     /// The packets in `body`, at most `packets_max` of them. The body's size is limited by the HTTP reader.
-    pub fn parse(body: &'a [u8], packets_max: usize) -> Result<Self, BadPacket> {
-        let text = simdutf8::basic::from_utf8(body).map_err(|_| BadPacket("a payload is UTF-8"))?;
+    pub fn parse(body: &'a [u8], packets_max: usize) -> Result<Self, BadEnginePacket> {
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| BadEnginePacket("a payload is UTF-8"))?;
         Ok(Self { rest: Some(text), packets_left: packets_max })
     }
 
@@ -34,17 +34,18 @@ impl<'a> PollPayload<'a> {
         Some((self.rest?, self.packets_left))
     }
 
-    fn next_packet(&mut self, text: &'a str) -> Result<Packet<'a>, BadPacket> {
-        self.packets_left = self.packets_left.checked_sub(1).ok_or(BadPacket("too many packets in one payload"))?;
+    fn next_packet(&mut self, text: &'a str) -> Result<EnginePacket<'a>, BadEnginePacket> {
+        self.packets_left =
+            self.packets_left.checked_sub(1).ok_or(BadEnginePacket("too many packets in one payload"))?;
         match text.strip_prefix('b') {
-            Some(base64) => Ok(Packet::Binary(Cow::Owned(decode(base64)?))),
-            None => Packet::parse(text),
+            Some(base64) => Ok(EnginePacket::Binary(Cow::Owned(decode(base64)?))),
+            None => EnginePacket::parse(text),
         }
     }
 }
 
 impl<'a> Iterator for PollPayload<'a> {
-    type Item = Result<Packet<'a>, BadPacket>;
+    type Item = Result<EnginePacket<'a>, BadEnginePacket>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let text = self.rest.take()?;
@@ -56,10 +57,10 @@ impl<'a> Iterator for PollPayload<'a> {
 }
 
 /// Most clients pad their base64, as the standard alphabet requires; some omit the padding, which is accepted.
-fn decode(base64: &str) -> Result<Vec<u8>, BadPacket> {
+fn decode(base64: &str) -> Result<Vec<u8>, BadEnginePacket> {
     BASE64_NOPAD
         .decode(base64.trim_end_matches('=').as_bytes())
-        .map_err(|_| BadPacket("a binary message in a payload is base64"))
+        .map_err(|_| BadEnginePacket("a binary message in a payload is base64"))
 }
 
 /// Writes one payload: the answer to a poll.

@@ -6,30 +6,30 @@ use super::*;
 
 #[test]
 fn packets() {
-    let check = |text: &str, expected: Option<(PacketKind, &str)>| {
-        let parsed = Packet::parse(text);
-        assert_eq!(parsed.ok(), expected.map(|(kind, data)| Packet::Text(kind, data)), "{text:?}");
+    let check = |text: &str, expected: Option<(EnginePacketKind, &str)>| {
+        let parsed = EnginePacket::parse(text);
+        assert_eq!(parsed.ok(), expected.map(|(kind, data)| EnginePacket::Text(kind, data)), "{text:?}");
     };
-    check("0{}", Some((PacketKind::Open, "{}")));
-    check("1", Some((PacketKind::Close, "")));
-    check("2", Some((PacketKind::Ping, "")));
-    check("2probe", Some((PacketKind::Ping, "probe")));
-    check("3probe", Some((PacketKind::Pong, "probe")));
-    check("4", Some((PacketKind::Message, "")));
-    check("4hello", Some((PacketKind::Message, "hello")));
-    check("4é\u{1e}🎺", Some((PacketKind::Message, "é\u{1e}🎺")));
-    check("5", Some((PacketKind::Upgrade, "")));
-    check("6", Some((PacketKind::Noop, "")));
+    check("0{}", Some((EnginePacketKind::Open, "{}")));
+    check("1", Some((EnginePacketKind::Close, "")));
+    check("2", Some((EnginePacketKind::Ping, "")));
+    check("2probe", Some((EnginePacketKind::Ping, "probe")));
+    check("3probe", Some((EnginePacketKind::Pong, "probe")));
+    check("4", Some((EnginePacketKind::Message, "")));
+    check("4hello", Some((EnginePacketKind::Message, "hello")));
+    check("4é\u{1e}🎺", Some((EnginePacketKind::Message, "é\u{1e}🎺")));
+    check("5", Some((EnginePacketKind::Upgrade, "")));
+    check("6", Some((EnginePacketKind::Noop, "")));
     for bad in ["", "7", "9x", "abc", "-1", " 4", "é", "1x", "5x", "6x", "bAQI="] {
         check(bad, None);
     }
 }
 
 /// A packet in short, for tables.
-fn shown(packet: &Packet<'_>) -> String {
+fn shown(packet: &EnginePacket<'_>) -> String {
     match packet {
-        Packet::Text(kind, data) => format!("{kind:?} {data}"),
-        Packet::Binary(bytes) => format!("Binary {bytes:?}"),
+        EnginePacket::Text(kind, data) => format!("{kind:?} {data}"),
+        EnginePacket::Binary(bytes) => format!("Binary {bytes:?}"),
     }
 }
 
@@ -38,12 +38,12 @@ fn read(body: &[u8], packets_max: usize) -> (Vec<String>, Option<&'static str>) 
     let mut packets = Vec::new();
     let payload = match PollPayload::parse(body, packets_max) {
         Ok(payload) => payload,
-        Err(BadPacket(rule)) => return (packets, Some(rule)),
+        Err(BadEnginePacket(rule)) => return (packets, Some(rule)),
     };
     for packet in payload {
         match packet {
             Ok(packet) => packets.push(shown(&packet)),
-            Err(BadPacket(rule)) => return (packets, Some(rule)),
+            Err(BadEnginePacket(rule)) => return (packets, Some(rule)),
         }
     }
     (packets, None)
@@ -138,7 +138,7 @@ fn some_frames() -> Vec<u8> {
     websocket::write_pong(b"x", &mut frames);
     websocket::write_binary(&[1, 2, 3, 4], &mut frames);
     frames.extend_from_slice(websocket::PING);
-    write_frame(PacketKind::Ping, "", &mut frames);
+    write_frame(EnginePacketKind::Ping, "", &mut frames);
     frames
 }
 

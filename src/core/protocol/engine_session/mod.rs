@@ -19,7 +19,7 @@ pub use stream::EngineOpening;
 
 use super::{
     PeerInput,
-    engine_io::{self, Handshake, Packet, PacketKind, PollPayload},
+    engine_io::{self, EnginePacket, EnginePacketKind, Handshake, PollPayload},
     rate::{Rate, RateLimit, RateVerdict},
     session::ProtocolSession,
     websocket::{self, Message},
@@ -188,8 +188,8 @@ impl EngineSession {
                 self.take_message(message, &limits.rate, &limits.engine, outbox, inputs, now)
             }
             Message::Text(mut text) => {
-                let packet = Packet::parse(&text).map_err(|bad| Close::BadFrame(bad.0))?;
-                if let Packet::Text(PacketKind::Message, data) = packet {
+                let packet = EnginePacket::parse(&text).map_err(|bad| Close::BadFrame(bad.0))?;
+                if let EnginePacket::Text(EnginePacketKind::Message, data) = packet {
                     // It may be long: what stands before its data is taken off, and it is not copied.
                     text.drain(..text.len() - data.len());
                     return self.take_message(Message::Text(text), &limits.rate, &limits.engine, outbox, inputs, now);
@@ -224,23 +224,27 @@ impl EngineSession {
 
     fn take_packet(
         &mut self,
-        packet: Packet<'_>,
+        packet: EnginePacket<'_>,
         limits: &super::SessionLimits,
         outbox: &mut Outbox,
         inputs: &mut Vec<PeerInput>,
         now: Moment,
     ) -> Result<(), Close> {
         let message = match packet {
-            Packet::Binary(bytes) => Message::Binary(bytes.into_owned()),
-            Packet::Text(PacketKind::Message, text) => Message::Text(text.to_owned()),
-            Packet::Text(PacketKind::Pong, _) => {
+            EnginePacket::Binary(bytes) => Message::Binary(bytes.into_owned()),
+            EnginePacket::Text(EnginePacketKind::Message, text) => Message::Text(text.to_owned()),
+            EnginePacket::Text(EnginePacketKind::Pong, _) => {
                 self.pulse = Pulse::PingAt(now + limits.engine.ping_interval);
                 return Ok(());
             }
-            Packet::Text(PacketKind::Close, _) => return Err(Close::Done),
-            Packet::Text(PacketKind::Ping, _) => return Err(Close::BadFrame("in Engine.IO 4 the server pings")),
-            Packet::Text(PacketKind::Open, _) => return Err(Close::BadFrame("only the server opens a session")),
-            Packet::Text(PacketKind::Upgrade | PacketKind::Noop, _) => return Ok(()),
+            EnginePacket::Text(EnginePacketKind::Close, _) => return Err(Close::Done),
+            EnginePacket::Text(EnginePacketKind::Ping, _) => {
+                return Err(Close::BadFrame("in Engine.IO 4 the server pings"));
+            }
+            EnginePacket::Text(EnginePacketKind::Open, _) => {
+                return Err(Close::BadFrame("only the server opens a session"));
+            }
+            EnginePacket::Text(EnginePacketKind::Upgrade | EnginePacketKind::Noop, _) => return Ok(()),
         };
         self.take_message(message, &limits.rate, &limits.engine, outbox, inputs, now)
     }
@@ -293,7 +297,7 @@ impl EngineSession {
         }
         match self.pulse {
             Pulse::PingAt(at) if at <= now => {
-                engine_io::write_frame(PacketKind::Ping, "", outbox.buffer());
+                engine_io::write_frame(EnginePacketKind::Ping, "", outbox.buffer());
                 // From when the ping was due, as the client counts; but a hub that is late itself leaves time enough.
                 self.pulse = Pulse::PongBy((at + limits.ping_timeout).max(now + limits.ping_timeout * 3 / 4));
                 Ok(())

@@ -14,7 +14,9 @@ use crate::{
     outbox::Outbox,
     protocol::{
         LongCheck, LongMessage, PeerInput,
-        socket_io::{self, Args, BadPacket, DataCheck, Packet, PacketKind, PacketTarget, Reassembly},
+        socket_io::{
+            self, Args, BadSocketIoPacket, DataCheck, PacketTarget, Reassembly, SocketIoPacket, SocketIoPacketKind,
+        },
         websocket::Message,
     },
     topic::Topic,
@@ -226,7 +228,7 @@ impl Sockets {
         outbox: &mut Outbox,
         inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
-        let bad = |bad: BadPacket| Close::BadFrame(bad.0);
+        let bad = |bad: BadSocketIoPacket| Close::BadFrame(bad.0);
         match (message, &mut self.reassembly) {
             (Message::Text(_), Some(_)) => Err(Close::BadFrame("attachments were to follow")),
             (Message::Binary(_), None) => Err(Close::BadFrame("no attachment was announced")),
@@ -237,7 +239,7 @@ impl Sockets {
                 self.take_packet(&whole.packet(), heeded, outbox, inputs)
             }
             (Message::Text(text), None) => {
-                let packet = Packet::parse_head(&text, limits.attachments_max).map_err(bad)?;
+                let packet = SocketIoPacket::parse_head(&text, limits.attachments_max).map_err(bad)?;
                 self.check_place(&packet, limits)?;
                 if LONG_TEXT_BYTES < text.len() {
                     let check = LongCheck::Packet { check: DataCheck::begin(&packet), heeded };
@@ -261,8 +263,8 @@ impl Sockets {
         inputs: &mut Vec<PeerInput>,
     ) -> Result<(), Close> {
         self.is_checking = false;
-        let packet = Packet::parse_head(&text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
-        if packet.kind != PacketKind::Event || !heeded {
+        let packet = SocketIoPacket::parse_head(&text, usize::MAX).map_err(|bad| Close::BadFrame(bad.0))?;
+        if packet.kind != SocketIoPacketKind::Event || !heeded {
             return self.take_text(&packet, heeded, outbox, inputs);
         }
         let Some((name, arguments)) = packet.data.and_then(socket_io::event_of) else {
@@ -281,7 +283,7 @@ impl Sockets {
 
     fn take_text(
         &mut self,
-        packet: &Packet<'_>,
+        packet: &SocketIoPacket<'_>,
         heeded: bool,
         outbox: &mut Outbox,
         inputs: &mut Vec<PeerInput>,
@@ -294,15 +296,17 @@ impl Sockets {
     }
 
     /// Whether the client may send such a packet where it is.
-    fn check_place(&mut self, packet: &Packet<'_>, limits: &EngineLimits) -> Result<(), Close> {
+    fn check_place(&mut self, packet: &SocketIoPacket<'_>, limits: &EngineLimits) -> Result<(), Close> {
         let is_inside = self.client(packet.namespace).is_some();
         match (packet.kind, is_inside) {
-            (PacketKind::ConnectError, _) => Err(Close::BadFrame("only the server refuses a client")),
-            (PacketKind::Connect, true) => Err(Close::BadFrame("the client is in this namespace already")),
-            (PacketKind::Connect, false) if limits.connect_bytes_max < packet.data.unwrap_or_default().len() => {
+            (SocketIoPacketKind::ConnectError, _) => Err(Close::BadFrame("only the server refuses a client")),
+            (SocketIoPacketKind::Connect, true) => Err(Close::BadFrame("the client is in this namespace already")),
+            (SocketIoPacketKind::Connect, false)
+                if limits.connect_bytes_max < packet.data.unwrap_or_default().len() =>
+            {
                 Err(Close::MessageTooBig)
             }
-            (PacketKind::Connect, false) | (_, true) => Ok(()),
+            (SocketIoPacketKind::Connect, false) | (_, true) => Ok(()),
             //= Socket.IO 5 section Connection to a namespace: "If the server does not receive a `CONNECT` packet first,
             //=   then it MUST close the connection immediately."
             (_, false) => Err(Close::BadFrame("the client is not in this namespace")),
@@ -311,7 +315,7 @@ impl Sockets {
 
     fn take_packet(
         &self,
-        packet: &Packet<'_>,
+        packet: &SocketIoPacket<'_>,
         heeded: bool,
         outbox: &mut Outbox,
         inputs: &mut Vec<PeerInput>,
@@ -319,8 +323,10 @@ impl Sockets {
         let namespace: Box<str> = packet.namespace.into();
         let input = match packet.kind {
             //= Socket.IO 5 section Connection to a namespace: "The server MUST respond with either"
-            PacketKind::Connect => SocketIoInput::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) },
-            PacketKind::Event | PacketKind::BinaryEvent => {
+            SocketIoPacketKind::Connect => {
+                SocketIoInput::Connect { namespace, payload: packet.data.map(ToOwned::to_owned) }
+            }
+            SocketIoPacketKind::Event | SocketIoPacketKind::BinaryEvent => {
                 if !heeded {
                     let (target, why) =
                         (PacketTarget { namespace: &namespace, ack: None }, Args::from_list(RATE_LIMITED));
@@ -341,12 +347,12 @@ impl Sockets {
                 //=   event ID."
                 SocketIoInput::Event { namespace, name, arguments, ack: packet.ack }
             }
-            PacketKind::Ack | PacketKind::BinaryAck => {
+            SocketIoPacketKind::Ack | SocketIoPacketKind::BinaryAck => {
                 let arguments = Args::from_array(packet.data.unwrap_or_default()).list().to_owned();
                 SocketIoInput::Ack { namespace, id: packet.ack.unwrap_or_default(), arguments }
             }
-            PacketKind::Disconnect => SocketIoInput::Disconnect { namespace },
-            PacketKind::ConnectError => return Ok(()),
+            SocketIoPacketKind::Disconnect => SocketIoInput::Disconnect { namespace },
+            SocketIoPacketKind::ConnectError => return Ok(()),
         };
         inputs.push(PeerInput::Socket(input));
         Ok(())

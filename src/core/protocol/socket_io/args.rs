@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    BadPacket, RESERVED_NAMES,
+    BadSocketIoPacket, RESERVED_NAMES,
     packet::{NO_JSON, is_json_space},
 };
 use crate::{
@@ -54,7 +54,7 @@ impl<'a> Iterator for Args<'a> {
 /// The most arguments an event may have. Each costs the same, however short it is.
 const ARGUMENTS_MAX: usize = 1024;
 
-/// The name and the arguments in the payload of an event that [`super::Packet::parse`] accepted. Reads only the name.
+/// The name and the arguments in the payload of an event that [`super::SocketIoPacket::parse`] accepted. Reads only the name.
 pub fn event_of(data: &str) -> Option<(EventName<'_>, Args<'_>)> {
     let inner = data.trim_start_matches(is_json_space).strip_prefix('[')?.trim_start_matches(is_json_space);
     let (first, rest) = inner.split_at_checked(json::skip(inner, 0)).filter(|(first, _)| !first.is_empty())?;
@@ -78,8 +78,8 @@ pub(super) struct EventCheck {
 
 impl EventCheck {
     /// Checks the next `bytes` of `data`, or a little more; `true`: all is checked. An error ends the check.
-    pub(super) fn advance(&mut self, data: &str, bytes: usize) -> Result<bool, BadPacket> {
-        const NO_EVENT: BadPacket = BadPacket("the payload of an event is an array that is not empty");
+    pub(super) fn advance(&mut self, data: &str, bytes: usize) -> Result<bool, BadSocketIoPacket> {
+        const NO_EVENT: BadSocketIoPacket = BadSocketIoPacket("the payload of an event is an array that is not empty");
         if !data.starts_with('[') {
             return Err(NO_EVENT);
         }
@@ -93,7 +93,7 @@ impl EventCheck {
                     self.name = Some(end - value.len()..end);
                 }
                 NextValue::Value(_) if self.arguments == ARGUMENTS_MAX => {
-                    return Err(BadPacket("an event has at most 1024 arguments"));
+                    return Err(BadSocketIoPacket("an event has at most 1024 arguments"));
                 }
                 NextValue::Value(_) => self.arguments += 1,
             }
@@ -107,7 +107,7 @@ impl EventCheck {
 }
 
 /// The rules about the first value of an event's payload.
-fn check_name(first: &str) -> Result<(), BadPacket> {
+fn check_name(first: &str) -> Result<(), BadSocketIoPacket> {
     if first.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Ok(());
     }
@@ -115,8 +115,8 @@ fn check_name(first: &str) -> Result<(), BadPacket> {
         return Ok(());
     }
     match json::decode(first) {
-        Some(name) if RESERVED_NAMES.contains(&&*name) => Err(BadPacket("the name of the event is reserved")),
-        None => Err(BadPacket("the name of an event is a string or a number")),
+        Some(name) if RESERVED_NAMES.contains(&&*name) => Err(BadSocketIoPacket("the name of the event is reserved")),
+        None => Err(BadSocketIoPacket("the name of an event is a string or a number")),
         Some(_) => Ok(()),
     }
 }

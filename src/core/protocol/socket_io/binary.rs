@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use data_encoding::BASE64;
 
 use super::{
-    BadPacket, Packet, PacketKind,
+    BadSocketIoPacket, SocketIoPacket, SocketIoPacketKind,
     small_object::{self, Found},
 };
 
@@ -24,7 +24,7 @@ pub struct Reassembly {
 /// A packet with its attachments in place, each as `{"$binary":"<base64>"}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    kind: PacketKind,
+    kind: SocketIoPacketKind,
     namespace: Box<str>,
     ack: Option<u64>,
     data: String,
@@ -32,15 +32,15 @@ pub struct Whole {
 
 impl Whole {
     /// It as a packet: an event or an ACK, without attachments.
-    pub fn packet(&self) -> Packet<'_> {
+    pub fn packet(&self) -> SocketIoPacket<'_> {
         let Self { kind, namespace, ack, data } = self;
-        Packet { kind: *kind, attachments: 0, namespace, ack: *ack, data: Some(data) }
+        SocketIoPacket { kind: *kind, attachments: 0, namespace, ack: *ack, data: Some(data) }
     }
 }
 
 impl Reassembly {
     /// Waits for the attachments of `packet`, which is of a binary kind.
-    pub fn begin(packet: &Packet<'_>) -> Self {
+    pub fn begin(packet: &SocketIoPacket<'_>) -> Self {
         let data = packet.data.unwrap_or_default().to_owned();
         let held_bytes = data.len();
         let whole = Whole { kind: packet.kind.plain(), namespace: packet.namespace.into(), ack: packet.ack, data };
@@ -49,10 +49,10 @@ impl Reassembly {
 
     /// Takes the next binary message. `None`: it was not the last one. `bytes_max` is for the packet and its attachments
     /// together. After an error the connection has to end.
-    pub fn receive(&mut self, attachment: &[u8], bytes_max: usize) -> Result<Option<Whole>, BadPacket> {
+    pub fn receive(&mut self, attachment: &[u8], bytes_max: usize) -> Result<Option<Whole>, BadSocketIoPacket> {
         self.held_bytes = self.held_bytes.saturating_add(attachment.len());
         if bytes_max < self.held_bytes {
-            return Err(BadPacket("a packet with its attachments is too big"));
+            return Err(BadSocketIoPacket("a packet with its attachments is too big"));
         }
         self.attachments.push(attachment.to_vec());
         if self.attachments.len() < self.wanted {
@@ -71,14 +71,15 @@ impl Reassembly {
 
 /// `json`, which is valid, with `{"$binary":"<base64>"}` for each placeholder. Each attachment has one place: a packet
 /// that names one over and over could grow without end.
-pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<String, BadPacket> {
+pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<String, BadSocketIoPacket> {
     let mut placed = vec![false; attachments.len()];
     let base64_bytes: usize = attachments.iter().map(|attachment| BASE64.encode_len(attachment.len())).sum();
     let mut out = String::with_capacity(json.len() + base64_bytes);
     replace_objects(json, &mut out, small_object::placeholder, |number, out| {
-        let attachment = attachments.get(number).ok_or(BadPacket("a placeholder's number is that of an attachment"))?;
+        let attachment =
+            attachments.get(number).ok_or(BadSocketIoPacket("a placeholder's number is that of an attachment"))?;
         if std::mem::replace(&mut placed[number], true) {
-            return Err(BadPacket("an attachment has one place"));
+            return Err(BadSocketIoPacket("an attachment has one place"));
         }
         out.push_str("{\"$binary\":\"");
         BASE64.encode_append(attachment, out);
@@ -86,7 +87,7 @@ pub(super) fn inline_attachments(json: &str, attachments: &[Vec<u8>]) -> Result<
         Ok(())
     })?;
     if placed.contains(&false) {
-        return Err(BadPacket("each attachment has a place"));
+        return Err(BadSocketIoPacket("each attachment has a place"));
     }
     Ok(if attachments.is_empty() { json.to_owned() } else { out })
 }
@@ -127,8 +128,8 @@ fn replace_objects<T>(
     json: &str,
     out: &mut String,
     mut find: impl FnMut(&str) -> Option<Found<T>>,
-    mut write: impl FnMut(T, &mut String) -> Result<(), BadPacket>,
-) -> Result<(), BadPacket> {
+    mut write: impl FnMut(T, &mut String) -> Result<(), BadSocketIoPacket>,
+) -> Result<(), BadSocketIoPacket> {
     let mut copied = 0;
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b'{', b'"', &json.as_bytes()[at..]) {

@@ -10,7 +10,7 @@ use crate::{
     protocol::{engine_io, websocket},
 };
 
-use super::{Args, PacketKind, binary};
+use super::{Args, SocketIoPacketKind, binary};
 
 /// Whom a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,30 +26,30 @@ pub fn write_connect(namespace: &str, sid: &str, pid: Option<&str>, out: &mut Ve
     // Both ids are of the URL's unreserved characters, of which none is escaped in JSON.
     let pid = pid.map(|pid| format!(",\"pid\":\"{pid}\"")).unwrap_or_default();
     let data = format!("{{\"sid\":\"{sid}\"{pid}}}");
-    write_plain(PacketKind::Connect, PacketTarget { namespace, ack: None }, &data, out);
+    write_plain(SocketIoPacketKind::Connect, PacketTarget { namespace, ack: None }, &data, out);
 }
 
 /// Appends the CONNECT_ERROR that keeps a client out of `namespace`. `data`: further JSON for it.
 pub fn write_connect_error(namespace: &str, message: &str, data: Option<&str>, out: &mut Vec<u8>) {
     let data = data.map(|data| format!(",\"data\":{data}")).unwrap_or_default();
     let payload = format!("{{\"message\":{}{data}}}", json_string(message));
-    write_plain(PacketKind::ConnectError, PacketTarget { namespace, ack: None }, &payload, out);
+    write_plain(SocketIoPacketKind::ConnectError, PacketTarget { namespace, ack: None }, &payload, out);
 }
 
 /// Appends the DISCONNECT that removes a client from `namespace`.
 pub fn write_disconnect(namespace: &str, out: &mut Vec<u8>) {
-    write_plain(PacketKind::Disconnect, PacketTarget { namespace, ack: None }, "", out);
+    write_plain(SocketIoPacketKind::Disconnect, PacketTarget { namespace, ack: None }, "", out);
 }
 
 /// Appends an event, as a binary one if `args` hold binaries.
 pub fn write_event(target: PacketTarget<'_>, name: &str, args: Args<'_>, out: &mut Vec<u8>) {
     let comma = if args.list().is_empty() { "" } else { "," };
-    write_array(PacketKind::Event, target, &[&json_string(name), comma, args.list()], out);
+    write_array(SocketIoPacketKind::Event, target, &[&json_string(name), comma, args.list()], out);
 }
 
 /// Appends the acknowledgement `id`, as a binary one if `args` hold binaries.
 pub fn write_ack(namespace: &str, id: u64, args: Args<'_>, out: &mut Vec<u8>) {
-    write_array(PacketKind::Ack, PacketTarget { namespace, ack: Some(id) }, &[args.list()], out);
+    write_array(SocketIoPacketKind::Ack, PacketTarget { namespace, ack: Some(id) }, &[args.list()], out);
 }
 
 /// The frames of a hub's event in the namespace `/`. Its name is the event's type; `message` if it has none or one that is a word
@@ -63,7 +63,12 @@ pub fn encode_event(event: &Event, form: SocketIoForm) -> Vec<u8> {
     // No byte of a topic or an id is escaped in JSON.
     let offset = if form.offset { format!(",\"{}@{}\"", event.topic, event.id) } else { String::new() };
     let mut out = Vec::new();
-    write_array(PacketKind::Event, PacketTarget { namespace: "/", ack: None }, &[&name, ",", data, &offset], &mut out);
+    write_array(
+        SocketIoPacketKind::Event,
+        PacketTarget { namespace: "/", ack: None },
+        &[&name, ",", data, &offset],
+        &mut out,
+    );
     out
 }
 
@@ -87,7 +92,7 @@ pub fn write_event_for(frames: &[u8], namespace: &str, offset: Option<&str>, out
 }
 
 /// Appends an event or an ACK whose payload is the array of what `parts` are together.
-fn write_array(kind: PacketKind, target: PacketTarget<'_>, parts: &[&str], out: &mut Vec<u8>) {
+fn write_array(kind: SocketIoPacketKind, target: PacketTarget<'_>, parts: &[&str], out: &mut Vec<u8>) {
     let mut attachments = Vec::new();
     let texts: SmallVec<[_; 4]> =
         parts.iter().map(|part| binary::extract_attachments(part, &mut attachments)).collect();
@@ -97,13 +102,13 @@ fn write_array(kind: PacketKind, target: PacketTarget<'_>, parts: &[&str], out: 
     attachments.iter().for_each(|attachment| websocket::write_binary(attachment, out));
 }
 
-fn write_plain(kind: PacketKind, target: PacketTarget<'_>, data: &str, out: &mut Vec<u8>) {
+fn write_plain(kind: SocketIoPacketKind, target: PacketTarget<'_>, data: &str, out: &mut Vec<u8>) {
     write_packet(kind, 0, target, "", &[data], "", out);
 }
 
 /// Appends the text of a packet as a frame; its payload is `open`, `parts`, `close`.
 fn write_packet(
-    kind: PacketKind,
+    kind: SocketIoPacketKind,
     attachments: usize,
     target: PacketTarget<'_>,
     open: &str,
@@ -119,8 +124,8 @@ fn write_packet(
 }
 
 /// All that comes before the payload, with the type of Engine.IO's message.
-fn head(kind: PacketKind, attachments: usize, target: PacketTarget<'_>) -> Vec<u8> {
-    let mut head = vec![engine_io::PacketKind::Message.digit(), kind.digit()];
+fn head(kind: SocketIoPacketKind, attachments: usize, target: PacketTarget<'_>) -> Vec<u8> {
+    let mut head = vec![engine_io::EnginePacketKind::Message.digit(), kind.digit()];
     // Writing into a Vec cannot fail.
     if 0 < attachments {
         let _ = write!(head, "{attachments}-");

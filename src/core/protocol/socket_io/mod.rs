@@ -17,11 +17,11 @@ pub use encode::{
     write_event_for,
 };
 pub use offset::{parse_offset, write_offset};
-pub use packet::{DataCheck, Packet, PacketKind};
+pub use packet::{DataCheck, SocketIoPacket, SocketIoPacketKind};
 
 /// Why bytes are no Socket.IO; the text names the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadPacket(pub &'static str);
+pub struct BadSocketIoPacket(pub &'static str);
 
 /// What the clients' own `EventEmitter`s emit: nobody may send an event of such a name.
 pub(crate) const RESERVED_NAMES: [&str; 6] =

@@ -1,11 +1,11 @@
 //! The text of one packet: type, number of attachments, namespace, acknowledgement id and JSON, all but the first optional.
 
-use super::{BadPacket, args::EventCheck};
+use super::{BadSocketIoPacket, args::EventCheck};
 use crate::json;
 
 /// The kind of a packet: the digit it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketKind {
+pub enum SocketIoPacketKind {
     /// Enter a namespace; from the server: entered.
     Connect = 0,
     /// Leave a namespace.
@@ -24,8 +24,8 @@ pub enum PacketKind {
 
 /// One packet, borrowed from its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet<'a> {
-    pub kind: PacketKind,
+pub struct SocketIoPacket<'a> {
+    pub kind: SocketIoPacketKind,
     /// The number of binary messages that follow and belong to it; zero except for the binary kinds.
     pub attachments: usize,
     /// The namespace, `/` if none is given; without the query that some clients append to it.
@@ -36,19 +36,19 @@ pub struct Packet<'a> {
     pub data: Option<&'a str>,
 }
 
-impl<'a> Packet<'a> {
+impl<'a> SocketIoPacket<'a> {
     /// The packet in the data of an Engine.IO text message. More than `attachments_max` attachments are refused.
-    pub fn parse(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
+    pub fn parse(text: &'a str, attachments_max: usize) -> Result<Self, BadSocketIoPacket> {
         let packet = Self::parse_head(text, attachments_max)?;
         packet.check_data()?;
         Ok(packet)
     }
 
     /// The packet with its payload unchecked: enough to know its kind and its namespace. The cost does not depend on the
-    /// payload's length. The caller must call [`Packet::check_data`] before it uses the payload.
-    pub(crate) fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadPacket> {
-        let digit = text.as_bytes().first().ok_or(BadPacket("a packet begins with its type"))?;
-        let kind = PacketKind::of(*digit).ok_or(BadPacket("a packet's type is a digit from 0 to 6"))?;
+    /// payload's length. The caller must call [`SocketIoPacket::check_data`] before it uses the payload.
+    pub(crate) fn parse_head(text: &'a str, attachments_max: usize) -> Result<Self, BadSocketIoPacket> {
+        let digit = text.as_bytes().first().ok_or(BadSocketIoPacket("a packet begins with its type"))?;
+        let kind = SocketIoPacketKind::of(*digit).ok_or(BadSocketIoPacket("a packet's type is a digit from 0 to 6"))?;
         let (attachments, rest) = match kind.is_binary() {
             true => split_attachments(&text[1..], attachments_max)?,
             false => (0, &text[1..]),
@@ -60,35 +60,37 @@ impl<'a> Packet<'a> {
     }
 
     /// The rules about the payload of each kind. Reads it once.
-    pub(crate) fn check_data(&self) -> Result<(), BadPacket> {
+    pub(crate) fn check_data(&self) -> Result<(), BadSocketIoPacket> {
         let mut check = DataCheck::begin(self);
         while !check.advance(self, usize::MAX)? {}
         Ok(())
     }
 
     /// The rules about the payload of each kind but an event's, if it is JSON or nothing.
-    fn check_form(&self) -> Result<(), BadPacket> {
+    fn check_form(&self) -> Result<(), BadSocketIoPacket> {
         let data = self.data.unwrap_or_default();
         let begins_with = |allowed: &[char]| data.starts_with(allowed);
         match self.kind {
-            PacketKind::Connect if !data.is_empty() && !begins_with(&['{']) => {
-                Err(BadPacket("the payload of a CONNECT is an object"))
+            SocketIoPacketKind::Connect if !data.is_empty() && !begins_with(&['{']) => {
+                Err(BadSocketIoPacket("the payload of a CONNECT is an object"))
             }
-            PacketKind::Disconnect if !data.is_empty() => Err(BadPacket("a DISCONNECT has no payload")),
+            SocketIoPacketKind::Disconnect if !data.is_empty() => Err(BadSocketIoPacket("a DISCONNECT has no payload")),
             //= Socket.IO 5 section Acknowledgement: "The payload is mandatory and MUST be an array (possibly empty)."
-            PacketKind::Ack | PacketKind::BinaryAck if !begins_with(&['[']) => {
-                Err(BadPacket("the payload of an ACK is an array"))
+            SocketIoPacketKind::Ack | SocketIoPacketKind::BinaryAck if !begins_with(&['[']) => {
+                Err(BadSocketIoPacket("the payload of an ACK is an array"))
             }
-            PacketKind::Ack | PacketKind::BinaryAck if self.ack.is_none() => Err(BadPacket("an ACK has an id")),
-            PacketKind::ConnectError if !begins_with(&['{', '"']) => {
-                Err(BadPacket("the payload of a CONNECT_ERROR is an object or a string"))
+            SocketIoPacketKind::Ack | SocketIoPacketKind::BinaryAck if self.ack.is_none() => {
+                Err(BadSocketIoPacket("an ACK has an id"))
+            }
+            SocketIoPacketKind::ConnectError if !begins_with(&['{', '"']) => {
+                Err(BadSocketIoPacket("the payload of a CONNECT_ERROR is an object or a string"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Checks a packet's payload in steps (`Packet::check_data` does it at once).
+/// Checks a packet's payload in steps (`SocketIoPacket::check_data` does it at once).
 #[derive(Clone, Debug)]
 pub struct DataCheck(CheckState);
 
@@ -100,16 +102,16 @@ enum CheckState {
 
 impl DataCheck {
     /// Before the first byte of the payload of `packet`.
-    pub fn begin(packet: &Packet<'_>) -> Self {
+    pub fn begin(packet: &SocketIoPacket<'_>) -> Self {
         Self(match packet.kind {
-            PacketKind::Event | PacketKind::BinaryEvent => CheckState::Event(EventCheck::default()),
+            SocketIoPacketKind::Event | SocketIoPacketKind::BinaryEvent => CheckState::Event(EventCheck::default()),
             _ => CheckState::Other(json::Checker::begin(packet.data.unwrap_or_default())),
         })
     }
 
     /// Checks the next `bytes` of the payload of `packet`, always the same one, or a little more; `true`: all is checked. An error
     /// ends the check.
-    pub fn advance(&mut self, packet: &Packet<'_>, bytes: usize) -> Result<bool, BadPacket> {
+    pub fn advance(&mut self, packet: &SocketIoPacket<'_>, bytes: usize) -> Result<bool, BadSocketIoPacket> {
         let data = packet.data.unwrap_or_default();
         match &mut self.0 {
             CheckState::Event(check) => check.advance(data, bytes),
@@ -124,7 +126,7 @@ impl DataCheck {
     }
 }
 
-impl PacketKind {
+impl SocketIoPacketKind {
     fn of(digit: u8) -> Option<Self> {
         Some(match digit {
             b'0' => Self::Connect,
@@ -166,20 +168,21 @@ impl PacketKind {
 }
 
 /// The payload cannot be read at all.
-pub(super) const NO_JSON: BadPacket = BadPacket("a payload is JSON");
+pub(super) const NO_JSON: BadSocketIoPacket = BadSocketIoPacket("a payload is JSON");
 
 /// What JSON allows between its tokens (RFC 8259 section 2).
 pub(super) fn is_json_space(character: char) -> bool {
     character.is_ascii() && json::is_space(character as u8)
 }
 
-fn split_attachments(text: &str, attachments_max: usize) -> Result<(usize, &str), BadPacket> {
-    let (digits, rest) = text.split_once('-').ok_or(BadPacket("a binary packet gives its number of attachments"))?;
+fn split_attachments(text: &str, attachments_max: usize) -> Result<(usize, &str), BadSocketIoPacket> {
+    let (digits, rest) =
+        text.split_once('-').ok_or(BadSocketIoPacket("a binary packet gives its number of attachments"))?;
     match number(digits) {
-        None | Some(0) => Err(BadPacket("the number of attachments is a positive number")),
+        None | Some(0) => Err(BadSocketIoPacket("the number of attachments is a positive number")),
         Some(count) => match usize::try_from(count) {
             Ok(count) if count <= attachments_max => Ok((count, rest)),
-            _ => Err(BadPacket("too many attachments")),
+            _ => Err(BadSocketIoPacket("too many attachments")),
         },
     }
 }
@@ -194,12 +197,12 @@ fn split_namespace(text: &str) -> (&str, &str) {
     (namespace, rest)
 }
 
-fn split_ack(text: &str) -> Result<(Option<u64>, &str), BadPacket> {
+fn split_ack(text: &str) -> Result<(Option<u64>, &str), BadSocketIoPacket> {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     if end == 0 {
         return Ok((None, text));
     }
-    let ack = number(&text[..end]).ok_or(BadPacket("an acknowledgement's id has at most 15 digits"))?;
+    let ack = number(&text[..end]).ok_or(BadSocketIoPacket("an acknowledgement's id has at most 15 digits"))?;
     Ok((Some(ack), &text[end..]))
 }
 

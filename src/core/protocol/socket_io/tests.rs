@@ -33,45 +33,45 @@ const TOO_MANY: &str = "too many attachments";
 #[test]
 fn packets() {
     let check = |text: &str, kind, attachments, namespace, ack, data| {
-        let expected = Packet { kind, attachments, namespace, ack, data };
-        assert_eq!(Packet::parse(text, 10), Ok(expected), "{text}");
+        let expected = SocketIoPacket { kind, attachments, namespace, ack, data };
+        assert_eq!(SocketIoPacket::parse(text, 10), Ok(expected), "{text}");
     };
-    check("0", PacketKind::Connect, 0, "/", None, None);
-    check("0{\"token\":\"1\"}", PacketKind::Connect, 0, "/", None, Some("{\"token\":\"1\"}"));
-    check("0/admin", PacketKind::Connect, 0, "/admin", None, None);
-    check("0/admin,", PacketKind::Connect, 0, "/admin", None, None);
-    check("0/admin,{}", PacketKind::Connect, 0, "/admin", None, Some("{}"));
-    check("0/admin?x=1&y=2,{}", PacketKind::Connect, 0, "/admin", None, Some("{}"));
-    check("0/?x=1", PacketKind::Connect, 0, "/", None, None);
-    check("0/a/b-c.é,", PacketKind::Connect, 0, "/a/b-c.é", None, None);
-    check("1", PacketKind::Disconnect, 0, "/", None, None);
-    check("1/admin,", PacketKind::Disconnect, 0, "/admin", None, None);
-    check("2[\"foo\"]", PacketKind::Event, 0, "/", None, Some("[\"foo\"]"));
-    check("2 [ \"foo\" , 1 ] ", PacketKind::Event, 0, "/", None, Some("[ \"foo\" , 1 ]"));
-    check("212[\"foo\"]", PacketKind::Event, 0, "/", Some(12), Some("[\"foo\"]"));
-    check("20[\"foo\"]", PacketKind::Event, 0, "/", Some(0), Some("[\"foo\"]"));
-    check("2999999999999999[\"foo\"]", PacketKind::Event, 0, "/", Some(999_999_999_999_999), Some("[\"foo\"]"));
-    check("2/admin,[\"bar\"]", PacketKind::Event, 0, "/admin", None, Some("[\"bar\"]"));
-    check("2/admin,13[\"bar\"]", PacketKind::Event, 0, "/admin", Some(13), Some("[\"bar\"]"));
-    check("2[1,2]", PacketKind::Event, 0, "/", None, Some("[1,2]"));
-    check("2[-1.5e3]", PacketKind::Event, 0, "/", None, Some("[-1.5e3]"));
-    check("2[\"\"]", PacketKind::Event, 0, "/", None, Some("[\"\"]"));
-    check("2[\"Connect\"]", PacketKind::Event, 0, "/", None, Some("[\"Connect\"]"));
-    check("312[]", PacketKind::Ack, 0, "/", Some(12), Some("[]"));
-    check("3/admin,13[\"bar\"]", PacketKind::Ack, 0, "/admin", Some(13), Some("[\"bar\"]"));
-    check("4{\"message\":\"no\"}", PacketKind::ConnectError, 0, "/", None, Some("{\"message\":\"no\"}"));
-    check("4/admin,\"no\"", PacketKind::ConnectError, 0, "/admin", None, Some("\"no\""));
+    check("0", SocketIoPacketKind::Connect, 0, "/", None, None);
+    check("0{\"token\":\"1\"}", SocketIoPacketKind::Connect, 0, "/", None, Some("{\"token\":\"1\"}"));
+    check("0/admin", SocketIoPacketKind::Connect, 0, "/admin", None, None);
+    check("0/admin,", SocketIoPacketKind::Connect, 0, "/admin", None, None);
+    check("0/admin,{}", SocketIoPacketKind::Connect, 0, "/admin", None, Some("{}"));
+    check("0/admin?x=1&y=2,{}", SocketIoPacketKind::Connect, 0, "/admin", None, Some("{}"));
+    check("0/?x=1", SocketIoPacketKind::Connect, 0, "/", None, None);
+    check("0/a/b-c.é,", SocketIoPacketKind::Connect, 0, "/a/b-c.é", None, None);
+    check("1", SocketIoPacketKind::Disconnect, 0, "/", None, None);
+    check("1/admin,", SocketIoPacketKind::Disconnect, 0, "/admin", None, None);
+    check("2[\"foo\"]", SocketIoPacketKind::Event, 0, "/", None, Some("[\"foo\"]"));
+    check("2 [ \"foo\" , 1 ] ", SocketIoPacketKind::Event, 0, "/", None, Some("[ \"foo\" , 1 ]"));
+    check("212[\"foo\"]", SocketIoPacketKind::Event, 0, "/", Some(12), Some("[\"foo\"]"));
+    check("20[\"foo\"]", SocketIoPacketKind::Event, 0, "/", Some(0), Some("[\"foo\"]"));
+    check("2999999999999999[\"foo\"]", SocketIoPacketKind::Event, 0, "/", Some(999_999_999_999_999), Some("[\"foo\"]"));
+    check("2/admin,[\"bar\"]", SocketIoPacketKind::Event, 0, "/admin", None, Some("[\"bar\"]"));
+    check("2/admin,13[\"bar\"]", SocketIoPacketKind::Event, 0, "/admin", Some(13), Some("[\"bar\"]"));
+    check("2[1,2]", SocketIoPacketKind::Event, 0, "/", None, Some("[1,2]"));
+    check("2[-1.5e3]", SocketIoPacketKind::Event, 0, "/", None, Some("[-1.5e3]"));
+    check("2[\"\"]", SocketIoPacketKind::Event, 0, "/", None, Some("[\"\"]"));
+    check("2[\"Connect\"]", SocketIoPacketKind::Event, 0, "/", None, Some("[\"Connect\"]"));
+    check("312[]", SocketIoPacketKind::Ack, 0, "/", Some(12), Some("[]"));
+    check("3/admin,13[\"bar\"]", SocketIoPacketKind::Ack, 0, "/admin", Some(13), Some("[\"bar\"]"));
+    check("4{\"message\":\"no\"}", SocketIoPacketKind::ConnectError, 0, "/", None, Some("{\"message\":\"no\"}"));
+    check("4/admin,\"no\"", SocketIoPacketKind::ConnectError, 0, "/admin", None, Some("\"no\""));
     let one = "[\"baz\",{\"_placeholder\":true,\"num\":0}]";
-    check(&format!("51-{one}"), PacketKind::BinaryEvent, 1, "/", None, Some(one));
-    check(&format!("51-14{one}"), PacketKind::BinaryEvent, 1, "/", Some(14), Some(one));
-    check(&format!("510-/admin,{one}"), PacketKind::BinaryEvent, 10, "/admin", None, Some(one));
-    check(&format!("61-15{one}"), PacketKind::BinaryAck, 1, "/", Some(15), Some(one));
+    check(&format!("51-{one}"), SocketIoPacketKind::BinaryEvent, 1, "/", None, Some(one));
+    check(&format!("51-14{one}"), SocketIoPacketKind::BinaryEvent, 1, "/", Some(14), Some(one));
+    check(&format!("510-/admin,{one}"), SocketIoPacketKind::BinaryEvent, 10, "/admin", None, Some(one));
+    check(&format!("61-15{one}"), SocketIoPacketKind::BinaryAck, 1, "/", Some(15), Some(one));
 }
 
 #[test]
 fn packets_refused() {
     let check = |text: &str, rule: &'static str| {
-        assert_eq!(Packet::parse(text, 10), Err(BadPacket(rule)), "{text}");
+        assert_eq!(SocketIoPacket::parse(text, 10), Err(BadSocketIoPacket(rule)), "{text}");
     };
     check("", "a packet begins with its type");
     check("7", TYPE);
@@ -130,9 +130,9 @@ fn packets_refused() {
 #[test]
 fn packets_cut_anywhere() {
     let text = "52-/admin,13[\"é\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
-    assert!(Packet::parse(text, 10).is_ok());
+    assert!(SocketIoPacket::parse(text, 10).is_ok());
     for (cut, _) in text.char_indices() {
-        assert!(Packet::parse(&text[..cut], 10).is_err(), "{}", &text[..cut]);
+        assert!(SocketIoPacket::parse(&text[..cut], 10).is_err(), "{}", &text[..cut]);
     }
 }
 
@@ -164,7 +164,7 @@ fn attachments_come_in() {
     let second = Vec::new();
     let check = |json: &str, attachments: &[Vec<u8>], expected: Result<&str, &'static str>| {
         let inlined = inline_attachments(json, attachments);
-        assert_eq!(inlined.as_deref().map_err(|BadPacket(rule)| *rule), expected, "{json}");
+        assert_eq!(inlined.as_deref().map_err(|BadSocketIoPacket(rule)| *rule), expected, "{json}");
     };
     let one = std::slice::from_ref(&first);
     let both = [first.clone(), second];
@@ -231,29 +231,29 @@ fn attachments_go_out() {
 #[test]
 fn reassembly() {
     let text = "52-/admin,13[\"a\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
-    let begin = || Reassembly::begin(&Packet::parse(text, 2).expect("it is a packet"));
+    let begin = || Reassembly::begin(&SocketIoPacket::parse(text, 2).expect("it is a packet"));
     let json_bytes = text.len() - "52-/admin,13".len();
     let mut parts = begin();
     assert_eq!(parts.held_bytes(), json_bytes);
     assert_eq!(parts.receive(&[1], json_bytes + 4), Ok(None));
     assert_eq!(parts.held_bytes(), json_bytes + 1);
     let whole = parts.receive(&[1, 2, 3], json_bytes + 4).expect("it fits").expect("it was the last one");
-    let expected = Packet {
-        kind: PacketKind::Event,
+    let expected = SocketIoPacket {
+        kind: SocketIoPacketKind::Event,
         attachments: 0,
         namespace: "/admin",
         ack: Some(13),
         data: Some("[\"a\",{\"$binary\":\"AQ==\"},{\"$binary\":\"AQID\"}]"),
     };
     assert_eq!(whole.packet(), expected);
-    let too_big = Err(BadPacket("a packet with its attachments is too big"));
+    let too_big = Err(BadSocketIoPacket("a packet with its attachments is too big"));
     let mut parts = begin();
     assert_eq!(parts.receive(&[1], json_bytes + 4), Ok(None));
     assert_eq!(parts.receive(&[1, 2, 3, 4], json_bytes + 4), too_big);
     assert_eq!(begin().receive(&[], json_bytes - 1), too_big);
-    let ack = Packet::parse("61-7[{\"_placeholder\":true,\"num\":0}]", 1).expect("it is a packet");
+    let ack = SocketIoPacket::parse("61-7[{\"_placeholder\":true,\"num\":0}]", 1).expect("it is a packet");
     let whole = Reassembly::begin(&ack).receive(&[], 100).expect("it fits").expect("it was the last one");
-    assert_eq!((whole.packet().kind, whole.packet().data), (PacketKind::Ack, Some("[{\"$binary\":\"\"}]")));
+    assert_eq!((whole.packet().kind, whole.packet().data), (SocketIoPacketKind::Ack, Some("[{\"$binary\":\"\"}]")));
 }
 
 /// Frames in short: text as it is, bytes in brackets.
@@ -278,7 +278,7 @@ fn packets_written() {
         assert_eq!(shown(&frames), expected);
         // What is written can be read.
         let text = &expected[0][1..];
-        assert!(Packet::parse(text, 10).is_ok(), "{text}");
+        assert!(SocketIoPacket::parse(text, 10).is_ok(), "{text}");
     };
     let to = |namespace, ack| PacketTarget { namespace, ack };
     check(&|out| write_connect("/", "s1", None, out), &["40{\"sid\":\"s1\"}"]);

@@ -32,7 +32,7 @@ use crate::{
     outbox::Outbox,
     protocol::{
         EngineOpening, EngineSession, Layer, Opening, PeerInput, Session, SessionId, SessionLimits,
-        engine_io::{self, PacketKind, PollPayloadWriter},
+        engine_io::{self, EnginePacketKind, PollPayloadWriter},
         http::{Request, Response},
         websocket::{Accepted, Message},
     },
@@ -364,7 +364,11 @@ impl<N: Net> Reactor<N> {
         if self.is_detached(slot) {
             if let Some(connection) = self.connections.at(slot) {
                 // A client that has closed knows: its poll only has to end.
-                let last = if let Err(Close::Done) = connection.session { PacketKind::Noop } else { PacketKind::Close };
+                let last = if let Err(Close::Done) = connection.session {
+                    EnginePacketKind::Noop
+                } else {
+                    EnginePacketKind::Close
+                };
                 engine_io::write_frame(last, "", connection.outbox.buffer());
             }
             self.serve_poll(slot);

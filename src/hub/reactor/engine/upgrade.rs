@@ -9,7 +9,7 @@ use crate::{
     metrics::Transport,
     protocol::{
         Dialect, WebSocketOpening,
-        engine_io::{self, PacketKind},
+        engine_io::{self, EnginePacketKind},
         websocket::{Accepted, Message},
     },
     reactor::{
@@ -57,7 +57,7 @@ impl<N: Net> Reactor<N> {
             Message::Text(text) if text == PROBE => {
                 entry.probe = Some(token);
                 if let Some(connection) = self.connections.at(slot) {
-                    engine_io::write_frame(PacketKind::Pong, "probe", connection.outbox.buffer());
+                    engine_io::write_frame(EnginePacketKind::Pong, "probe", connection.outbox.buffer());
                     self.mark_dirty(slot);
                 }
                 // What the session has for the client goes by the poll that waits, which then comes no more.
