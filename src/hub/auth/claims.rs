@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{AuthSettings, Denied, Grants, Identity};
+use super::{AccessDenied, AuthSettings, Grants, Identity};
 use crate::clock::Moment;
 
 /// The claims of a token. Those not named here say nothing to the hub.
@@ -84,20 +84,20 @@ fn write_whole<S: Serializer>(date_s: &f64, serializer: S) -> Result<S::Ok, S::E
 
 impl Claims {
     /// Whether they hold at `unix_s` for a hub with these settings. An issuer or audience that is configured is required.
-    pub(super) fn check(&self, settings: &AuthSettings, unix_s: f64) -> Result<(), Denied> {
+    pub(super) fn check(&self, settings: &AuthSettings, unix_s: f64) -> Result<(), AccessDenied> {
         let leeway_s = settings.leeway.as_secs_f64();
         let issuer_fits = settings.issuer.is_empty() || self.iss.as_ref() == Some(&settings.issuer);
         let audience_fits = settings.audience.is_empty() || self.aud.names(&settings.audience);
         let is_early = self.nbf.is_some_and(|nbf| unix_s + leeway_s < nbf);
         if !self.exp.is_finite() || !issuer_fits || !audience_fits || is_early {
-            return Err(Denied::Invalid);
+            return Err(AccessDenied::Invalid);
         }
-        if self.exp + leeway_s <= unix_s { Err(Denied::Expired) } else { Ok(()) }
+        if self.exp + leeway_s <= unix_s { Err(AccessDenied::Expired) } else { Ok(()) }
     }
 
     /// Whose they are; `expires` is the moment of their end.
-    pub(super) fn identify(self, expires: Moment) -> Result<Identity, Denied> {
-        let grants = |patterns: &[String]| Grants::parse(patterns).map_err(|_| Denied::Invalid);
+    pub(super) fn identify(self, expires: Moment) -> Result<Identity, AccessDenied> {
+        let grants = |patterns: &[String]| Grants::parse(patterns).map_err(|_| AccessDenied::Invalid);
         Ok(Identity {
             subscribe: grants(&self.subscribe)?,
             publish: grants(&self.publish)?,

@@ -2,7 +2,7 @@
 
 use crate::{clock::Moment, topic::Topic};
 
-use super::{Credential, Denied, Grants};
+use super::{AccessDenied, Credential, Grants};
 
 /// The role that may see and do everything.
 const ADMIN_ROLE: &str = "admin";
@@ -51,7 +51,7 @@ impl Identity {
     }
 
     /// Whether it may listen to `topic`.
-    pub fn may_subscribe(&self, topic: &Topic) -> Result<(), Denied> {
+    pub fn may_subscribe(&self, topic: &Topic) -> Result<(), AccessDenied> {
         self.permit(self.subscribe.allow(topic))
     }
 
@@ -60,7 +60,7 @@ impl Identity {
         self.subscribe.next_from(name).map(str::to_owned)
     }
 
-    pub fn may_publish(&self, topic: &Topic) -> Result<(), Denied> {
+    pub fn may_publish(&self, topic: &Topic) -> Result<(), AccessDenied> {
         self.permit(self.publish.allow(topic))
     }
 
@@ -76,11 +76,11 @@ impl Identity {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    fn permit(&self, granted: bool) -> Result<(), Denied> {
+    fn permit(&self, granted: bool) -> Result<(), AccessDenied> {
         match granted || self.is_admin() {
-            _ if self.is_guest => Err(Denied::Missing),
+            _ if self.is_guest => Err(AccessDenied::Missing),
             true => Ok(()),
-            false => Err(Denied::Forbidden),
+            false => Err(AccessDenied::Forbidden),
         }
     }
 }

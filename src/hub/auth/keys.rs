@@ -5,7 +5,7 @@ use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, TokenData, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use super::{Algorithm, Claims, Denied, Fingerprint, jwks, rsa};
+use super::{AccessDenied, Algorithm, Claims, Fingerprint, jwks, rsa};
 
 /// The most keys tried for a token that names none. Each costs a signature.
 const CANDIDATES_MAX: usize = 16;
@@ -76,18 +76,18 @@ impl VerificationKeys {
     }
 
     /// The claims of `token` and the key that signed it, if the key is known. The claims are not checked.
-    pub(super) fn check(&self, token: &str) -> Result<(Claims, Fingerprint), Denied> {
-        let header = decode_header(token).map_err(|_| Denied::Invalid)?;
+    pub(super) fn check(&self, token: &str) -> Result<(Claims, Fingerprint), AccessDenied> {
+        let header = decode_header(token).map_err(|_| AccessDenied::Invalid)?;
         // Whatever it says is critical, it is nothing that is understood here (RFC 7515 section 4.1.11).
         if has_critical(token) {
-            return Err(Denied::Invalid);
+            return Err(AccessDenied::Invalid);
         }
         let candidates = self.candidates(header.kid.as_deref(), header.alg);
         let check = |key: &VerificationKey| {
             let TokenData { claims, .. } = decode(token, &key.key, &key.validation).ok()?;
             Some((claims, key.fingerprint))
         };
-        candidates.filter_map(check).next().ok_or(Denied::Invalid)
+        candidates.filter_map(check).next().ok_or(AccessDenied::Invalid)
     }
 
     /// Whether there is a key with this fingerprint.

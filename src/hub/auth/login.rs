@@ -10,7 +10,7 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    Auth, AuthRules, Claims, Denied, Identity, LoginLimit, PasswordWork,
+    AccessDenied, Auth, AuthRules, Claims, Identity, LoginLimit, PasswordWork,
     passwords::{PASSWORD_BYTES_MAX, PasswordCheck, PasswordOutcome},
     throttle::{ClientNetwork, LoginOutcome, LoginThrottle},
     users::USERNAME_BYTES_MAX,
@@ -94,10 +94,15 @@ impl Auth {
 
     /// Issues a fresh token to a user who signed in with a password not longer ago than `session_age_max`. `address` becomes a
     /// known one of the user.
-    pub fn refresh(&self, identity: &Identity, address: Option<IpAddr>, now: Moment) -> Result<IssuedToken, Denied> {
-        let login_unix_s = identity.login_unix_s.ok_or(Denied::Forbidden)?;
+    pub fn refresh(
+        &self,
+        identity: &Identity,
+        address: Option<IpAddr>,
+        now: Moment,
+    ) -> Result<IssuedToken, AccessDenied> {
+        let login_unix_s = identity.login_unix_s.ok_or(AccessDenied::Forbidden)?;
         self.signatures().begin_refresh(&identity.subject, now)?;
-        let minted = self.mint_login(&identity.subject, login_unix_s, now).ok_or(Denied::Expired)?;
+        let minted = self.mint_login(&identity.subject, login_unix_s, now).ok_or(AccessDenied::Expired)?;
         self.throttle().remember(&identity.subject, ClientNetwork::of(address), now);
         Ok(minted)
     }

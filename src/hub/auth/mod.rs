@@ -6,12 +6,12 @@
 //! its user now. So a user who is removed from that file, or disabled in it, is refused before the token expires, and tokens
 //! of other issuers need no entry in it.
 
+mod access_denied;
 mod algorithm;
 mod api_keys;
 mod cache;
 mod claims;
 mod counters;
-mod denied;
 mod fair_queue;
 mod grants;
 mod identity;
@@ -38,10 +38,10 @@ use std::{
     time::Duration,
 };
 
+pub use access_denied::AccessDenied;
 pub use algorithm::Algorithm;
 pub use api_keys::ApiKey;
 pub use claims::{Audience, Claims};
-pub use denied::Denied;
 pub use grants::Grants;
 pub use identity::Identity;
 pub use login::{IssuedToken, LoginRefused};
@@ -156,13 +156,13 @@ impl Auth {
         token: Option<&str>,
         origin: impl Into<TokenOrigin>,
         now: Moment,
-    ) -> Result<Option<Arc<Identity>>, Denied> {
+    ) -> Result<Option<Arc<Identity>>, AccessDenied> {
         if !self.is_required() {
             return Ok(None);
         }
-        let token = token.filter(|token| !token.is_empty()).ok_or(Denied::Missing)?;
+        let token = token.filter(|token| !token.is_empty()).ok_or(AccessDenied::Missing)?;
         if self.settings().token_bytes_max < token.len() {
-            return Err(Denied::Invalid);
+            return Err(AccessDenied::Invalid);
         }
         let rules = self.rules();
         if let Some(identity) = rules.api_keys.identify(token) {
@@ -195,14 +195,14 @@ impl Auth {
     }
 
     /// The identity of the API key `key`.
-    pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, Denied> {
+    pub fn identify_key(&self, key: &str) -> Result<Arc<Identity>, AccessDenied> {
         let rules = self.rules();
-        let identity = rules.api_keys.identify(key).ok_or(Denied::Invalid)?;
+        let identity = rules.api_keys.identify(key).ok_or(AccessDenied::Invalid)?;
         rules.denied.check(&identity).map(|()| identity)
     }
 
     /// Verifies a token that is not in the cache.
-    fn check(&self, rules: &AuthRules, token: &str, now: Moment) -> Result<Identity, Denied> {
+    fn check(&self, rules: &AuthRules, token: &str, now: Moment) -> Result<Identity, AccessDenied> {
         let AuthRules { settings, keys, users, .. } = rules;
         let (mut claims, key) = keys.check(token)?;
         claims.check(settings, self.unix_s(now))?;
@@ -211,7 +211,7 @@ impl Auth {
         let identity = match claims.fanfare_login {
             None => claims.identify(expires)?,
             Some(login_unix_s) => {
-                let user = users.find(&claims.sub).filter(|user| !user.is_disabled).ok_or(Denied::Revoked)?;
+                let user = users.find(&claims.sub).filter(|user| !user.is_disabled).ok_or(AccessDenied::Revoked)?;
                 user.identify(&claims.sub, login_unix_s, expires)
             }
         };

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Auth, AuthRules, Denied, Identity, users::without_texts};
+use super::{AccessDenied, Auth, AuthRules, Identity, users::without_texts};
 
 /// The credential that an identity came from, as far as it is needed to check it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,12 +67,12 @@ impl DenyList {
     }
 
     /// Whether `identity` is on the list.
-    pub(super) fn check(&self, identity: &Identity) -> Result<(), Denied> {
+    pub(super) fn check(&self, identity: &Identity) -> Result<(), AccessDenied> {
         let names_token = match &identity.credential {
             Credential::Token { id: Some(id), .. } => self.jti.contains(id),
             _ => false,
         };
-        if names_token || self.names_subject(&identity.subject) { Err(Denied::Revoked) } else { Ok(()) }
+        if names_token || self.names_subject(&identity.subject) { Err(AccessDenied::Revoked) } else { Ok(()) }
     }
 }
 
@@ -85,27 +85,27 @@ impl Auth {
 
     /// The identity under the present rules. Fails if the client would be refused now: its user, its API key or the key that its
     /// token was signed with is gone, or the deny list names it. Does not check whether the identity has expired.
-    pub fn renew(&self, identity: &Arc<Identity>) -> Result<Arc<Identity>, Denied> {
+    pub fn renew(&self, identity: &Arc<Identity>) -> Result<Arc<Identity>, AccessDenied> {
         let rules = self.rules();
         if identity.generation == rules.generation { Ok(Arc::clone(identity)) } else { rules.renew(identity) }
     }
 }
 
 impl AuthRules {
-    fn renew(&self, identity: &Identity) -> Result<Arc<Identity>, Denied> {
+    fn renew(&self, identity: &Identity) -> Result<Arc<Identity>, AccessDenied> {
         self.denied.check(identity)?;
         let renewed = match &identity.credential {
             Credential::Nothing => identity.clone(),
             Credential::ApiKey(key) => {
                 // One with another name is somebody else's.
                 let known = self.api_keys.of_fingerprint(*key).filter(|known| known.subject == identity.subject);
-                return known.ok_or(Denied::Revoked);
+                return known.ok_or(AccessDenied::Revoked);
             }
-            Credential::Token { key, .. } if !self.keys.has(*key) => return Err(Denied::Revoked),
+            Credential::Token { key, .. } if !self.keys.has(*key) => return Err(AccessDenied::Revoked),
             Credential::Token { .. } => match (identity.login_unix_s, identity.expires) {
                 (Some(login_unix_s), Some(expires)) => {
                     let user = self.users.find(&identity.subject).filter(|user| !user.is_disabled);
-                    let user = user.ok_or(Denied::Revoked)?;
+                    let user = user.ok_or(AccessDenied::Revoked)?;
                     let credential = identity.credential.clone();
                     Identity { credential, ..user.identify(&identity.subject, login_unix_s, expires) }
                 }

@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use super::{Denied, counters::Counters, throttle::ClientNetwork};
+use super::{AccessDenied, counters::Counters, throttle::ClientNetwork};
 use crate::clock::Moment;
 
 /// The window of the limits.
@@ -63,11 +63,11 @@ impl SignatureLimits {
     }
 
     /// Whether another signature of `origin` may be verified. Addresses that many clients may share have no limit.
-    pub(super) fn may_check(&self, origin: TokenOrigin, now: Moment) -> Result<(), Denied> {
+    pub(super) fn may_check(&self, origin: TokenOrigin, now: Moment) -> Result<(), AccessDenied> {
         let (network, most) = (ClientNetwork::of(origin.address), self.config.wrong_per_address);
         let has_limit = 0 < most && network.is_one_tenant();
         let is_spent = has_limit && most <= self.wrong.get(&network, now).failures;
-        if is_spent || self.has_spent(origin.connection, now) { Err(Denied::TooMany) } else { Ok(()) }
+        if is_spent || self.has_spent(origin.connection, now) { Err(AccessDenied::TooMany) } else { Ok(()) }
     }
 
     /// Whether the connection has reached its limit of failed verifications.
@@ -79,15 +79,15 @@ impl SignatureLimits {
 
     /// Counts a failed verification of `origin`. Returns the error for the client: at the connection's limit, that there were too
     /// many.
-    pub(super) fn on_failed(&mut self, origin: TokenOrigin, denied: Denied, now: Moment) -> Denied {
+    pub(super) fn on_failed(&mut self, origin: TokenOrigin, denied: AccessDenied, now: Moment) -> AccessDenied {
         let network = ClientNetwork::of(origin.address);
-        if denied == Denied::Invalid && 0 < self.config.wrong_per_address && network.is_one_tenant() {
+        if denied == AccessDenied::Invalid && 0 < self.config.wrong_per_address && network.is_one_tenant() {
             self.wrong.add(network, now);
         }
         if let Some(connection) = origin.connection.filter(|_| 0 < self.config.failed_per_connection) {
             self.failed.add(connection, now);
         }
-        if self.has_spent(origin.connection, now) { Denied::TooMany } else { denied }
+        if self.has_spent(origin.connection, now) { AccessDenied::TooMany } else { denied }
     }
 
     /// A connection has moved to another reactor and is `to` there: its counts move with it.
@@ -96,11 +96,11 @@ impl SignatureLimits {
     }
 
     /// Counts a fresh token for `user`, or fails at the limit.
-    pub(super) fn begin_refresh(&mut self, user: &str, now: Moment) -> Result<(), Denied> {
+    pub(super) fn begin_refresh(&mut self, user: &str, now: Moment) -> Result<(), AccessDenied> {
         let user = Box::from(user);
         let most = self.config.made_per_user;
         if 0 < most && most <= self.made.get(&user, now).tries {
-            return Err(Denied::TooMany);
+            return Err(AccessDenied::TooMany);
         }
         self.made.add(user, now);
         Ok(())

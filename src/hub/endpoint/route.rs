@@ -2,7 +2,7 @@
 
 use super::{Answer, CompatApi, Context, error_form::ErrorForm};
 use crate::{
-    auth::Denied,
+    auth::AccessDenied,
     bus::PublishFailed,
     label::RouteLabel,
     protocol::http::{Method, Request},
@@ -48,7 +48,7 @@ pub(super) enum BodySenders {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyRefusals {
     /// The client shows no good token.
-    pub denied: fn(&Request, Denied, &Context<'_>) -> Answer,
+    pub denied: fn(&Request, AccessDenied, &Context<'_>) -> Answer,
     /// There is no room for the body.
     pub failed: fn(&Request, PublishFailed, &Context<'_>) -> Answer,
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Reactor, net::Net};
 use crate::{
-    auth::{Auth, Denied, Identity},
+    auth::{AccessDenied, Auth, Identity},
     close::Close,
     endpoint::STREAMS_USED_UP,
     index::{Slot, TopicIndex},
@@ -33,7 +33,7 @@ pub(super) struct RightsReview {
 struct Renewed {
     /// Holds the address.
     _before: Arc<Identity>,
-    now: Result<Arc<Identity>, Denied>,
+    now: Result<Arc<Identity>, AccessDenied>,
 }
 
 impl RightsReview {
@@ -51,7 +51,7 @@ impl RightsReview {
     }
 
     /// What `identity` may do by now.
-    fn renew(&mut self, identity: &Arc<Identity>, auth: &Auth) -> Result<Arc<Identity>, Denied> {
+    fn renew(&mut self, identity: &Arc<Identity>, auth: &Auth) -> Result<Arc<Identity>, AccessDenied> {
         // A command may come before the turn's own look.
         self.begin_if_due(auth);
         let renew = || Renewed { _before: Arc::clone(identity), now: auth.renew(identity) };
@@ -114,7 +114,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn renew_identity(&mut self, slot: Slot, before: &Arc<Identity>) -> Result<(), Close> {
-        let renewed = self.review.renew(before, &self.hub.auth).map_err(Denied::close)?;
+        let renewed = self.review.renew(before, &self.hub.auth).map_err(AccessDenied::close)?;
         if !self.may_keep(slot, &renewed) {
             return Err(Close::Forbidden(LOST_RIGHT));
         }

@@ -96,8 +96,8 @@ fn a_session_can_be_prolonged_until_it_is_too_old() {
     let mut minted = log_in(&auth, "ann", "correct", NOW).expect("there is room").expect("it is right");
     let mut at = |seconds: u64| {
         let now = NOW + Duration::from_secs(seconds);
-        let identity = auth.identify(Some(&minted.token), None, now).map_err(Denied::code)?.expect("somebody's");
-        minted = auth.refresh(&identity, None, now).map_err(Denied::code)?;
+        let identity = auth.identify(Some(&minted.token), None, now).map_err(AccessDenied::code)?.expect("somebody's");
+        minted = auth.refresh(&identity, None, now).map_err(AccessDenied::code)?;
         Ok::<u64, &str>(minted.ttl.as_secs())
     };
     assert_eq!([at(90), at(180), at(240)], [Ok(100), Ok(70), Ok(10)]);
@@ -105,7 +105,7 @@ fn a_session_can_be_prolonged_until_it_is_too_old() {
     assert_eq!(at(250), Err("token_expired"));
     // Nobody signed in for it with a password.
     let identity = Identity::default();
-    assert_eq!(auth.refresh(&identity, None, NOW).err(), Some(Denied::Forbidden));
+    assert_eq!(auth.refresh(&identity, None, NOW).err(), Some(AccessDenied::Forbidden));
 }
 
 /// To sign a token may take a millisecond.
@@ -114,7 +114,7 @@ fn a_user_has_few_fresh_tokens_a_second() {
     let auth = auth(AuthSettings { refreshes_max: 2, ..settings() }, "");
     let minted = log_in(&auth, "ann", "correct", NOW).expect("there is room").expect("it is right");
     let identity = auth.identify(Some(&minted.token), None, NOW).expect("it is valid").expect("somebody's");
-    let refresh = |now: Moment| auth.refresh(&identity, None, now).map(|_| ()).map_err(Denied::code);
+    let refresh = |now: Moment| auth.refresh(&identity, None, now).map(|_| ()).map_err(AccessDenied::code);
     assert_eq!([refresh(NOW), refresh(NOW), refresh(NOW)], [Ok(()), Ok(()), Err("too_many_tokens")]);
     assert_eq!(refresh(NOW + Duration::from_secs(1)), Ok(()));
 }

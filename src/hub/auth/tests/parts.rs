@@ -63,16 +63,16 @@ fn a_token_says_who_made_it_for_whom_and_when() {
 fn a_recipient_is_one_of_those_named() {
     let audience = |names: &[&str]| Audience::Many(names.iter().map(|name| (*name).to_owned()).collect());
     let claims = |aud: Audience| Claims { aud, exp: UNIX_S as f64 + 60.0, ..Claims::default() };
-    let check = |aud: Audience, expected: Result<(), Denied>| {
+    let check = |aud: Audience, expected: Result<(), AccessDenied>| {
         let settings = AuthSettings { audience: "hub".into(), ..settings() };
         assert_eq!(claims(aud.clone()).check(&settings, UNIX_S as f64), expected, "{aud:?}");
     };
     check(Audience::One("hub".into()), Ok(()));
-    check(Audience::One("other".into()), Err(Denied::Invalid));
+    check(Audience::One("other".into()), Err(AccessDenied::Invalid));
     check(audience(&["hub"]), Ok(()));
     check(audience(&["other", "hub"]), Ok(()));
-    check(audience(&["other", "another"]), Err(Denied::Invalid));
-    check(audience(&[]), Err(Denied::Invalid));
+    check(audience(&["other", "another"]), Err(AccessDenied::Invalid));
+    check(audience(&[]), Err(AccessDenied::Invalid));
 }
 
 #[test]
@@ -169,15 +169,15 @@ fn counters_forget_what_is_over_and_then_what_failed_least() {
 #[test]
 fn a_refusal_says_why_in_one_sentence() {
     let all = [
-        Denied::Missing,
-        Denied::Cookie,
-        Denied::ForeignPage,
-        Denied::ForeignHost,
-        Denied::Invalid,
-        Denied::Expired,
-        Denied::Revoked,
-        Denied::Forbidden,
-        Denied::TooMany,
+        AccessDenied::Missing,
+        AccessDenied::Cookie,
+        AccessDenied::ForeignPage,
+        AccessDenied::ForeignHost,
+        AccessDenied::Invalid,
+        AccessDenied::Expired,
+        AccessDenied::Revoked,
+        AccessDenied::Forbidden,
+        AccessDenied::TooMany,
     ];
     for denied in all {
         let message = denied.message();
@@ -249,7 +249,7 @@ fn limits_of_zero_are_none() {
     let connection = ConnectionId { reactor: 0, token: 1 };
     let origin = TokenOrigin { address: Some([192, 0, 2, 1].into()), connection: Some(connection) };
     for _ in 0..50 {
-        assert_eq!(auth.identify(Some("x.y.z"), origin, NOW).err(), Some(Denied::Invalid));
+        assert_eq!(auth.identify(Some("x.y.z"), origin, NOW).err(), Some(AccessDenied::Invalid));
     }
     assert!(!auth.has_spent(connection, NOW));
     assert!(auth.identify(Some(&minted(&auth, of("ann"))), origin, NOW).is_ok());
@@ -264,7 +264,7 @@ fn expired_tokens_do_not_count_for_an_address() {
     let (token, late) = (minted(&auth, of("ann")), NOW + Duration::from_secs(3600));
     for _ in 0..10 {
         let address = Some(core::net::IpAddr::from([192, 0, 2, 1]));
-        assert_eq!(auth.identify(Some(&token), address, late).err(), Some(Denied::Expired));
+        assert_eq!(auth.identify(Some(&token), address, late).err(), Some(AccessDenied::Expired));
     }
 }
 
@@ -310,7 +310,7 @@ fn a_renewed_identity_still_has_its_credential() {
     let renewed = auth.renew(&identity).expect("nothing has changed");
     let other = Secrets { users: users(""), secret: SECRET.replace('a', "b").into(), ..Secrets::default() };
     auth.replace(&AuthRules::new(settings(), other).unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")));
-    assert_eq!(auth.renew(&renewed).err(), Some(Denied::Revoked), "the key that signed it is gone");
+    assert_eq!(auth.renew(&renewed).err(), Some(AccessDenied::Revoked), "the key that signed it is gone");
 }
 
 #[test]

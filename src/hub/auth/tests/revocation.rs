@@ -36,7 +36,7 @@ fn algorithms_are_those_of_the_rules_in_force() {
     let key = EncodingKey::from_secret(&secret);
     let next = AuthRules::new(other, Secrets { secret, ..Secrets::default() });
     auth.replace(&next.unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")));
-    assert_eq!(auth.identify(Some(&token), None, NOW).err(), Some(Denied::Invalid));
+    assert_eq!(auth.identify(Some(&token), None, NOW).err(), Some(AccessDenied::Invalid));
     let claims = json!({ "sub": "eve", "exp": UNIX_S + 60 });
     let token = encode(&Header::new(Algorithm::Hs384.native()), &claims, &key).expect("it signs");
     assert!(auth.identify(Some(&token), None, NOW).is_ok(), "the issuer of the start, which is any");
@@ -109,7 +109,7 @@ fn who_is_denied_is_not_let_in() {
     check(&claims("eve", "t1"), "user_revoked");
     check(&claims("mallory", "t2"), "user_revoked");
     check(KEY, "user_revoked");
-    assert_eq!(auth.identify_key(KEY).err(), Some(Denied::Revoked));
+    assert_eq!(auth.identify_key(KEY).err(), Some(AccessDenied::Revoked));
     // A name that is no text names nothing (RFC 7519 section 4.1.7).
     check(&sign(json!({ "sub": "eve", "jti": 1, "exp": UNIX_S + 60 })), "token_invalid");
 }

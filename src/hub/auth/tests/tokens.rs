@@ -398,11 +398,11 @@ fn api_keys_are_shown_in_a_header_of_their_own_or_like_a_token() {
     assert_eq!(identify(&auth, "0123456789abcdef", NOW), "ingest");
     for wrong in ["0123456789abcdeg", "0123456789abcde", "0123456789abcdef0"] {
         assert_eq!(identify(&auth, wrong, NOW), "token_invalid");
-        assert_eq!(auth.identify_key(wrong).err(), Some(Denied::Invalid));
+        assert_eq!(auth.identify_key(wrong).err(), Some(AccessDenied::Invalid));
     }
     let identity = auth.identify_key("0123456789abcdef").expect("it is the key");
     let topic = Topic::parse("wells.1").expect("a valid name");
-    assert_eq!((identity.may_publish(&topic), identity.may_subscribe(&topic)), (Ok(()), Err(Denied::Forbidden)));
+    assert_eq!((identity.may_publish(&topic), identity.may_subscribe(&topic)), (Ok(()), Err(AccessDenied::Forbidden)));
     assert!(!identity.has_expired(Moment(u64::MAX)));
     assert!(identity.is_api_key && !identity.is_admin());
     let admin = ApiKey { secret: "0123456789abcdef".into(), role: Some("admin".into()), ..ApiKey::default() };
@@ -429,7 +429,7 @@ fn rights_follow_from_patterns_and_the_role() {
     check("admin", "alarms", true, true);
     let guest = Identity { role: Some("admin".into()), ..Identity::guest(NOW) };
     let topic = Topic::parse("alarms").expect("a valid name");
-    assert_eq!(guest.may_subscribe(&topic), Err(Denied::Missing));
+    assert_eq!(guest.may_subscribe(&topic), Err(AccessDenied::Missing));
 }
 
 #[test]

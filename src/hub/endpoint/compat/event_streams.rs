@@ -21,7 +21,7 @@ use listing::StreamPage;
 use response::{ApiError, ResponseBody};
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     bus::{GeneratorAction, GeneratorFailed, GeneratorRequest, Generators, HUB_COMMANDS, PublishFailed, Receipt},
     endpoint::{
         Answer, CheckedEvent, CompatApi, Context, Handler, OpenStream, Responder, Route,
@@ -282,7 +282,7 @@ fn no_generators() -> ApiError {
 struct ApiCall<'hub> {
     mount: &'static Mount,
     context: &'hub Context<'hub>,
-    identity: Result<Option<Arc<Identity>>, Denied>,
+    identity: Result<Option<Arc<Identity>>, AccessDenied>,
     at_s: i64,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     bus::is_hub_command,
     close::Close,
     endpoint::{
@@ -21,7 +21,10 @@ use crate::{
 pub(in crate::endpoint) const COOKIE: &str = "fanfare_token";
 
 /// The client's identity. `None` if the hub asks for no token and the requesting page may use such a hub. Counts a refusal.
-pub(in crate::endpoint) fn identify(request: &Request, context: &Context<'_>) -> Result<Option<Arc<Identity>>, Denied> {
+pub(in crate::endpoint) fn identify(
+    request: &Request,
+    context: &Context<'_>,
+) -> Result<Option<Arc<Identity>>, AccessDenied> {
     if !context.hub.auth.is_required() {
         let admitted = origin::admit_without_token(request, context.config).map(|()| None);
         return admitted.inspect_err(|denied| count_refusal(*denied, context));
@@ -33,18 +36,18 @@ pub(in crate::endpoint) fn identify(request: &Request, context: &Context<'_>) ->
 pub(in crate::endpoint) fn identify_for_any_origin(
     request: &Request,
     context: &Context<'_>,
-) -> Result<Option<Arc<Identity>>, Denied> {
+) -> Result<Option<Arc<Identity>>, AccessDenied> {
     let auth = &context.hub.auth;
     if !auth.is_required() {
         return Ok(None);
     }
     let identity = match credential(request) {
-        _ if has_duplicate_credentials(request) => Err(Denied::Invalid),
+        _ if has_duplicate_credentials(request) => Err(AccessDenied::Invalid),
         Some(RequestCredential::Key(key)) => auth.identify_key(key).map(Some),
         Some(RequestCredential::Token(token)) => auth.identify(Some(token), context.token_origin(), context.now),
         Some(RequestCredential::Cookie(token)) => origin::admit_cookie(request, context.config)
             .and_then(|()| auth.identify(Some(token), context.token_origin(), context.now)),
-        None => Err(Denied::Missing),
+        None => Err(AccessDenied::Missing),
     };
     identity.inspect_err(|denied| count_refusal(*denied, context))
 }
@@ -57,7 +60,7 @@ pub(in crate::endpoint) fn count_forbidden(answer: &Answer, context: &Context<'_
         _ => false,
     };
     if is_refusal && context.hub.auth.is_required() {
-        count_refusal(Denied::Forbidden, context);
+        count_refusal(AccessDenied::Forbidden, context);
     }
 }
 
@@ -76,7 +79,7 @@ pub(in crate::endpoint) fn close_after_bad_tokens(answer: Answer, context: &Cont
 }
 
 /// Counts a client that was refused, by reason.
-pub(in crate::endpoint) fn count_refusal(denied: Denied, context: &Context<'_>) {
+pub(in crate::endpoint) fn count_refusal(denied: AccessDenied, context: &Context<'_>) {
     context.hub.metrics.reactors[context.reactor].on_auth_failure(denied.failure());
 }
 
@@ -131,39 +134,39 @@ pub(in crate::endpoint) fn has_explicit_credential(request: &Request) -> bool {
 }
 
 /// Checks that `identity` may subscribe to `topic`.
-pub(in crate::endpoint) fn may_subscribe(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
+pub(in crate::endpoint) fn may_subscribe(identity: Option<&Identity>, topic: &Topic) -> Result<(), AccessDenied> {
     identity.map_or(Ok(()), |identity| identity.may_subscribe(topic))
 }
 
 /// Checks that `identity` may publish to `topic`. No client may publish what hubs tell each other.
-pub(in crate::endpoint) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<(), Denied> {
+pub(in crate::endpoint) fn may_publish(identity: Option<&Identity>, topic: &Topic) -> Result<(), AccessDenied> {
     if is_hub_command(topic) {
-        return Err(Denied::Forbidden);
+        return Err(AccessDenied::Forbidden);
     }
     identity.map_or(Ok(()), |identity| identity.may_publish(topic))
 }
 
 /// The native API's response to a denied request (RFC 6750 section 3).
-pub(in crate::endpoint) fn refuse(denied: Denied) -> Response {
+pub(in crate::endpoint) fn refuse(denied: AccessDenied) -> Response {
     let response = Response::error(denied.status(), denied.code(), &denied.to_string(), None);
     match denied {
-        Denied::ForeignPage | Denied::ForeignHost => response,
-        Denied::Missing | Denied::Cookie => response.with("WWW-Authenticate", "Bearer"),
-        Denied::Forbidden => response.with("WWW-Authenticate", "Bearer error=\"insufficient_scope\""),
-        Denied::Invalid | Denied::Expired | Denied::Revoked => {
+        AccessDenied::ForeignPage | AccessDenied::ForeignHost => response,
+        AccessDenied::Missing | AccessDenied::Cookie => response.with("WWW-Authenticate", "Bearer"),
+        AccessDenied::Forbidden => response.with("WWW-Authenticate", "Bearer error=\"insufficient_scope\""),
+        AccessDenied::Invalid | AccessDenied::Expired | AccessDenied::Revoked => {
             response.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
         }
-        Denied::TooMany => response.with("Retry-After", "1"),
+        AccessDenied::TooMany => response.with("Retry-After", "1"),
     }
 }
 
 /// The same for requests that may be WebSocket handshakes. A browser does not show a page the response to a refused handshake, so
 /// the hub accepts it and closes the WebSocket with a code: 4401, or 1008 where signing in again would not help.
-pub(in crate::endpoint) fn refuse_stream(request: &Request, denied: Denied) -> Answer {
-    if matches!(denied, Denied::ForeignPage | Denied::ForeignHost) {
+pub(in crate::endpoint) fn refuse_stream(request: &Request, denied: AccessDenied) -> Answer {
+    if matches!(denied, AccessDenied::ForeignPage | AccessDenied::ForeignHost) {
         return refuse(denied).into();
     }
-    if denied == Denied::TooMany {
+    if denied == AccessDenied::TooMany {
         return overload::refuse_with_retry(request, denied.close(), refuse(denied));
     }
     match Opening::of_refusal(request, AfterRefusal::StayAway) {

@@ -11,7 +11,7 @@
 use core::net::IpAddr;
 
 use crate::{
-    auth::Denied,
+    auth::AccessDenied,
     endpoint::{Config, Context, gate::access},
     protocol::http::{Method, Request, is_authority},
 };
@@ -93,16 +93,16 @@ fn requesting_page(request: &Request) -> RequestingPage<'_> {
 }
 
 /// Checks that `request` may use a hub that asks for no token.
-pub(in crate::endpoint) fn admit_without_token(request: &Request, config: &Config) -> Result<(), Denied> {
+pub(in crate::endpoint) fn admit_without_token(request: &Request, config: &Config) -> Result<(), AccessDenied> {
     if config.cors.allows_any() {
         return Ok(());
     }
     if request.host().is_some_and(|host| !config.hosts.allow(host)) {
-        return Err(Denied::ForeignHost);
+        return Err(AccessDenied::ForeignHost);
     }
     match requesting_page(request) {
         RequestingPage::CrossOrigin(origin) if !origin.is_some_and(|origin| config.cors.names(origin)) => {
-            Err(Denied::ForeignPage)
+            Err(AccessDenied::ForeignPage)
         }
         _ => Ok(()),
     }
@@ -110,7 +110,7 @@ pub(in crate::endpoint) fn admit_without_token(request: &Request, config: &Confi
 
 /// Checks that the cookie of `request` counts. A browser sends the cookie with requests of any page, so it must say that a page
 /// asks which may use it. `Host` may be any name: no browser sends a cookie to another name than the one that set it.
-pub(in crate::endpoint) fn admit_cookie(request: &Request, config: &Config) -> Result<(), Denied> {
+pub(in crate::endpoint) fn admit_cookie(request: &Request, config: &Config) -> Result<(), AccessDenied> {
     let is_named = |origin: &str| origin != "null" && config.cors.allow_credentials && config.cors.names(origin);
     let counts = match requesting_page(request) {
         RequestingPage::SameOrigin => true,
@@ -118,7 +118,7 @@ pub(in crate::endpoint) fn admit_cookie(request: &Request, config: &Config) -> R
         RequestingPage::CrossOrigin(origin) => origin.is_some_and(is_named),
         RequestingPage::Unknown => false,
     };
-    if counts { Ok(()) } else { Err(Denied::Cookie) }
+    if counts { Ok(()) } else { Err(AccessDenied::Cookie) }
 }
 
 /// Whether the request comes from a page that may not use cookies here.
@@ -130,7 +130,7 @@ pub(in crate::endpoint) fn is_cross_origin(request: &Request, config: &Config) -
 /// Checks that the page that `request` comes from may open a WebSocket: browsers ask for no permission before they do (RFC 6455
 /// section 10.2). At a hub with tokens every page may, because the client can sign in later, unless `cors.allow_origins` names
 /// origins.
-pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>) -> Result<(), Denied> {
+pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>) -> Result<(), AccessDenied> {
     let config = context.config;
     if !context.hub.auth.is_required() {
         return admit_without_token(request, config).inspect_err(|denied| access::count_refusal(*denied, context));
@@ -139,7 +139,7 @@ pub(in crate::endpoint) fn may_connect(request: &Request, context: &Context<'_>)
         RequestingPage::CrossOrigin(origin)
             if !may_authenticate(request, config) && !origin.is_some_and(|it| config.cors.names(it)) =>
         {
-            Err(Denied::ForeignPage)
+            Err(AccessDenied::ForeignPage)
         }
         _ => Ok(()),
     }

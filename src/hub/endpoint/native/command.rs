@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     bus::{PublishRefused, Receipt},
     close::Close,
     endpoint::{
@@ -104,7 +104,7 @@ fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>
         }
         Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
         Command::Stats { reference } if context.identity.is_some_and(|identity| identity.is_guest) => {
-            deny(Denied::Missing, reference, context)
+            deny(AccessDenied::Missing, reference, context)
         }
         Command::Stats { reference } => {
             let stats = health::stats(context).to_string();
@@ -122,7 +122,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
     };
     let identity = match context.hub.auth.identify(Some(token), context.token_origin(), context.now) {
         Ok(Some(identity)) => identity,
-        Ok(None) => return deny(Denied::Missing, reference, context),
+        Ok(None) => return deny(AccessDenied::Missing, reference, context),
         Err(denied) => return close_after_bad_tokens(deny(denied, reference, context), denied, context),
     };
     if !before.is_guest && before.subject != identity.subject {
@@ -141,7 +141,7 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
 }
 
 /// Closes the connection after `outcome`, the answer to a bad token, if the connection has shown too many bad tokens.
-fn close_after_bad_tokens(outcome: CommandOutcome, denied: Denied, context: &Context<'_>) -> CommandOutcome {
+fn close_after_bad_tokens(outcome: CommandOutcome, denied: AccessDenied, context: &Context<'_>) -> CommandOutcome {
     match outcome {
         CommandOutcome::Message(message) if context.hub.auth.has_spent(context.connection(), context.now) => {
             CommandOutcome::End { message, close: denied.close() }
@@ -150,12 +150,16 @@ fn close_after_bad_tokens(outcome: CommandOutcome, denied: Denied, context: &Con
     }
 }
 
-fn deny(denied: Denied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
+fn deny(denied: AccessDenied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
     access::count_refusal(denied, context);
     let code = match denied {
-        Denied::Forbidden | Denied::ForeignPage | Denied::ForeignHost => "Forbidden",
-        Denied::TooMany => "RateLimited",
-        Denied::Missing | Denied::Cookie | Denied::Invalid | Denied::Expired | Denied::Revoked => "Unauthenticated",
+        AccessDenied::Forbidden | AccessDenied::ForeignPage | AccessDenied::ForeignHost => "Forbidden",
+        AccessDenied::TooMany => "RateLimited",
+        AccessDenied::Missing
+        | AccessDenied::Cookie
+        | AccessDenied::Invalid
+        | AccessDenied::Expired
+        | AccessDenied::Revoked => "Unauthenticated",
     };
     message(|out| fanfare_v1::write_error(code, denied.message(), reference, out))
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    auth::{AuthSettings, Denied, IssuedToken, LoginLimit, LoginRefused},
+    auth::{AccessDenied, AuthSettings, IssuedToken, LoginLimit, LoginRefused},
     endpoint::{
         Answer, Context, Responder,
         compat::esp,
@@ -80,11 +80,11 @@ pub(in crate::endpoint) fn refresh(request: &Request, _: &str, context: &Context
             let with_cookie = access::relies_on_cookie(request);
             describe(&minted, with_cookie.then(|| auth.settings())).into()
         }
-        Err(Denied::Forbidden) => {
+        Err(AccessDenied::Forbidden) => {
             let message = "only a token that came of a login here can be made fresh";
             Response::error(403, "not_refreshable", message, None).into()
         }
-        Err(denied @ Denied::TooMany) => {
+        Err(denied @ AccessDenied::TooMany) => {
             access::count_refusal(denied, context);
             access::refuse(denied).into()
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     endpoint::{
         Answer, Context, OpenStream,
         gate::{access, origin},
@@ -48,7 +48,7 @@ pub(in crate::endpoint) fn open_websocket(request: &Request, _: &str, context: &
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
         // The client may sign in by a command.
-        Err(Denied::Missing | Denied::Cookie) if has_commands => Some(guest(context)),
+        Err(AccessDenied::Missing | AccessDenied::Cookie) if has_commands => Some(guest(context)),
         Err(denied) => return access::refuse_stream(request, denied),
     };
     // With commands a client subscribes itself; default topics would surprise it.
@@ -71,7 +71,7 @@ fn guest(context: &Context<'_>) -> Arc<Identity> {
 }
 
 /// Why `identity` may not subscribe to one of `topics`, if so.
-fn denied(identity: Option<&Identity>, topics: &[(Topic, Start)]) -> Option<Denied> {
+fn denied(identity: Option<&Identity>, topics: &[(Topic, Start)]) -> Option<AccessDenied> {
     topics.iter().find_map(|(topic, _)| access::may_subscribe(identity, topic).err())
 }
 

@@ -1,7 +1,7 @@
 //! Requests that carry an Engine.IO session: polls fetch what it has for its client, posts bring what the client has for it.
 
 use crate::{
-    auth::Denied,
+    auth::AccessDenied,
     close::Close,
     endpoint::EngineRefusal,
     index::Slot,
@@ -181,7 +181,7 @@ impl<N: Net> Reactor<N> {
         };
         self.engines.post = None;
         if self.has_spent(slot) {
-            let why = Denied::TooMany;
+            let why = AccessDenied::TooMany;
             let response = Response::error(why.status(), why.code(), why.message(), None);
             return Err(response.with("Retry-After", "1").with("Connection", "close"));
         }

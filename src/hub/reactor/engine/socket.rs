@@ -6,7 +6,7 @@ use rand::RngExt;
 use serde_json::value::RawValue;
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     endpoint::{
         ConnectAccepted, Context, Emit, Hub, RecoveredClient, SavedClient, SocketAction, SocketClient, SocketEvent,
         publish_for_socket, recover, write_messages,
@@ -102,7 +102,7 @@ impl<N: Net> Reactor<N> {
             Err(refused) => {
                 self.refuse_namespace(slot, &namespace, &refused.message, refused.data.as_deref());
                 if shared.hub.auth.has_spent(context.connection(), self.now) {
-                    self.end(slot, Denied::TooMany.close());
+                    self.end(slot, AccessDenied::TooMany.close());
                 }
             }
         }

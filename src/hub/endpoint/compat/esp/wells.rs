@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     endpoint::{Answer, Context, OpenStream, gate::access},
     event::{EventId, Start},
     protocol::{
@@ -50,7 +50,7 @@ impl Default for Esp {
 /// Opens the stream of the well `well_id`.
 pub(in crate::endpoint) fn open_stream(request: &Request, well_id: &str, context: &Context<'_>) -> Answer {
     let identity = access::identify(request, context);
-    if let Err(denied @ (Denied::ForeignPage | Denied::ForeignHost)) = identity {
+    if let Err(denied @ (AccessDenied::ForeignPage | AccessDenied::ForeignHost)) = identity {
         // The page cannot read the answer, whatever its status.
         return refuse(&EspError::of_denied(denied), false, context).into();
     }
@@ -62,7 +62,7 @@ pub(in crate::endpoint) fn open_stream(request: &Request, well_id: &str, context
 
 fn admit(
     request: &Request,
-    identity: Result<Option<Arc<Identity>>, Denied>,
+    identity: Result<Option<Arc<Identity>>, AccessDenied>,
     well_id: &str,
     context: &Context<'_>,
 ) -> Result<OpenStream, EspError> {
@@ -78,7 +78,7 @@ fn admit(
 }
 
 /// The refusal of a Socket.IO client without the right. Counted here, because no HTTP answer shows it.
-pub(in crate::endpoint) fn deny(denied: Denied, context: &Context<'_>) -> EspError {
+pub(in crate::endpoint) fn deny(denied: AccessDenied, context: &Context<'_>) -> EspError {
     access::count_refusal(denied, context);
     EspError::of_denied(denied)
 }
@@ -143,14 +143,16 @@ impl EspError {
     }
 
     /// A client without the right.
-    fn of_denied(denied: Denied) -> Self {
+    fn of_denied(denied: AccessDenied) -> Self {
         let (error, message) = match denied {
-            Denied::Missing => ("AuthenticationError", "Authentication token is required"),
-            Denied::Invalid | Denied::Expired | Denied::Revoked => ("AuthenticationError", sse::TOKEN_REFUSED),
-            Denied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
-            Denied::ForeignPage | Denied::ForeignHost => ("AuthorizationError", denied.message()),
-            Denied::Cookie => ("AuthenticationError", denied.message()),
-            Denied::TooMany => ("RateLimited", denied.message()),
+            AccessDenied::Missing => ("AuthenticationError", "Authentication token is required"),
+            AccessDenied::Invalid | AccessDenied::Expired | AccessDenied::Revoked => {
+                ("AuthenticationError", sse::TOKEN_REFUSED)
+            }
+            AccessDenied::Forbidden => ("AuthorizationError", "The token gives no right to this"),
+            AccessDenied::ForeignPage | AccessDenied::ForeignHost => ("AuthorizationError", denied.message()),
+            AccessDenied::Cookie => ("AuthenticationError", denied.message()),
+            AccessDenied::TooMany => ("RateLimited", denied.message()),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
     }
@@ -167,7 +169,7 @@ fn refuse(refused: &EspError, is_browser: bool, context: &Context<'_>) -> Respon
     if is_browser {
         if refused.status == 403 && context.hub.auth.is_required() {
             // The status does not show it.
-            access::count_refusal(Denied::Forbidden, context);
+            access::count_refusal(AccessDenied::Forbidden, context);
         }
         let retry_ms = context.config.esp.denied_retry.as_millis();
         response.body = format!("retry: {retry_ms}\n").into_bytes();

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::{ApiError, DemoGenerators, HUB_COMMANDS, MOUNTS, Mount, describe_receipts};
 use crate::{
-    auth::{self, Denied, Identity, PublishRequest, PublishTotals},
+    auth::{self, AccessDenied, Identity, PublishRequest, PublishTotals},
     bus::{Bus, HubCommands, LogKind, Publication, PublishFailed, PublishRefused, Receipt, ReceiptCallback},
     clock::{Clock, Moment},
     endpoint::{AnswerForm, Completion, Context, Hub, ReceiptWaiter, Responder, gate::access},
@@ -278,7 +278,7 @@ impl BroadcastRun<'_> {
     }
 
     /// Checks that `identity` may publish to each stream; where hubs share a broker, also to streams that only other hubs know.
-    fn permit(&self, identity: Option<&Identity>, is_shared: bool) -> Result<(), Denied> {
+    fn permit(&self, identity: Option<&Identity>, is_shared: bool) -> Result<(), AccessDenied> {
         if identity.is_none() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    auth::Denied,
+    auth::AccessDenied,
     bus::{PublishFailed, PublishRefused},
     endpoint::gate::{
         access,
@@ -72,8 +72,8 @@ impl ApiError {
     }
 }
 
-impl From<Denied> for ApiError {
-    fn from(denied: Denied) -> Self {
+impl From<AccessDenied> for ApiError {
+    fn from(denied: AccessDenied) -> Self {
         let mut fields = access::refuse(denied).headers;
         fields.retain(|(name, _)| *name != "Content-Type");
         Self { fields, ..Self::new(denied.status(), denied.code(), denied.to_string(), None) }

@@ -164,8 +164,8 @@ fn what_goes_wrong_has_a_status_of_its_own() {
     check(PublishFailed::Unknown.into(), 504, false);
     check(PublishRefused::BadKind.into(), 400, false);
     check(PublishRefused::TooBig.into(), 413, false);
-    check(Denied::Forbidden.into(), 403, false);
-    let missing = ApiError::from(Denied::Missing).response(0);
+    check(AccessDenied::Forbidden.into(), 403, false);
+    let missing = ApiError::from(AccessDenied::Missing).response(0);
     assert!(missing.headers.contains(&("WWW-Authenticate", "Bearer".to_owned())), "{missing:?}");
     assert_eq!(missing.headers.iter().filter(|(name, _)| *name == "Content-Type").count(), 1);
 }

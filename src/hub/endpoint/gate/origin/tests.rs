@@ -73,10 +73,10 @@ fn hosts_that_a_stranger_could_have_resolved_to_the_hub_are_refused() {
 /// A hub without tokens serves programs, its own pages and those of this machine.
 #[test]
 fn pages_that_may_do_what_everybody_may() {
-    const ALL: Result<(), Denied> = Ok(());
-    const PAGE: Result<(), Denied> = Err(Denied::ForeignPage);
-    const HOST: Result<(), Denied> = Err(Denied::ForeignHost);
-    let check_with = |config: &Config, host: &str, headers: &str, expected: Result<(), Denied>| {
+    const ALL: Result<(), AccessDenied> = Ok(());
+    const PAGE: Result<(), AccessDenied> = Err(AccessDenied::ForeignPage);
+    const HOST: Result<(), AccessDenied> = Err(AccessDenied::ForeignHost);
+    let check_with = |config: &Config, host: &str, headers: &str, expected: Result<(), AccessDenied>| {
         for method in ["GET", "POST"] {
             let found = admit_without_token(&request(method, host, headers), config);
             assert_eq!(found, expected, "{method} {host} {headers:?}");

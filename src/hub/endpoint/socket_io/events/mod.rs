@@ -20,7 +20,7 @@ mod arguments;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    auth::{Denied, Identity},
+    auth::{AccessDenied, Identity},
     bus::{PublishRefused, Receipt},
     endpoint::{
         CheckedEvent, CompatApi, ConnectAccepted, ConnectRefused, Context, Emit, SocketAction, SocketClient,
@@ -75,7 +75,7 @@ fn is_esp(context: &Context<'_>) -> bool {
 
 fn answer_event(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketAction> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
-        let mut actions = deny(Denied::Expired, context).actions(event.wants_ack);
+        let mut actions = deny(AccessDenied::Expired, context).actions(event.wants_ack);
         actions.push(SocketAction::Disconnect);
         return actions;
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 pub(in crate::endpoint) use readback::read_back;
 
 use crate::{
-    auth::Denied,
+    auth::AccessDenied,
     bus::{PublishFailed, Refusal},
     endpoint::{
         Answer, Context, Responder,
@@ -205,14 +205,18 @@ fn describe_invalid(invalid: &Invalid) -> Response {
     Response::json(invalid.status, &body)
 }
 
-fn refuse(denied: Denied) -> Response {
+fn refuse(denied: AccessDenied) -> Response {
     let respond = |name: &str| error(denied.status(), name, &denied.to_string());
     match denied {
-        Denied::Forbidden | Denied::ForeignPage | Denied::ForeignHost => respond("AuthorizationError"),
-        Denied::TooMany => respond("RateLimited").with("Retry-After", "1"),
-        Denied::Missing | Denied::Cookie | Denied::Invalid | Denied::Expired | Denied::Revoked => {
-            respond("AuthenticationError").with("WWW-Authenticate", "Bearer")
+        AccessDenied::Forbidden | AccessDenied::ForeignPage | AccessDenied::ForeignHost => {
+            respond("AuthorizationError")
         }
+        AccessDenied::TooMany => respond("RateLimited").with("Retry-After", "1"),
+        AccessDenied::Missing
+        | AccessDenied::Cookie
+        | AccessDenied::Invalid
+        | AccessDenied::Expired
+        | AccessDenied::Revoked => respond("AuthenticationError").with("WWW-Authenticate", "Bearer"),
     }
 }
 

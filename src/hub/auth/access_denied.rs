@@ -6,7 +6,7 @@ use crate::{close::Close, label::AuthFailure};
 
 /// Why a client, or what it asks for, is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Denied {
+pub enum AccessDenied {
     /// The client shows no credential.
     Missing,
     /// The client shows only a cookie, and its browser does not say that the request is from a page that may use it.
@@ -27,7 +27,7 @@ pub enum Denied {
     TooMany,
 }
 
-impl Denied {
+impl AccessDenied {
     /// 401, 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4), or 429 (RFC 6585 section 4).
     pub fn status(self) -> u16 {
         match self {
@@ -87,7 +87,7 @@ impl Denied {
     }
 }
 
-impl fmt::Display for Denied {
+impl fmt::Display for AccessDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())
     }
