@@ -170,6 +170,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_value_has_traits_of_its_own() {
+        let mut values = JsonValues::default();
+        let depths = std::iter::from_fn(|| values.next("[[[]],{},1]").expect("JSON").map(|_| values.traits().depth));
+        assert_eq!(depths.collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
     fn values_come_one_by_one() {
         let check = |text: &str, expected: &[&str], end: Result<(), &str>| {
             let mut values = JsonValues::default();

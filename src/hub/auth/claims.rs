@@ -95,7 +95,8 @@ impl Claims {
         if self.exp + leeway_s <= unix_s { Err(AccessDenied::Expired) } else { Ok(()) }
     }
 
-    /// Whose they are; `expires` is the moment of their end.
+    /// Whose they are, for tokens of other issuers: what a token of the hub's own login is worth, the users file says. `expires` is the
+    /// moment of their end.
     pub(super) fn identify(self, expires: Moment) -> Result<Identity, AccessDenied> {
         let grants = |patterns: &[String]| Grants::parse(patterns).map_err(|_| AccessDenied::Invalid);
         Ok(Identity {
@@ -105,7 +106,6 @@ impl Claims {
             username: self.username.or(self.name).map(Box::from),
             role: self.role.map(Box::from),
             expires: Some(expires),
-            login_unix_s: self.fanfare_login,
             ..Identity::default()
         })
     }

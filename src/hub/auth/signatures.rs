@@ -105,4 +105,10 @@ impl SignatureLimits {
         self.made.add(user, now);
         Ok(())
     }
+
+    /// How many addresses and connections are remembered for failed verifications.
+    #[cfg(test)]
+    pub(super) fn failed_len(&self) -> usize {
+        self.wrong.len() + self.failed.len()
+    }
 }

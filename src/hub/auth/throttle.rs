@@ -122,7 +122,7 @@ impl LoginThrottle {
         let pair = (Box::from(user), address);
         let undo = |count: &mut super::counters::Count| {
             count.failures = count.failures.saturating_sub(1);
-            count.tries -= usize::from(outcome == LoginOutcome::NotTried && 0 < count.tries);
+            count.tries = count.tries.saturating_sub(usize::from(outcome == LoginOutcome::NotTried));
         };
         match outcome {
             LoginOutcome::SignedIn => self.pairs.correct(&pair, |count| count.failures = 0),

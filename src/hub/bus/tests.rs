@@ -18,7 +18,7 @@ use crate::{
     event::{EventId, Start, new_epoch},
     gap::{Gap, GapReason},
     share::{Account, HeldLimits, Limit, Owner},
-    topic::Topic,
+    topic::{Pattern, Topic},
 };
 
 /// A default source without an event sink.
@@ -182,6 +182,27 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
     bus.sweep(Moment(19));
     bus.sweep(Moment(20));
     assert_eq!(taken(&bus, 0), [8, 9, 10, 11], "one at once, one for the rest when there is time");
+    // An event whose payload is shared comes behind them as well.
+    (20..29).for_each(|now| lose_at(now, GapReason::Overflow));
+    let shared = bus.share(Bytes::from_static(b"x"), None).expect("room");
+    assert!(bus.feed().publish_shared(&topic("a"), "k", &shared, "", Moment(29)).is_ok_and(|id| id.is_some()));
+    let tail = ["1000-12: 1000-11 1000-12 overflow", "1000-13: x"];
+    assert_eq!(shown(&bus, "a", Start::Last(2)), tail);
+}
+
+/// Readers of a topic that exists learn of what was lost for want of room. The gap entry may exceed the budget, and is charged.
+#[test]
+fn a_loss_for_want_of_room_is_reported_and_charged() {
+    let budget = Arc::new(Budget::new(100_000));
+    let (bus, _) = bus_within(1, 10, Arc::clone(&budget));
+    publish(&bus, "a", 1);
+    let rest = budget.try_charge(100_000 - budget.used()).expect("all that is left");
+    bus.feed().report_loss(&topic("a"), GapReason::Overflow, Moment(0));
+    let entry_bytes = budget.used() - 100_000;
+    assert!((100..1000).contains(&entry_bytes), "{entry_bytes}");
+    let log = ["1000-1: 0", "1000-2: 1000-1 1000-2 overflow"];
+    assert_eq!(shown(&bus, "a", Start::First), log);
+    drop(rest);
 }
 
 #[test]
@@ -295,6 +316,23 @@ fn a_brokers_log_takes_no_id_of_the_hubs_own() {
     assert_eq!(feed(id(0)), Ok(true));
     bus.feed().report_loss(&topic("a"), GapReason::SourceLost, Moment(1));
     assert_eq!((feed(id(1)), bus.newest_id(&topic("a")), bus.losses_total()), (Ok(true), id(1), 0));
+}
+
+/// Also in one batch, whatever topic the last event was of.
+#[test]
+fn each_topic_has_the_ids_of_its_class() {
+    let pattern = Pattern::parse("kept.*").expect("a good pattern");
+    let classes = vec![(pattern, Class { log: LogKind::Broker, ..Class::default() })];
+    let bus = Bus::new(Config { classes, ..Config::default() }, vec![], Vec::new());
+    let (own, kept) = (topic("own"), topic("kept.a"));
+    let mut feed = bus.feed();
+    for _ in 0..2 {
+        assert_eq!((feed.gives_ids(&own), feed.gives_ids(&kept)), (true, false));
+        feed.publish(&own, None, Bytes::from_static(b"x"), Moment(0)).expect("room");
+    }
+    let id = EventId { major: 7, minor: 1 };
+    feed.publish_as(&kept, id, None, Bytes::from_static(b"x"), Moment(0)).expect("room");
+    assert_eq!((feed.gives_ids(&own), feed.gives_ids(&kept)), (true, false));
 }
 
 #[test]

@@ -49,6 +49,19 @@ fn read(body: &[u8], packets_max: usize) -> (Vec<String>, Option<&'static str>) 
     (packets, None)
 }
 
+/// A payload that is read in parts goes on where it was left, with the packets that are left.
+#[test]
+fn a_payload_is_read_in_parts() {
+    let mut payload = PollPayload::parse(b"4a\x1e4b\x1e4c", 3).expect("it is UTF-8");
+    assert_eq!(payload.rest(), Some(("4a\x1e4b\x1e4c", 3)));
+    assert_eq!(payload.next().and_then(Result::ok).as_ref().map(shown).as_deref(), Some("Message a"));
+    let (text, left) = payload.rest().expect("two packets are left");
+    assert_eq!((text, left), ("4b\x1e4c", 2));
+    let mut payload = PollPayload::behind(text, left);
+    assert_eq!(payload.by_ref().flatten().map(|packet| shown(&packet)).collect::<Vec<_>>(), ["Message b", "Message c"]);
+    assert_eq!(payload.rest(), None);
+}
+
 #[test]
 fn payloads() {
     const DIGIT: Option<&str> = Some("a packet's type is a digit from 0 to 6");

@@ -117,6 +117,12 @@ fn what_is_held_is_counted() {
     assert_eq!(receive(&mut session(&["/"]), b""), (Ok(()), 0));
     let (_, frame) = receive(&mut session(&["/"]), &begun);
     assert!((290..2_000).contains(&frame), "{frame}");
+    for (connect_bytes_max, expected) in [(frame, Ok(())), (frame - 1, Err(Close::MessageTooBig))] {
+        let mut limits = limits;
+        limits.engine.connect_bytes_max = connect_bytes_max;
+        let outcome = session(&[]).receive(&mut begun.clone(), &limits, &mut Outbox::new(), &mut Vec::new(), NOW);
+        assert_eq!(outcome, expected, "at most {connect_bytes_max} outside a namespace");
+    }
     let mut session = session(&["/"]);
     assert_eq!(receive(&mut session, &announced), (Ok(()), json.len()));
     assert_eq!(receive(&mut session, &begun), (Ok(()), json.len() + frame));

@@ -99,7 +99,11 @@ fn decode_pair(piece: &str) -> Option<(String, String)> {
 }
 
 fn decode(text: &str, plus_is_space: bool) -> Option<String> {
-    let is_plain = |byte: u8| byte != b'%' && !(plus_is_space && byte == b'+');
+    let is_plain = |byte: u8| match byte {
+        b'%' => false,
+        b'+' => !plus_is_space,
+        _ => true,
+    };
     if text.bytes().all(is_plain) {
         return Some(text.to_owned());
     }

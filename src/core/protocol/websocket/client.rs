@@ -113,11 +113,12 @@ impl FrameReader {
     fn split_text<'a>(&self, piece: &'a [u8], limits: &WebSocketLimits) -> Option<(&'a [u8], &'a [u8])> {
         let (payload_bytes, rest) = match *piece {
             [WHOLE_TEXT, length @ ..126, ref rest @ ..] => (usize::from(length), rest),
+            // The long form of a small length is wrong.
+            [WHOLE_TEXT, 126, 0, 0..126, ..] => return None,
             [WHOLE_TEXT, 126, high, low, ref rest @ ..] => (usize::from(u16::from_be_bytes([high, low])), rest),
             _ => return None,
         };
-        let is_shortest = (payload_bytes < 126) == (piece[1] < 126);
-        if !is_shortest || self.message.is_some() || limits.message_bytes_max < payload_bytes {
+        if self.message.is_some() || limits.message_bytes_max < payload_bytes {
             return None;
         }
         rest.split_at_checked(payload_bytes)

@@ -352,6 +352,45 @@ mod tests {
         check(&|tenant| tenant.meter(rule()).bytes.fill(second, NOW), [false, true]);
         let owner = Arc::new(Owner::new(Vec::new()));
         check(&|tenant| tenant.add_live(live(&owner)), [true; 2]);
+        assert_eq!(owner.try_take_bytes(1), Ok(()));
+        check(&|tenant| tenant.add_live(live(&owner)), [false; 2]);
+    }
+
+    /// One that is busy does not keep those behind it from being looked at.
+    #[test]
+    fn idle_tenants_are_forgotten_in_turn() {
+        let mut shard = Shard::default();
+        for number in 0..4 * LOOKS {
+            shard.add(TenantId::Subject(number.to_string().into()));
+        }
+        let is_busy = |number: usize| number < 3 || number == 20;
+        for (number, tenant) in shard.tenants.iter_mut().enumerate().filter(|(number, _)| is_busy(*number)) {
+            tenant.meter(rule()).publishes.fill(Duration::from_secs(1), NOW);
+            assert!(!tenant.is_idle(NOW), "{number}");
+        }
+        let left = |shard: &Shard| shard.tenants.len();
+        shard.forget_idle(NOW);
+        assert_eq!(left(&shard), 4 * LOOKS - (LOOKS - 3), "three of them are busy");
+        (0..6).for_each(|_| shard.forget_idle(NOW));
+        assert_eq!(left(&shard), 4, "the busy ones are left, however often they are looked at");
+        for (place, tenant) in shard.tenants.iter().enumerate() {
+            assert_eq!(shard.places.get(&tenant.id), Some(&place));
+        }
+        shard.forget_idle(NOW + Duration::from_secs(1));
+        assert_eq!((left(&shard), shard.places.len()), (0, 0));
+    }
+
+    /// Each new owner costs a look or two, so the list is not looked through each time.
+    #[test]
+    fn owners_are_looked_through_when_as_many_again_have_come() {
+        let (mut tenant, gone) = (tenant(), || live(&Arc::new(Owner::new(Vec::new()))));
+        (0..OWNERS_MAX).for_each(|_| tenant.add_live(gone()));
+        assert_eq!((tenant.live.len(), tenant.live_max), (OWNERS_MAX, OWNERS_MAX));
+        tenant.add_live(gone());
+        assert_eq!((tenant.live.len(), tenant.live_max), (1, OWNERS_MAX), "the others are forgotten");
+        let kept: Vec<_> = (0..2 * OWNERS_MAX).map(|_| Arc::new(Owner::new(Vec::new()))).collect();
+        kept.iter().for_each(|owner| tenant.add_live(live(owner)));
+        assert_eq!((tenant.live.len(), tenant.live_max), (2 * OWNERS_MAX, 4 * (OWNERS_MAX - 1)));
     }
 
     #[test]

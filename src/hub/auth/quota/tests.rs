@@ -80,6 +80,28 @@ fn each_tenant_has_its_own_and_the_tightest_rule_decides() {
     check(nearby(), "127.0.0.1", "t", (3, Some("nearby")));
     check(nearby(), "alice@127.1.2.3", "t", (3, Some("nearby")));
     check(nearby(), "alice@9.9.9.9", "t", (5, Some("default")));
+    let tight_first = || vec![per_second("tight", "*", &[], 2), per_second("wide", "sub:alice", &[], 8)];
+    check(tight_first(), "alice", "t", (2, Some("tight")));
+    let of_bytes = || vec![rule("bytes", "*", &[], &[(Limit::BytesPerSecond, 3)]), per_second("count", "*", &[], 8)];
+    check(of_bytes(), "alice", "t", (3, Some("bytes")));
+}
+
+/// A reload may come between the look at the rules and the owner's entry, and then finds no owner to change.
+#[test]
+fn an_owner_made_by_rules_of_before_is_counted_by_those_of_now() {
+    let held = |name, who| rule(name, who, &[], &[(Limit::BytesHeld, 100)]);
+    let config = |rules: Vec<QuotaRule>| QuotaConfig { rules, ..QuotaConfig::unlimited() };
+    let quotas = Quotas::new(&config(vec![held("before", "*")]), 1000);
+    let of_before = quotas.table();
+    quotas.replace(&config(vec![held("now", "sub:alice"), held("other", "*")]), Moment(0));
+    let owner = ask("alice", |requester| {
+        let set = of_before.candidates(requester, &TenantIds::of(requester));
+        quotas.owner(&of_before, requester, set, Moment(0))
+    });
+    let rule = |bytes: usize| owner.try_take_bytes(bytes).map_err(|refused| refused.rule);
+    assert_eq!(rule(100), Ok(()));
+    assert_eq!(rule(1), Err("now"));
+    owner.return_bytes(100);
 }
 
 #[test]

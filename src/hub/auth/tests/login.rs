@@ -171,6 +171,23 @@ fn a_full_queue_refuses_and_does_not_count() {
     assert!(log_in(&auth, "ann", "correct", NOW).is_err());
 }
 
+/// As at the server: a thread takes the checks as they come.
+#[test]
+fn a_thread_checks_passwords_as_they_come() {
+    let auth = auth(settings(), "");
+    let work = auth.password_work();
+    std::thread::spawn(move || work.run(|| NOW));
+    let (sender, receiver) = mpsc::channel();
+    for (password, is_right) in [("correct", true), ("wrong", false)] {
+        let sender = sender.clone();
+        let reply = move |outcome: Result<Option<IssuedToken>, LoginRefused>| {
+            let _ = sender.send(outcome.map(|token| token.is_some()));
+        };
+        assert_eq!(auth.log_in(("ann", password.to_owned()), None, NOW, reply), Ok(()));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(30)), Ok(Ok(is_right)), "{password}");
+    }
+}
+
 fn v4(last: u16) -> Option<IpAddr> {
     let [high, low] = last.to_be_bytes();
     Some(IpAddr::V4(Ipv4Addr::new(192, 0, high, low)))

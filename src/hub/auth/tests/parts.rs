@@ -22,6 +22,25 @@ const PAIRS: [[&str; 2]; 2] = [
     ],
 ];
 
+/// A pair of RSA keys of 1024 bits, made for these tests.
+const SMALL_RSA: [&str; 2] = [
+    "-----BEGIN PRIVATE KEY-----
+MIICeQIBADANBgkqhkiG9w0BAQEFAASCAmMwggJfAgEAAoGBAMFEtSTJjoZB/hYaZB2aOStmheMzCsjqHJszuhqc0diS0jg9OYdWgLp+a2py1Yc/cRFS21krW4zHf6+G
+GG55gghLyaUVvCgNfTPBRQdE6w3z0sM/FT3Hs3h+1H9J4F5Iec4pHDMjjHx420n1UhCkqYdu0oOlp70QDzavCAGKqKnNAgMBAAECgYEAhhdDjviA+EmFHpTE7Xz5OVFy
+h0X8r5Uur8fd0WUIeziyve5Moce0nK/lmv99gs7The903JMme7BWuNNS1CNdwWrpOForBZLqSNLT1bl3/ptTsrfuprbdMFja52dfh2Lxj0ISEzFDGP5TlqEQNfVYr5bB
+uN07E0bxO1fBrA/IiskCQQDmh2/hOxBWShd2NLz1ezwfIL1zzfkm/QEWY9YxK/dkiYw58JugU/DSHHwKic+6eBzTepd3qzgR4QIN8AFgqp4PAkEA1p9YSLKA9BtRukyV
+29SHu0HH7skG0sxtn2TY3zGZd+oTGBIrp7alkHJo9GqNS4iZQsZabDAcWh3u2w4uy6PWYwJBANfPyQxYx+WQPUCbBJ7nfJRDiTilhe9bAa6dTkMAPvzuy8jeGENS8esx
+YWpYM5EEqy/L34rXTolmVQ8JNbDyaT8CQQDOjaKorGrhA93fH0/mtp8+v+tMS1puy+IA0kzKWXDq8HMZ6nrrOSQUZZfPCzEa7ccadc2Wa6MNs9sqJXcx82cjAkEA5XJ7
+lnTJoPekYAWhjuH3DO5CGOBEIZG+SX55UQchkgKx8vP6d0cEyl26nxQ4KW0bf9empa8hQgcr3XQXA6ftaA==
+-----END PRIVATE KEY-----
+",
+    "-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDBRLUkyY6GQf4WGmQdmjkrZoXjMwrI6hybM7oanNHYktI4PTmHVoC6fmtqctWHP3ERUttZK1uMx3+vhhhueYIIS8ml
+FbwoDX0zwUUHROsN89LDPxU9x7N4ftR/SeBeSHnOKRwzI4x8eNtJ9VIQpKmHbtKDpae9EA82rwgBiqipzQIDAQAB
+-----END PUBLIC KEY-----
+",
+];
+
 fn minted(auth: &Auth, claims: Claims) -> String {
     auth.rules().mint(claims, Duration::from_secs(60), UNIX_S).expect("there is a key").token
 }
@@ -209,6 +228,18 @@ fn a_pair_of_keys_signs_and_checks() {
 }
 
 #[test]
+fn pem_files_with_small_rsa_keys_are_refused() {
+    let rsa = || AuthSettings { algorithms: vec![Algorithm::Rs256], ..settings() };
+    let check = |secrets: Secrets, wrong_key: &str| {
+        let (key, wrong) = AuthRules::new(rsa(), secrets).expect_err("it has half of the bits");
+        assert_eq!(key, wrong_key, "{wrong}");
+        assert!(wrong.starts_with("the key has 1024 bits, and RS256 needs at least 2048"), "{wrong}");
+    };
+    check(Secrets { public_key: SMALL_RSA[1].into(), ..Secrets::default() }, "auth.public_key_file");
+    check(Secrets { private_key: SMALL_RSA[0].into(), ..Secrets::default() }, "auth.private_key_file");
+}
+
+#[test]
 fn what_lacks_a_key_says_where_to_set_it() {
     let check = |algorithms: &[Algorithm], secrets: Secrets, wrong: &str| {
         let settings = AuthSettings { algorithms: algorithms.to_vec(), ..settings() };
@@ -256,6 +287,8 @@ fn limits_of_zero_are_none() {
     let none = SignatureConfig { wrong_per_address: 0, failed_per_connection: 0, made_per_user: 0 };
     let mut limits = SignatureLimits::new(none);
     assert!((0..50).all(|_| limits.begin_refresh("ann", NOW).is_ok()));
+    assert_eq!(limits.on_failed(origin, AccessDenied::Invalid, NOW), AccessDenied::Invalid);
+    assert_eq!(limits.failed_len(), 0, "what has no limit is not remembered");
 }
 
 #[test]

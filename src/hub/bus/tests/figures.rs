@@ -101,6 +101,33 @@ fn what_happens_is_counted() {
     assert_eq!(bus.losses_total(), 1);
 }
 
+/// What has grown too old is no longer counted, and the rest still is.
+#[test]
+fn the_bytes_of_logs_are_those_of_what_is_left() {
+    let (bus, _) = bus(1, 100);
+    let second = |seconds| Moment(0) + Duration::from_secs(seconds);
+    for (at, count) in [(0, 5), (200, 2)] {
+        (0..count).for_each(|_| _ = bus.feed().publish(&topic("a"), None, plain("1"), second(at)).expect("room"));
+    }
+    let all = bus.log_bytes();
+    bus.sweep(second(301));
+    let left = bus.log_bytes();
+    assert_eq!((bus.summary(&topic("a"), second(301)).map(|it| it.retained), left * 7), (Some(2), all * 2));
+}
+
+/// An end tells the caller that it need not come again, however few there are.
+#[test]
+fn a_sweep_ends_with_the_last_topic() {
+    let (bus, _) = bus(1, 100);
+    assert_eq!(bus.sweep_some(None, Moment(0)), None);
+    publish(&bus, "a", 1);
+    assert_eq!(bus.sweep_some(None, Moment(0)), None);
+    (0..256).for_each(|number| publish(&bus, &format!("b.{number:03}"), 1));
+    let last = bus.sweep_some(None, Moment(0));
+    assert_eq!(last, Some(topic("b.254")), "256 of 257");
+    assert_eq!(bus.sweep_some(last.as_ref(), Moment(0)), None);
+}
+
 #[test]
 fn an_inbox_is_empty_without_messages_of_any_kind() {
     let check = |put: &dyn Fn(&Bus)| {

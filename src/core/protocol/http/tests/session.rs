@@ -225,6 +225,17 @@ fn a_body_takes_no_more_memory_than_is_announced() {
     assert_eq!((request.body.len(), request.body.capacity()), (100_000, 100_000));
 }
 
+/// The room doubles when there is not enough, and only then.
+#[test]
+fn a_body_gets_room_when_it_needs_some() {
+    let mut server = Server::new();
+    assert!(server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", 0).is_ok());
+    for (piece_bytes, held_bytes) in [(1000, 1000), (1000, 2000), (500, 4000), (500, 4000), (1000, 4000), (1, 8000)] {
+        assert!(server.receive(&vec![b'x'; piece_bytes], 0).is_ok_and(|request| request.is_none()));
+        assert_eq!(server.session.held_bytes(), held_bytes, "{piece_bytes}");
+    }
+}
+
 #[test]
 fn leftover_belongs_to_the_next_protocol() {
     let mut server = Server::new();

@@ -89,6 +89,7 @@ fn a_refused_body_is_known_by_its_path() {
     let head = "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let begun = after(Session::new(NOW), format!("{head}2\r\nab\r\n").as_bytes());
     assert_eq!(begun.refused(), None);
+    assert_eq!(begun.requests().and_then(ServerSession::refused_path), Some("/p"), "it may be refused yet");
     let refused = after(begun, b"no chunk\r\n");
     assert!(matches!(refused.refused(), Some(Close::BadRequest(_))), "{refused:?}");
     assert_eq!(refused.requests().and_then(ServerSession::refused_path), Some("/p"));

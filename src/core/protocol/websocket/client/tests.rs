@@ -80,12 +80,14 @@ fn client_reads_frames() {
 #[test]
 fn client_copies_no_whole_frame() {
     let binary = frame(FIN | BINARY, &[b'z'; 200], None);
-    let bytes = [encode_text(&[b'x'; 200]), encode_text(b"y"), binary, PING.to_vec()].concat();
-    let (mut reader, limits, mut count) = (FrameReader::new(), small_limits(), 0);
+    let texts = [200, 1, 70_000].map(|bytes| encode_text(&vec![b'x'; bytes]));
+    let bytes = [&texts.concat(), &binary, PING].concat();
+    let limits = WebSocketLimits { message_bytes_max: 70_000, ..small_limits() };
+    let (mut reader, mut count) = (FrameReader::new(), 0);
     let allocations = allocation_counter::measure(|| {
         reader.receive(&bytes, &limits, |_| count += 1).expect("good frames");
     });
-    assert_eq!((count, allocations.count_total), (4, 0));
+    assert_eq!((count, allocations.count_total), (5, 0));
 }
 
 /// What the client half writes, the server half reads, and the other way round, through the whole life of a connection.
