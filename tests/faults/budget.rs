@@ -21,7 +21,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     scene::{self, HASTY, Scene},
-    support::{Folder, PATIENCE, http::HttpConnection, hub::Hub, swarm::Route, wait_until},
+    support::{Folder, TIMEOUT, http::HttpConnection, hub::Hub, swarm::Route, wait_until},
 };
 
 const MIB: u64 = 1 << 20;
@@ -264,6 +264,6 @@ impl FloodTold {
 
 fn connect(address: &str) -> HttpConnection {
     let socket = Socket::from(TcpStream::connect(address).expect("the hub accepts"));
-    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     HttpConnection::new(socket)
 }

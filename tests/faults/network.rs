@@ -43,7 +43,7 @@ fn cut_and_mend(settings: &[(&str, &str)], route: impl Fn(String) -> Route) -> O
     scene::wait_until_not_ready(&hub);
     assert_eq!(hub.get("/health").status, 200, "the hub itself is well");
     scene::let_pass(scene::length(OUTAGE, OUTAGE_IN_FULL));
-    network.mend();
+    network.restore();
     scene::wait_until_ready(&hub);
     scene.end()
 }
@@ -85,7 +85,7 @@ impl Network {
         ip(&["address", "add", &format!("{}/30", address(1)), "dev", near_link]);
         ip(&["link", "set", near_link, "up"]);
         network.ip_inside(&["address", "add", &format!("{far_address}/30"), "dev", far_link]);
-        network.mend();
+        network.restore();
         network
     }
 
@@ -95,7 +95,7 @@ impl Network {
     }
 
     /// Packets pass again.
-    fn mend(&self) {
+    fn restore(&self) {
         self.ip_inside(&["link", "set", &self.far_link, "up"]);
     }
 

@@ -57,18 +57,18 @@ fn a_server_restarted_again_and_again_loses_and_doubles_nothing() {
 #[test]
 fn a_server_that_stands_still_loses_and_doubles_nothing() {
     run(&[("store.patience", "20s"), ("store.write_timeout", "500ms")], |server| {
-        server.stand_still();
+        server.suspend();
         scene::let_pass(scene::length(scene::STANDSTILL, scene::STANDSTILL_IN_FULL));
-        server.go_on();
+        server.resume();
     });
 }
 
 #[test]
 fn an_impatient_hub_refuses_and_stores_nothing_of_it() {
     let account = run(&[("store.patience", "300ms"), ("store.write_timeout", "300ms")], |server| {
-        server.stand_still();
+        server.suspend();
         scene::let_pass(scene::STANDSTILL);
-        server.go_on();
+        server.resume();
         server.kill();
         server.restart();
     });

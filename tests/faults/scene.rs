@@ -98,7 +98,7 @@ impl Outcome {
     pub(crate) fn all_are_told_once(&self, reason: &str) {
         let account = &self.account;
         let subscriptions: usize = self.records.iter().map(|record| record.topics.len()).sum();
-        assert_eq!(account.told, account.subscribers as u64, "{account}");
+        assert_eq!(account.notified, account.subscribers as u64, "{account}");
         assert_eq!((account.gaps_of(reason), account.gaps.len()), (subscriptions as u64, 1), "{account}");
     }
 
@@ -109,7 +109,7 @@ impl Outcome {
         let account = &self.account;
         let (raw, knowing): (Vec<_>, Vec<_>) = self.records.iter().partition(|record| record.dialect == Dialect::Raw);
         let subscriptions: usize = knowing.iter().map(|record| record.topics.len()).sum();
-        assert_eq!(account.told, knowing.len() as u64, "{account}");
+        assert_eq!(account.notified, knowing.len() as u64, "{account}");
         assert_eq!((account.gaps_of(reason), account.gaps.len()), (subscriptions as u64, 1), "{account}");
         let is_fresh = |record: &&Record| record.topics.iter().any(|(_, marks)| marks.contains(&Mark::Fresh));
         assert!(raw.iter().all(is_fresh) && !knowing.iter().any(is_fresh), "{account}");

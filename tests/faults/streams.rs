@@ -130,7 +130,7 @@ fn the_stalled_get_from_the_stream_what_the_log_has_dropped() {
     scene.swarm.release();
     let outcome = scene.end();
     // Only the raw one cannot say where it was.
-    assert!(outcome.account.told <= 1, "{}", outcome.account);
+    assert!(outcome.account.notified <= 1, "{}", outcome.account);
     let (stalled, others) = outcome.records.split_at(STALLED.end);
     // On a busy machine one may be sent away more than once.
     assert!(stalled.iter().all(|record| 1 <= record.reconnects), "{stalled:?}");

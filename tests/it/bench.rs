@@ -1,4 +1,4 @@
-//! `fanfare bench` as a process: what it writes, and what is left when it is interrupted.
+//! `fanfare bench` as a process: its output, and what it has written when it is interrupted.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ fn an_interrupted_run_leaves_a_void_report() {
     let mut is_sent = false;
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         assert!(!line.contains('\x1b'), "{line:?}");
-        // Live figures: something was measured.
+        // Live figures show that it has begun to measure.
         if line.starts_with("measuring") && line.contains("p99") && !is_sent {
             send_signal("INT", child.id());
             is_sent = true;

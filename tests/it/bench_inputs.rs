@@ -33,7 +33,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// For a second, unless the arguments say otherwise.
+    /// Runs for a second, unless the arguments specify another time.
     fn start(arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
@@ -59,7 +59,7 @@ impl Bench {
     }
 }
 
-/// What a run that cannot be made says.
+/// The error of a run that cannot begin.
 #[track_caller]
 fn problem(arguments: &[&str]) -> String {
     let (output, _) = Bench::start(arguments).finish();
@@ -101,7 +101,7 @@ fn a_server_with_a_protocol_of_its_own_is_spoken_to_by_script() {
     check_deliveries(&report, 0, 5 * 80);
     check_deliveries(&report, 1, 3 * 80);
     assert!(report["churn"]["opening"]["count"].as_u64().is_some_and(|count| 5 < count), "{report}");
-    // Each event came with a ping; what an answer to a command contains is none.
+    // Each event came with a ping. The reply to a command is no event.
     wait_until("the server has read all answers", || (8 * 100 <= server.count("answered")).then_some(()));
     assert!(10 < server.count("subscribed"));
     assert_eq!((server.count("rude"), server.count("silent")), (0, 2), "those that are stalled answer nothing");
@@ -134,7 +134,7 @@ fn the_native_protocol_by_script() {
 }
 
 #[test]
-fn whoever_is_stalled_in_a_room_was_let_in() {
+fn a_stalled_client_of_a_room_was_admitted() {
     let hub = Hub::start();
     let arguments = ["--url", hub.url(0), "--transport", "socketio", "--subscribers", "3", "--stalled", "2"];
     let bench = Bench::start(&arguments);
@@ -147,14 +147,14 @@ fn a_room_may_have_names_of_its_own() {
     let hub = Hub::start();
     let mut arguments = vec!["--url", hub.url(0), "--transport", "socketio", "--subscribers", "3"];
     arguments.extend(["--socketio-event", "subscribe", "--socketio-args", r#"{"topic":"{topic}"}"#]);
-    // Connected is subscribed, for all the client knows: the confirmation is a message then.
+    // For this client a connection is a subscription. The confirmation counts as a message then.
     arguments.extend(["--socketio-confirmation", "", "--ignore", r#""connected""#, "--ignore", r#""subscribed""#]);
     check_deliveries(&Bench::start(&arguments).report(), 0, 3 * 80);
     let refused = problem(&[&arguments[..6], &["--socketio-args", "{"]].concat());
     assert!(refused.contains("--socketio-args") && refused.contains("no event of Socket.IO"), "{refused}");
 }
 
-/// Passes on to the hub what is published at a NATS server, and counts messages with headers.
+/// Forwards to the hub what is published at a NATS server, and counts messages with headers.
 fn relay(nats: &NatsServer, hub: &Hub, pattern: &str) -> Arc<AtomicU32> {
     let with_headers = Arc::new(AtomicU32::new(0));
     let (count, mut connection) = (Arc::clone(&with_headers), HttpConnection::new(hub.connect()));
@@ -168,7 +168,7 @@ fn relay(nats: &NatsServer, hub: &Hub, pattern: &str) -> Arc<AtomicU32> {
 }
 
 #[test]
-fn events_are_published_over_a_redis_that_asks_who_one_is() {
+fn events_are_published_over_a_redis_with_a_login() {
     let redis = RedisServer::start_with(&["--requirepass", "secret"]);
     let hub = Hub::start_with(&["--redis", &redis.url_as(":secret@")], &[]);
     let publish = |login: &str| format!("{}/2", redis.url_as(login));
@@ -196,7 +196,7 @@ fn events_are_published_over_nats() {
 }
 
 #[test]
-fn a_nats_server_says_why_it_refuses() {
+fn the_reason_of_a_nats_server_is_shown() {
     let hub = Hub::start();
     let nats = NatsServer::start_with(
         r#"max_payload: 500
@@ -232,7 +232,7 @@ fn many_topics_have_their_own_subscribers_and_events() {
     check(&["--subscribers", "25"], "bench.0 … bench.9", 16 * 25);
     check(&["--subscribers", "10", "--transport", "sse", "--topic", "a.{index}.z"], "a.0.z … a.9.z", 160);
     check(&["--subscribers", "20", "--transport", "socketio", "--publish-connections", "3"], "bench.0 … bench.9", 320);
-    // More than are probed at once.
+    // More topics than are probed at once.
     check(&["--subscribers", "150", "--topics", "150"], "bench.0 … bench.149", 160);
     assert_eq!(hub.listeners("bench.3"), Some(0));
 }

@@ -14,16 +14,16 @@ use serde_json::Value;
 
 use crate::support::{Folder, send_signal, stdout_of};
 
-/// How long the server works on each event: its capacity is 10 events a second, and beyond that they queue. So long that
-/// a publisher which wakes some milliseconds late, as it does on a busy machine, does not make a run void.
+/// The server's time for each event: its capacity is 10 events a second, and beyond that events queue. Long enough that a run stays
+/// valid if the publisher wakes some milliseconds late, as on a busy machine.
 const SERVICE_TIME: Duration = Duration::from_millis(100);
 const CAPACITY_HZ: f64 = 10.0;
-/// The steps lie at 5.5, 6.9, 8.6 and 10.7 events a second: none so near the capacity that it could go either way.
+/// The steps are at 5.5, 6.9, 8.6 and 10.7 events a second. None is so near to the capacity that its outcome is uncertain.
 const FIRST_HZ: &str = "5.5";
 const FACTOR: f64 = 1.25;
 
-/// A server of Server-Sent Events: what is posted to it goes out to everybody, one event after the other, each after its
-/// service time. Returns its address. It serves until the process ends.
+/// A server of Server-Sent Events: it sends each event that is posted to it to all clients, one after the other, each after the
+/// service time. Returns its address. It runs until the process ends.
 fn start_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -44,7 +44,7 @@ fn start_server() -> String {
 fn serve(work: &mpsc::Receiver<Vec<u8>>, audience: &Mutex<Vec<TcpStream>>) {
     let mut idle_from = Instant::now();
     while let Ok(event) = work.recv() {
-        // From when the last one was done, even if this thread woke late: else its capacity were the scheduler's matter.
+        // Counted from the end of the last one, even if this thread wakes late. Otherwise the scheduler would decide the capacity.
         idle_from = idle_from.max(Instant::now()) + SERVICE_TIME;
         while Instant::now() < idle_from {
             thread::park_timeout(idle_from.saturating_duration_since(Instant::now()));
@@ -141,7 +141,7 @@ fn check_steps(climb: &Value, knee_hz: f64) {
 }
 
 #[test]
-fn an_interrupted_ladder_tells_its_steps() {
+fn an_interrupted_ladder_reports_its_steps() {
     let (folder, url) = (Folder::new(), start_server());
     let json = folder.path("a.json");
     let mut command = ladder(&url, &["--duration", "1s", "--rate", "5", "--json", &json]);

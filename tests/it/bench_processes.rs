@@ -34,9 +34,9 @@ fn two_processes_count_what_one_counts() {
     let scenario = [&scenario[..], &more].concat();
     let (one, _) = report(&hub, &scenario);
     let (two, text) = report(&hub, &[&scenario[..], &["--processes", "2", "--pin", "0,0"]].concat());
-    let check = |place: &str, expected: u64| {
+    let check = |pointer: &str, expected: u64| {
         for report in [&one, &two] {
-            assert_eq!(report.pointer(place).and_then(Value::as_u64), Some(expected), "{place}: {report}");
+            assert_eq!(report.pointer(pointer).and_then(Value::as_u64), Some(expected), "{pointer}: {report}");
         }
     };
     for (topic, subscribers) in [(0, 21), (1, 1)] {
@@ -53,7 +53,7 @@ fn two_processes_count_what_one_counts() {
     }
     let slices = two["topics"][0]["slices"].as_array().expect("slices");
     assert_eq!(slices.iter().filter_map(|slice| slice["deliveries"].as_u64()).sum::<u64>(), 50 * 21);
-    // All count time from the same moment: else latencies were negative, which is shown as 0, or seconds.
+    // All processes count time from the same moment. Otherwise latencies would be negative, shown as 0, or seconds.
     let read = &two["topics"][0]["read"];
     assert!(1.0 < read["min"].as_f64().expect("a latency") && read["p50"].as_f64().expect("one") < 1e6, "{read}");
     let visits = |report: &Value| report["churn"]["began"].as_u64().expect("visitors came");
@@ -65,7 +65,7 @@ fn two_processes_count_what_one_counts() {
 #[test]
 fn topics_are_dealt_out_across_processes() {
     let hub = Hub::start();
-    // 13 subscribers for 5 topics, 7 and 6 of them in a process: no topic has as many in one as in the other.
+    // 13 subscribers for 5 topics, 7 in one process and 6 in the other. No topic has as many in one as in the other.
     let scenario = ["--topics", "5", "--subscribers", "13", "--rate", "50", "--duration", "1s", "--transport", "sse"];
     let (one, _) = report(&hub, &scenario);
     let (two, _) = report(&hub, &[&scenario[..], &["--processes", "2"]].concat());
@@ -99,7 +99,7 @@ fn a_ladder_has_several_processes_at_each_step() {
     let hub = Hub::start();
     let folder = Folder::new();
     let json = folder.path("a.json");
-    // On a busy machine a step may fail that is told to be good otherwise; it is made all the same.
+    // On a busy machine a step may fail that passes elsewhere. It is run all the same.
     bench(&hub, &json, &[&arguments[..], &limits].concat()).output().expect("it was just built");
     let climb: Value = serde_json::from_slice(&fs::read(&json).expect("written")).expect("JSON");
     let steps = climb["steps"].as_array().expect("steps");
@@ -107,7 +107,7 @@ fn a_ladder_has_several_processes_at_each_step() {
         let report = &step["report"];
         let rate = step["rate_hz"].as_f64().expect("a rate");
         assert_eq!(report["topics"][0]["rate_hz"], rate, "{climb}");
-        // The members follow the step's schedule, not the first one's.
+        // The workers follow the schedule of the present step, not of the first one.
         assert_eq!(report["topics"][0]["faults"]["lost"], 0, "{climb}");
         assert_eq!(report["client"]["processes"].as_array().map(Vec::len), Some(3), "{climb}");
     }
@@ -125,7 +125,7 @@ fn a_process_that_dies_makes_the_run_void() {
     let stderr = child.stderr.take().expect("it was just asked for");
     let mut killed = Vec::new();
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        // Live figures: something was measured.
+        // Live figures show that it has begun to measure.
         if line.starts_with("measuring") && line.contains("p99") && killed.is_empty() {
             killed = children_of(child.id());
             assert_eq!(killed.len(), 2, "{killed:?}");
@@ -139,13 +139,13 @@ fn a_process_that_dies_makes_the_run_void() {
     let reason = report["void"][0].as_str().expect("a reason");
     let expected = format!("client process 2 of 2 (pid {}) died (signal: 9 (SIGKILL))", killed[1]);
     assert!(reason.contains(&expected) && text.contains(&format!("VOID     {reason}\n")), "{text}");
-    // The other one's share is there.
+    // The share of the other process is in the report.
     assert!(report["topics"][0]["deliveries"].as_u64().is_some_and(|count| 0 < count), "{report}");
     assert_eq!(report["topics"][0]["faults"]["lost"], 0, "{report}");
     check_gone(&killed);
 }
 
-/// Nobody is left behind.
+/// No process is left.
 fn check_gone(pids: &[u32]) {
     wait_until("the members end", || pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
 }
@@ -177,7 +177,7 @@ fn an_interrupted_run_takes_its_processes_along() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told() {
+fn senseless_flags_are_reported() {
     let check = |arguments: &[&str], expected: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
         let output = command.arg("bench").args(arguments).output().expect("it was just built");

@@ -1,4 +1,5 @@
-//! `fanfare bridge` between a real Redis and a real NATS server: what crosses, what is told, and who carries.
+//! `fanfare bridge` between a real Redis and a real NATS server: which events cross, how losses are reported, and which bridge is
+//! active.
 
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use crate::support::{
     stdout_of, wait_until,
 };
 
-/// A bridge, which is a hub to whoever asks for its health.
+/// A bridge. It answers health checks as a hub does.
 fn bridge(from: &str, to: &str, maps: &[&str], settings: &[(&str, &str)]) -> Hub {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(["bridge", "--listen", "127.0.0.1:0", "--from", from, "--to", to]);
@@ -40,7 +41,7 @@ fn hub_on_nats(server: &NatsServer) -> Hub {
     hub
 }
 
-/// The kinds and payloads of the next events, a gap by its reason.
+/// The types and payloads of the next events. A gap is shown by its reason.
 fn next(stream: &mut SseClient, count: usize) -> Vec<(String, String)> {
     let shown = |kind: String, data: String| match kind.as_str() {
         "gap" if data.contains("source_lost") => (kind, "source_lost".to_owned()),
@@ -66,7 +67,7 @@ fn events_cross_in_order_with_their_types() {
     assert_eq!(next(&mut stream, 3), plain(&["1", "2", "3"]));
     assert_eq!(near.post("/publish/a.x.y?type=made", r#"{"n":1}"#).status, 200);
     assert_eq!(next(&mut stream, 1), [("made".to_owned(), r#"{"n":1}"#.to_owned())]);
-    // What no map names stays where it is, and so does what only Redis' wildcard covers.
+    // Topics that no map names do not cross, nor do topics that only the wildcard of Redis covers.
     let mut others = SseClient::open(&far, "/sse?topic=other&topic=conversations.7.deep&topic=conversations.8");
     for channel in ["other", "conversations.7.deep", "conversations.8"] {
         redis.command::<u32>(&["PUBLISH", channel, channel]);
@@ -124,14 +125,14 @@ fn of_two_bridges_one_carries_and_the_other_takes_over() {
     bridges.sort_by_key(is_active);
     let [standby, active] = bridges;
     assert!(!is_active(&standby), "not both");
-    let told = standby.get("/ready").text();
-    assert!(told.contains("stands by"), "{told}");
+    let status = standby.get("/ready").text();
+    assert!(status.contains("stands by"), "{status}");
     send_signal("KILL", active.pid());
     drop(active);
     wait_until_active(&standby);
     redis.command::<u32>(&["PUBLISH", "a.1", "after"]);
     assert_eq!(next(&mut stream, 2), [("gap".to_owned(), "source_lost".to_owned()), plain(&["after"])[0].clone()]);
-    // One that ends in order gives the lease back at once.
+    // A bridge that shuts down in order gives the lease back at once.
     let third = bridge(&redis.url(), &nats.url_as(""), &["a.*"], &[("bridge.lease", "1h")]);
     assert!(standby.terminate().success());
     drop(third);
@@ -147,7 +148,7 @@ fn what_comes_while_the_other_side_is_away_waits() {
     for payload in ["1", "2", "3"] {
         redis.command::<u32>(&["PUBLISH", "a.1", payload]);
     }
-    // Its queue and its log have them; a subscriber that is there as soon as the server is gets them all.
+    // They are in the bridge's queue and log. A subscriber that is there as soon as the server is gets them all.
     let (sender, received) = std::sync::mpsc::channel();
     nats.restart();
     nats.subscribe("a.*", move |_, _, payload| drop(sender.send(String::from_utf8_lossy(payload).into_owned())));
@@ -203,7 +204,7 @@ fn the_whole_chain_of_a_leaf_node() {
         let received = json!({ "tokens_received": 60, "tokens_lost": 0, "duplicates": 0, "out_of_order": 0, "misdelivered": 0, "foreign": 0, "gaps": 0 });
         assert_eq!(report["received"], received, "{report}");
     }
-    // The leaf is cut off for a while: what came meanwhile is missing, and said to be.
+    // The leaf is cut off for some time. Events of that time are missing, and reported as missing.
     let mut streams = hubs.each_ref().map(|hub| SseClient::open(hub, "/sse?topic=conversations.7"));
     redis.command::<u32>(&["PUBLISH", "conversations.7", "before"]);
     streams.iter_mut().for_each(|stream| assert_eq!(next(stream, 1), plain(&["before"])));

@@ -27,7 +27,7 @@ fn event_source_names_and_resumes() {
     network.cut();
     let missed = [hub.publish("t", "missed"), hub.publish("t", "missed, too")];
     page.expect(json!(["error", 0]));
-    network.mend();
+    network.restore();
     // Attempts while the network was down may have failed as well.
     let mut next = page.next();
     while next[0] == "error" {
@@ -68,7 +68,7 @@ fn event_source_comes_back_after_a_restart() {
 #[test]
 fn event_source_comes_back_to_a_hub_that_was_full() {
     let hub = Hub::start_with(&[], &[("sse.retry", "50ms"), ("server.max_connections", "2")]);
-    // Published by one of those that fill the hub: a connection of its own might still be there, and counted.
+    // Published over one of the connections that fill the hub: a further one might still be open, and counted.
     let mut publisher = WebSocketClient::open_v1(&hub, "/ws");
     publisher.ask(&json!({ "op": "publish", "topic": "t", "data": "at last" }));
     let holders = (publisher, SseClient::open(&hub, "/sse?topic=other"));
@@ -116,9 +116,9 @@ fn websocket_raw_and_fanfare_v1() {
     page.expect(json!(["open", "fanfare.v1"]));
     page.expect(json!(["subscribed", 1, null]));
     hub.publish("t", r#"{"n": "é"}"#);
-    // Between the two sockets there is no order; each has its own.
-    let told: Vec<Value> = (0..4).map(|_| page.next()).collect();
-    let (raw, other): (Vec<Value>, Vec<Value>) = told.into_iter().partition(|told| told[0] == "raw");
+    // The order holds within each socket, not between the two.
+    let received: Vec<Value> = (0..4).map(|_| page.next()).collect();
+    let (raw, other): (Vec<Value>, Vec<Value>) = received.into_iter().partition(|received| received[0] == "raw");
     assert_eq!(raw, [json!(["raw", r#"{"n": "é"}"#])]);
     let expected = [json!(["event", null, { "n": "é" }]), json!(["pong", "last", null]), json!(["closed", 4000, true])];
     assert_eq!(other, expected);
@@ -132,7 +132,7 @@ fn fetch_publishes_across_origins() {
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
     let script = r#"
         (async () => {
-            // A header of one's own makes the browser ask first.
+            // A custom header makes the browser send a preflight request.
             const request = { method: "POST", headers: { "Event-Type": "made" }, body: "from a page" };
             const taken = await fetch(`${hub}/publish/t`, request);
             report("taken", taken.status, (await taken.json()).topic);

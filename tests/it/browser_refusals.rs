@@ -15,7 +15,7 @@ use crate::support::{
     browser::Page, hub::Hub, nginx::Nginx, redis::free_address, sse::SseClient, wait_until, websocket::WebSocketClient,
 };
 
-/// What becomes of the EventSource.
+/// How the EventSource reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// One request, `error` with `readyState` 2, and never another request.
@@ -26,9 +26,9 @@ enum Fate {
 
 use Fate::{ComesBack, GivesUp};
 
-/// A way to answer: its name, the bytes, and what EventSource is expected to do. Behind the bytes the connection ends:
-/// for `cut` in the middle of a body, for `silent` before any answer, for which nginx makes up its own. All but
-/// `no-origin` allow the page's origin to read them.
+/// A response: its name, its bytes, and the expected reaction of EventSource. The connection ends after the bytes: for `cut` in the
+/// middle of a body, for `silent` before any response, so that nginx answers itself. All but `no-origin` allow the page's origin to
+/// read them.
 const ROWS: [(&str, &str, Fate); 16] = [
     ("end", "200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 50\ndata: x\n\n", ComesBack),
     ("refusal", "200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 50\nevent: error\ndata: full\n\n", ComesBack),
@@ -53,19 +53,18 @@ const ROWS: [(&str, &str, Fate); 16] = [
     ("text", "200 OK\r\nContent-Type: text/plain\r\n\r\nretry: 50\ndata: x\n\n", GivesUp),
 ];
 
-/// Attempts after which an EventSource counts as one that comes back. Until all of those have made so many, the others
-/// have the time to make a second one.
+/// Attempts after which an EventSource counts as reconnecting. The others have as much time to make a second attempt.
 const ATTEMPTS: u64 = 3;
 
 const TABLE_SCRIPT: &str = r#"
     const seen = {};
     function watch(name) {
         const source = new EventSource(`${hub}/sse?case=${name}`);
-        const row = seen[name] = { opens: 0, errors: 0, told: 0, states: [] };
+        const row = seen[name] = { opens: 0, errors: 0, explained: 0, states: [] };
         source.onopen = () => row.opens++;
         source.onerror = event => {
-            // An event that the server has called `error` arrives here as well.
-            if (event.data !== undefined) return row.told++;
+            // An event that the server has named `error` arrives here as well.
+            if (event.data !== undefined) return row.explained++;
             row.errors++;
             if (!row.states.includes(source.readyState)) row.states.push(source.readyState);
             if (done()) { report("seen", seen); done = () => false; }
@@ -90,7 +89,7 @@ fn the_table_of_refusals() {
         let of = |field: &str| row[field].as_u64().unwrap_or_else(|| panic!("{name}: {row}"));
         match fate {
             GivesUp => {
-                assert_eq!((requests, of("opens"), of("errors"), of("told")), (1, 0, 1, 0), "{name}: {row}");
+                assert_eq!((requests, of("opens"), of("errors"), of("explained")), (1, 0, 1, 0), "{name}: {row}");
                 assert_eq!(row["states"], json!([2]), "{name}");
             }
             ComesBack => {
@@ -99,20 +98,21 @@ fn the_table_of_refusals() {
             }
         }
     }
-    // The page gets the hub's words, and those of nginx in place of nginx's own errors.
+    // The page gets the hub's messages, and the configured ones in place of nginx's own errors.
     assert!(
-        0 < seen[1]["refusal"]["told"].as_u64().unwrap_or(0) && 0 < seen[1]["silent"]["told"].as_u64().unwrap_or(0)
+        0 < seen[1]["refusal"]["explained"].as_u64().unwrap_or(0)
+            && 0 < seen[1]["silent"]["explained"].as_u64().unwrap_or(0)
     );
 }
 
-/// Reports what comes, and the code of each `error` event that has data.
+/// Reports each event, and the code of each `error` event that has data.
 const WATCH_SCRIPT: &str = r#"
     const source = new EventSource(`${hub}/sse?topic=t`);
     source.onmessage = event => report("message", event.data);
-    source.onerror = event => event.data && report("told", JSON.parse(event.data).code);
+    source.onerror = event => event.data && report("explained", JSON.parse(event.data).code);
 "#;
 
-/// Reads over reports until this one.
+/// Skips reports up to this one.
 #[track_caller]
 fn wait_for(page: &mut Page, expected: &Value) {
     while page.next() != *expected {}
@@ -130,7 +130,7 @@ fn a_page_outlives_a_killed_hub() {
     page.expect(json!(["message", "before"]));
     // Killed, as by `kill -9`: the hub sends nothing.
     drop(hub);
-    wait_for(&mut page, &json!(["told", "unavailable"]));
+    wait_for(&mut page, &json!(["explained", "unavailable"]));
     let hub = start();
     hub.wait_for_listeners("t", 1);
     hub.publish("t", "after");
@@ -141,13 +141,13 @@ fn a_page_outlives_a_killed_hub() {
 fn a_page_outlives_a_full_hub() {
     let hub = Hub::start_with(&[], &[("sse.retry", "50ms"), ("server.max_connections", "2")]);
     let nginx = Nginx::start(&[hub.address()]);
-    // Published by one of those that fill the hub: a connection of its own might still be there, and counted.
+    // Published over one of the connections that fill the hub: a further one might still be open, and counted.
     let mut publisher = WebSocketClient::open_v1(&hub, "/ws");
     publisher.ask(&json!({ "op": "publish", "topic": "t", "data": "at last" }));
     let holder = SseClient::open(&hub, "/sse?topic=other");
     let mut page = Page::open(&nginx.url(), &WATCH_SCRIPT.replace("topic=t", "topic=t&last_event_id=first"));
-    page.expect(json!(["told", "try_later"]));
-    page.expect(json!(["told", "try_later"]));
+    page.expect(json!(["explained", "try_later"]));
+    page.expect(json!(["explained", "try_later"]));
     drop(holder);
     wait_for(&mut page, &json!(["message", "\"at last\""]));
 }
@@ -191,7 +191,7 @@ impl Origin {
         origin
     }
 
-    /// How often `case` was asked for.
+    /// How often `case` was requested.
     fn requests(&self, case: &str) -> u64 {
         self.counts.lock().expect("nobody panics with it").get(case).copied().unwrap_or_default()
     }
@@ -206,7 +206,7 @@ fn answer(mut client: TcpStream, counts: &Mutex<HashMap<String, u64>>) {
     if !bytes.is_empty() {
         let origins = if name == "no-origin" { "" } else { "Access-Control-Allow-Origin: *\r\n" };
         let fields = format!("\r\nConnection: close\r\n{origins}");
-        // If the proxy is gone, so is the test.
+        // The proxy is gone only if the test has ended.
         let _ = write!(client, "HTTP/1.1 {}", bytes.replacen("\r\n", &fields, 1));
     }
 }

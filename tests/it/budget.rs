@@ -1,4 +1,4 @@
-//! The memory budget as clients see it: what has no room is refused with a clear error, and leaves nothing behind.
+//! The memory budget as clients see it: a request for which there is no room gets a clear error, and nothing of it stays in memory.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::json;
@@ -23,8 +23,8 @@ fn a_spent_budget_lets_no_topic_begin() {
     assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("2")));
     let mut connection = HttpConnection::new(hub.connect());
     let browser = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
-    let told = connection.request(Method::Get, "/sse?topic=fresh.four", &browser, b"");
-    assert_eq!((told.status, told.text().contains("event: error")), (200, true), "{}", told.text());
+    let received = connection.request(Method::Get, "/sse?topic=fresh.four", &browser, b"");
+    assert_eq!((received.status, received.text().contains("event: error")), (200, true), "{}", received.text());
 }
 
 /// Publishes to ever new topics until there is no room for one more with the smallest payload, and then to the first of them.

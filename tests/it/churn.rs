@@ -16,10 +16,10 @@ const THREADS: usize = 4;
 const EVENTS_PER_SECOND: u32 = 50;
 /// How many connections of each thread are replaced by new ones.
 const REPLACEMENTS: usize = 500;
-/// Events published after the last replacement, which everybody who is left must get.
+/// Events published after the last replacement. All clients that are left must get them.
 const LAST_EVENTS: u32 = 25;
 
-/// One connection of either kind, and the events it has had.
+/// One connection of either kind, and the events it has received.
 struct Peer {
     client: Client,
     last: Option<u64>,
@@ -124,9 +124,9 @@ fn churn(hub: &Hub, seed: u64) -> Vec<Peer> {
     let mut random = Random(seed);
     let mut peers: Vec<Peer> = (0..CONNECTIONS / THREADS).map(|number| Peer::open(hub, number % 2 == 0)).collect();
     for _ in 0..REPLACEMENTS {
-        let place = random.below(peers.len());
-        // A connection that is dropped with events unread is reset: that, too, is part of it.
-        peers[place] = Peer::open(hub, random.below(2) == 0);
+        let index = random.below(peers.len());
+        // Dropping a connection with unread events resets it. The test includes that on purpose.
+        peers[index] = Peer::open(hub, random.below(2) == 0);
         let reader = random.below(peers.len());
         (0..random.below(3)).for_each(|_| peers[reader].read());
     }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
     hub::Hub,
     redis::{RedisServer, TlsRedis},
     send_signal,
@@ -27,7 +27,7 @@ fn run(arguments: &[&str]) -> Output {
     fanfare(arguments).output().expect("it was just built")
 }
 
-/// What a command says that must fail.
+/// The error of a command that must fail.
 #[track_caller]
 fn failure(arguments: &[&str], code: i32) -> String {
     let output = run(arguments);
@@ -63,7 +63,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -113,7 +113,7 @@ fn publish_at_the_master_that_sentinels_name() {
     let mut messages = group.master().connect();
     let mut listener = messages.as_pubsub();
     listener.subscribe("alarms").expect("the master takes it");
-    listener.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    listener.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     let said = stdout_of(&publish(&group.url()));
     let port = group.master_port().expect("the sentinel knows");
     assert!(said.contains(&format!(":{port} (subscribed: ")), "{said}");
@@ -121,7 +121,7 @@ fn publish_at_the_master_that_sentinels_name() {
         let payload: String = listener.get_message().expect("in time").get_payload().expect("a text");
         assert_eq!(serde_json::from_str::<Value>(&payload).expect("JSON")["sequence"], sequence);
     }
-    // Asks the next one where one is away, and says what nobody knows.
+    // If one sentinel is away, the next one is asked. A name that none of them knows is an error.
     let url = group.url();
     stdout_of(&publish(&url.replacen("//", "//127.0.0.1:1,", 1)));
     let unknown = publish(&url.replace("/fanfare", "/other"));
@@ -198,7 +198,7 @@ fn subscribe_prints_events() {
 }
 
 #[test]
-fn subscribe_begins_where_it_is_told() {
+fn subscribe_begins_where_its_flags_say() {
     let hub = Hub::start();
     let ids = ["1", "2", "3"].map(|payload| hub.publish("t", payload));
     let arguments = ["subscribe", hub.url(0), "--topic", "t", "--since", &ids[0], "--count", "2", "--with-id"];
@@ -304,7 +304,7 @@ fn an_address_in_use_is_named() {
     assert!(refused.contains(hub.address()) && refused.contains("in use"), "{refused}");
 }
 
-/// What `fanfare serve` says that must not start, with one variable more in its environment.
+/// The error of `fanfare serve` with one more variable in its environment, with which it must not start.
 #[track_caller]
 fn refused_start(flags: &[&str], variable: (&str, &str)) -> String {
     let mut command = fanfare(&["serve", "--listen", "127.0.0.1:0"]);
@@ -320,7 +320,7 @@ fn a_hub_does_not_start_on_settings_that_would_do_nothing() {
     assert!(said.contains(expected), "{said}");
     let said = refused_start(&["--log-level", "inof"], nothing);
     assert!(said.contains("--log-level: `inof` is no level; did you mean `info`?"), "{said}");
-    // No machine has so many.
+    // No machine has that many cores.
     let said = refused_start(&["--pin=4093-4095"], ("FANFARE_AUTH_MOED", "geheim"));
     assert!(said.contains("server.pin (--pin) lists core 4093 and 2 more; this process may run on "), "{said}");
     assert!(said.contains("FANFARE_AUTH_MOED sets nothing; did you mean FANFARE_AUTH__MODE?"), "{said}");

@@ -71,7 +71,7 @@ fn is_unknown(hub: &Hub, method: Method, path: &str) -> bool {
     let unknown = ask(hub, Method::Post, "/nothing/here");
     assert_eq!(ask(hub, Method::Post, path).text(), unknown.text(), "{path}");
     assert_eq!(ask(hub, Method::Options, path).status, 404, "{path}");
-    // Nor is a body awaited.
+    // The hub does not wait for a body either.
     let head = format!("POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n");
     let mut connection = HttpConnection::new(hub.connect());
     connection.send(head.as_bytes());
@@ -106,7 +106,7 @@ fn without_all_of_them_the_hub_is_itself() {
     for (api, paths) in APIS {
         paths.iter().for_each(|(method, path)| assert!(is_unknown(&hub, *method, path), "{api}: {method} {path}"));
     }
-    // This hub has no users, and says so: the path is known.
+    // This hub has no users, and the error says so: the path exists.
     let refused = hub.post("/api/v1/auth/login", r#"{"username":"a","password":"b"}"#);
     assert_eq!((refused.status, refused.error_code().as_str()), (404, "no_users"));
     assert_eq!(hub.post("/api/v1/auth/refresh", "").error_code(), "no_users");
@@ -114,7 +114,7 @@ fn without_all_of_them_the_hub_is_itself() {
     let mut stream = SseClient::open(&hub, "/sse?topic=wells.W");
     let mut socket = WebSocketClient::open(&hub, "/ws?topic=wells.W");
     let mut client = Carried::open(&hub);
-    // Nobody is greeted, and a well is a topic as any other.
+    // There is no greeting, and a well is a topic like any other.
     client.send("40");
     assert!(client.next_packet().starts_with("40"));
     client.emit("subscribe", &json!({ "well_id": "W" }));
@@ -127,8 +127,8 @@ fn without_all_of_them_the_hub_is_itself() {
     assert_eq!((stream.next_data(), socket.next_text()), ("1".to_owned(), "1".to_owned()));
     assert_eq!(client.expect_event("message"), 1);
     client.emit("publish", &json!({ "topic": "wells.W", "type": "alert", "data": 2 }));
-    let told = [client.next_event(), client.next_event()];
-    let published = told.iter().find(|told| told.name == "published").expect("it is told");
+    let received = [client.next_event(), client.next_event()];
+    let published = received.iter().find(|received| received.name == "published").expect("it is confirmed");
     assert_eq!(published.arguments[0]["topic"], "wells.W");
     assert_eq!(stream.next().kind, "alert");
     for path in ["/health", "/ready", "/stats", "/metrics", "/topics"] {
@@ -136,7 +136,7 @@ fn without_all_of_them_the_hub_is_itself() {
     }
 }
 
-/// All that is the broadcaster's own is what a WebSocket listens to that names no topic.
+/// The broadcaster API adds only one thing: topics for a WebSocket that names none.
 #[test]
 fn without_the_broadcaster_a_websocket_names_its_topics() {
     let hub = Hub::start();
@@ -155,7 +155,7 @@ fn without_the_broadcaster_a_websocket_names_its_topics() {
     let mut socket = WebSocketClient::open(&hub, "/ws?topic=events.critical");
     hub.publish("events.critical", "down");
     assert_eq!(socket.next_text(), "down");
-    // A configured value is no default.
+    // A configured value is not replaced by the default.
     let settings = [("compat", "esp"), ("server.default_topics", "news")];
     let hub = Hub::start_with(&[], &settings);
     let mut socket = WebSocketClient::open(&hub, "/ws");
@@ -180,7 +180,7 @@ fn nothing_of_an_api_runs_that_is_left_out() {
         hub
     };
     let channels = || server.command::<Vec<String>>(&["PUBSUB", "CHANNELS"]);
-    // Losses are told to every hub, whatever it serves.
+    // Every hub gets reports of losses, whatever APIs it serves.
     let is_of_streams =
         |channel: &String| channel.strip_prefix("fanfare.orders.").is_some_and(|command| command != "losses");
     let whole = start(&ALL);
@@ -194,7 +194,7 @@ fn nothing_of_an_api_runs_that_is_left_out() {
     assert!(!threads(&bare).iter().any(|name| name == "broadcasts"), "{:?}", threads(&bare));
 }
 
-/// What `serve` says with this configuration, which it must refuse.
+/// The error of `serve` with this configuration, which it must refuse.
 #[track_caller]
 fn refusal(flags: &[&str], config: &str) -> String {
     let folder = Folder::new();

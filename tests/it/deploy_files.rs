@@ -129,7 +129,7 @@ fn the_compose_file_names_what_there_is() {
     for (service, port) in [("hub", 8080), ("redis", 6379)] {
         let service = &services[service];
         assert!(names(service).iter().all(|name| KNOWN.contains(name)), "{service}");
-        // Nobody is asked who comes, so no other machine may come.
+        // Without tokens the hub must not be reachable from other machines.
         assert_eq!(words(&service["ports"]), [format!("127.0.0.1:{port}:{port}")]);
     }
     let build = &services["hub"]["build"];
@@ -152,7 +152,7 @@ fn the_documented_commands_work_beside_the_compose_file() {
     let folder = Folder::new();
     let places = [("HUB_URL", hub.url(0)), ("REDIS_HOST", redis.host()), ("REDIS_PORT", &*port)];
     let script = |name: &str, arguments: &[&str]| stdout_of(&run_script(name, &folder, arguments, &places));
-    // Also if something fails: they would stay for ever.
+    // Also if the test fails: otherwise they would run for ever.
     let _clients = OnDrop(|| drop(run_script("stop_clients.sh", &folder, &[], &[])));
     let said = script("run_clients.sh", &["50"]);
     assert!(said.starts_with("50 clients are connected to "), "{said}");
@@ -178,8 +178,8 @@ fn the_documented_commands_work_beside_the_compose_file() {
 fn a_load_runs_in_a_cluster_as_documented() {
     let redis = RedisServer::start();
     let hub = Hub::start_with(&["--redis", &redis.url()], &[]);
-    let place = format!("{}:{}", redis.host(), redis.port());
-    let services = [("redis.redis-system:6379", &*place), ("http://sse-adapter.sse-system:80", hub.url(0))].into();
+    let address = format!("{}:{}", redis.host(), redis.port());
+    let services = [("redis.redis-system:6379", &*address), ("http://sse-adapter.sse-system:80", hub.url(0))].into();
     let check = |target: Option<&str>, arguments: &[String]| {
         let output = container(target, arguments, &services).output().expect("it was just built");
         let said = stdout_of(&output);

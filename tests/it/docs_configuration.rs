@@ -12,7 +12,7 @@ use std::{
 
 use crate::support::{Folder, stdout_of};
 
-/// The line of the page below which it is made.
+/// The line of the page below which the generated part begins.
 const MARK: &str =
     "<!-- From here on the page is made from the keys: FANFARE_BLESS=1 cargo test --test it docs_configuration -->\n";
 
@@ -170,7 +170,7 @@ fn the_page_has_each_flag_with_its_key() {
 }
 
 #[test]
-fn keys_that_take_effect_are_told_from_those_that_wait() {
+fn keys_that_take_effect_are_distinguished_from_those_that_wait() {
     let reloaded = reloaded();
     for (path, expected) in [
         ("limits.body_bytes_max", true),

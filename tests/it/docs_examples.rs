@@ -87,7 +87,7 @@ fn play(text: &str) -> Result<(), String> {
     player.finish()
 }
 
-/// The tests' helpers panic where a hub misbehaves.
+/// The helpers of the tests panic if a hub misbehaves.
 fn caught(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -178,7 +178,7 @@ fn a_page_may_have_another_hub() {
         [key, &config, refused].concat()
     };
     assert_eq!(play(&page("jwt")), Ok(()));
-    play(&page("none")).expect_err("whoever comes is let in");
+    play(&page("none")).expect_err("the hub asks for no token");
     let with_redis = |directive: &str| {
         format!(
             "{directive}\n```console\n$ redis-cli PUBSUB NUMPAT\n0\n$ curl http://127.0.0.1:8080/ready\n{{…\"redis\"…}}\n```\n"

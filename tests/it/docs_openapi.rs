@@ -1,7 +1,7 @@
 //! `docs/openapi.yaml`: it names the native routes and no others, and the hub answers as it says.
 //!
-//! Schemathesis makes requests from the document, right and wrong ones, and holds the answers against it. Its choices are the same in each
-//! run. What it does not send: streams, which have no end.
+//! Schemathesis makes requests from the document, right and wrong ones, and holds the answers against it. Its choices are the same
+//! in each run. What it does not send: streams, which have no end.
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 
@@ -62,7 +62,7 @@ fn each_native_route_is_described_and_nothing_else() {
     assert!(missing.is_empty() && unknown.is_empty(), "not in docs/openapi.yaml: {missing:?}; no routes: {unknown:?}");
 }
 
-/// What is not sent by Schemathesis.
+/// What Schemathesis does not send.
 #[test]
 fn streams_open_as_the_document_says() {
     let hub = Hub::start();
@@ -92,7 +92,7 @@ fn run_schemathesis(guarded: &Guarded, arguments: &[String]) {
     command.args(["--header", &format!("Authorization: Bearer {}", guarded.admin_token())]);
     command.args(["--max-examples=5", "--generation-deterministic", "--phases=coverage,fuzzing", "--no-color"]);
     command.args(["--request-timeout=10", "--suppress-health-check=all"]).args(arguments);
-    // It keeps what it learned of an API beside where it is started.
+    // It keeps what it has learned about an API in the folder in which it is started.
     let folder = Folder::new();
     let output = command.current_dir(&folder.0).output().expect("it was installed");
     assert!(stdout_of(&output).contains(" passed"), "it tried something");

@@ -14,7 +14,7 @@ use std::{
 use fanfare_core::protocol::http::Method;
 
 use crate::support::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
     http::HttpConnection,
     hub::Hub,
     send_signal,
@@ -38,7 +38,7 @@ fn a_request_that_has_begun_is_answered() {
     let taken = publisher.receive();
     assert_eq!((taken.status, taken.header("connection")), (200, Some("close")));
     assert!(publisher.is_closed());
-    assert_eq!(stream.next_data(), "latest", "who is still there gets it");
+    assert_eq!(stream.next_data(), "latest", "a client that is still connected gets it");
     drop(stream);
     assert!(hub.wait().success());
 }
@@ -59,7 +59,7 @@ fn nothing_new_is_accepted() {
     assert!(TcpStream::connect(&admin).is_err(), "{admin}");
 }
 
-/// Whoever looks after the hub sees what it does until the end.
+/// Administration is served until the end.
 #[test]
 fn the_listener_for_administration_lives_to_the_end() {
     let flags = ["--admin-listen", "127.0.0.1:0", "--reactors", "2"];
@@ -76,7 +76,7 @@ fn the_listener_for_administration_lives_to_the_end() {
         assert_eq!((ready.status, &ready.json()["failed"]), (503, &serde_json::json!(["the hub shuts down"])));
     }
     assert_eq!(kept.request(Method::Get, "/metrics", &[], b"").status, 200);
-    // With a connection open that asks for nothing more.
+    // With an idle connection.
     let idle = HttpConnection::new(hub.connect_at(1));
     drop(stream);
     assert!(hub.wait().success());
@@ -95,7 +95,7 @@ fn a_hub_is_not_ready_for_a_while_before_it_closes_anything() {
     let mut late = SseClient::open(&hub, "/sse?topic=t");
     hub.publish("t", "after the signal");
     assert_eq!((stream.next_data(), late.next_data()), ("after the signal".to_owned(), "after the signal".to_owned()));
-    // A second signal ends the delay, and a third one all.
+    // A second signal ends the delay, a third one everything.
     let address = hub.address().to_owned();
     send_signal("TERM", hub.pid());
     wait_until("its listener is closed", || TcpStream::connect(&address).is_err().then_some(()));
@@ -116,7 +116,7 @@ fn the_delay_ends_by_itself_and_sigint_skips_it() {
 fn a_connection_that_waits_to_be_accepted_is_served() {
     let hub = Hub::start_with(&["--reactors", "1"], &[("drain.window", "10s")]);
     let stream = SseClient::open(&hub, "/sse?topic=t");
-    // Stopped, so that connections and the signal wait for it together.
+    // The process is stopped, so that connections and the signal are pending together when it continues.
     send_signal("STOP", hub.pid());
     let mut waiting: Vec<HttpConnection> = (0..20).map(|_| HttpConnection::new(hub.connect())).collect();
     for (number, connection) in waiting.iter_mut().enumerate() {
@@ -182,7 +182,7 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true));
     drop((streams, socket, half));
     assert!(hub.wait().success());
-    assert!(begun.elapsed() < PATIENCE, "not after an hour");
+    assert!(begun.elapsed() < TIMEOUT, "not after an hour");
 }
 
 #[test]
@@ -199,11 +199,11 @@ fn a_request_that_never_ends_does_not_hold_up_the_end() {
     drop(fresh);
 }
 
-/// What a probe by a connection of its own gets.
+/// The outcome of a probe on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probed {
     Status(u16),
-    /// No connection, or none that the hub has accepted.
+    /// No connection, or one that the hub has not accepted.
     Gone,
     /// The connection was accepted, and ended without an answer.
     Unanswered,
@@ -217,7 +217,7 @@ fn probe(address: &str) -> Probed {
         }
         Err(error) => panic!("{error}"),
     };
-    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     let mut answer = Vec::new();
     let asked = socket.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     match asked.and_then(|()| socket.read_to_end(&mut answer)) {
@@ -230,13 +230,13 @@ fn probe(address: &str) -> Probed {
     }
 }
 
-/// Who asks by one connection after the other is answered until there is no process any more.
+/// Probes on one connection after another are answered until the process has ended.
 #[test]
 fn every_probe_of_the_administration_is_answered_until_the_end() {
     let flags = ["--admin-listen", "127.0.0.1:0", "--reactors", "2"];
     let hub = Hub::start_with(&flags, &[("drain.delay", "100ms"), ("drain.window", "300ms")]);
     let address = hub.url(1).trim_start_matches("http://").to_owned();
-    // Nobody of these closes: an idle connection each, and a stream that is not read.
+    // None of these clients closes: an idle connection each, and a stream that is not read.
     let mut kept = HttpConnection::new(hub.connect_at(1));
     assert_eq!(kept.request(Method::Get, "/ready", &[], b"").status, 200);
     let fresh = hub.connect_at(1);
@@ -269,10 +269,10 @@ fn every_probe_of_the_administration_is_answered_until_the_end() {
     let ended = Instant::now();
     for prober in probers {
         let (mut seen, gone) = prober.join().expect("each answer is one of these");
-        // The kernel may take one in between the last look at the listener and its end.
+        // The kernel may accept one more between the reactor's last accept and the end of the listener.
         seen.retain(|row| *row != (Probed::Unanswered, 1));
         let mut kinds: Vec<Probed> = seen.iter().map(|(probed, _)| *probed).collect();
-        // The other reactor may have answered one more behind that.
+        // The other reactor may have answered one more after that.
         kinds.dedup();
         assert_eq!(kinds, [Probed::Status(200), Probed::Status(503), Probed::Gone], "{seen:?}");
         assert!(
@@ -283,9 +283,9 @@ fn every_probe_of_the_administration_is_answered_until_the_end() {
     drop((kept, fresh, idle, stream));
 }
 
-/// Whoever does not close does not hold up an end at once.
+/// Clients that do not close do not delay an immediate end.
 #[test]
-fn a_second_signal_waits_for_nobody() {
+fn a_second_signal_does_not_wait_for_clients() {
     let flags = ["--admin-listen", "127.0.0.1:0", "--reactors", "2"];
     let hub = Hub::start_with(&flags, &[("drain.window", "1h"), ("limits.closing_timeout", "1h")]);
     let mut kept = HttpConnection::new(hub.connect_at(1));
@@ -304,7 +304,7 @@ fn a_second_signal_waits_for_nobody() {
     drop((kept, idle, fresh));
 }
 
-/// A unix socket is one reactor's, which hands on what it accepts: each reactor lets go of what it was handed.
+/// One reactor accepts the connections of a unix socket and passes them on. Each reactor closes those that were passed to it.
 #[test]
 fn idle_connections_of_administration_hold_up_no_reactor() {
     let folder = Folder::new();

@@ -25,7 +25,7 @@ fn open(hub: &Hub, mount: &str, stream: &str) -> SseClient {
     SseClient::open(hub, &format!("{mount}/stream/{stream}")).behind_greeting()
 }
 
-/// What `event` carries; its timestamp must be now, and its id its own.
+/// The data of `event`. Its timestamp must be now, and its id that of the event.
 #[track_caller]
 fn event_data(event: &Received) -> Value {
     let mut data: Value = serde_json::from_str(&event.data).expect("an object");
@@ -96,13 +96,13 @@ fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
             let message = format!("Connected to stream: {stream}");
             json!({ "type": "connection", "message": message, "data": { "resumed": resumed }, "stream_id": stream })
         };
-        let told = first.next();
-        assert_eq!(event_data(&told), expected(false));
+        let received = first.next();
+        assert_eq!(event_data(&received), expected(false));
         let mut second = SseClient::open(&hub, &target);
         let other = second.next();
         assert_eq!(event_data(&other), expected(false));
-        assert_eq!(told.id, other.id, "both stand at the same place");
-        assert_ne!(told.data, other.data, "each has an event of its own");
+        assert_eq!(received.id, other.id, "both have the same position");
+        assert_ne!(received.data, other.data, "each has an event of its own");
 
         let ids = [hub.publish(topic, "one"), hub.publish(topic, "two")];
         for reader in [&mut first, &mut second, &mut native] {
@@ -110,9 +110,9 @@ fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
         }
         let history = hub.get(&format!("/topics/{topic}/history?since=first")).json();
         assert_eq!(history["events"].as_array().map(Vec::len), Some(2), "{history}");
-        // A client that comes back with this id misses nothing and gets nothing twice; nor does one that has seen more.
+        // A client that resumes from this id, or from a later one, misses nothing and gets nothing twice.
         let mut readers = vec![first, second, native];
-        for (id, missed) in [(&told.id, &["one", "two"][..]), (&ids[0], &["two"]), (&ids[1], &[])] {
+        for (id, missed) in [(&received.id, &["one", "two"][..]), (&ids[0], &["two"]), (&ids[1], &[])] {
             let mut back = SseClient::open_with(&hub, &target, &[("Last-Event-ID", id)]);
             let greeting = back.next();
             assert_eq!((event_data(&greeting), &greeting.id), (expected(true), id));
@@ -121,7 +121,7 @@ fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
         }
         hub.publish(topic, "more");
         readers.iter_mut().for_each(|reader| assert_eq!(reader.next_data(), "more", "and nothing before it"));
-        // A HEAD opens nothing, so nothing is said.
+        // A HEAD opens no stream, so no event is published.
         let head = HttpConnection::new(hub.connect()).request(Method::Head, &target, &[], b"");
         assert_eq!((head.status, head.text().as_str()), (200, ""));
     }
@@ -129,7 +129,7 @@ fn a_stream_begins_with_a_connection_event_for_its_client_alone() {
 }
 
 #[test]
-fn a_broadcast_reaches_one_stream_at_every_door() {
+fn a_broadcast_reaches_one_stream_at_every_route() {
     let hub = Hub::start();
     for (mount, stream, topic) in [
         (EVENTS, "notifications", "streams.notifications"),
@@ -178,7 +178,7 @@ fn a_broadcast_without_a_stream_reaches_all_of_its_mount() {
 }
 
 #[test]
-fn what_is_wrong_is_told_in_the_envelope() {
+fn errors_have_the_form_of_the_api() {
     let hub = Hub::start_with(&[], &[("limits.event_bytes_max", "1KiB")]);
     let mut listening = open(&hub, EVENTS, "default");
     let check = |body: &str, status: u16, code: &str, field: Option<&str>| {
@@ -224,7 +224,8 @@ fn streams_are_listed() {
     assert!(!names(EVENTS).contains(&"left".to_owned()), "nobody is there, and nothing makes events");
 }
 
-/// Without parameters the list is as documented, and says where it goes on only if it is not whole; with them it comes in pages.
+/// Without parameters the list is as documented, and has a continuation only if it is not complete. With parameters it comes in
+/// pages.
 #[test]
 fn streams_are_listed_in_pages() {
     let hub = Hub::start_with(&[], &[("limits.topics_per_page_max", "4")]);
@@ -241,7 +242,7 @@ fn streams_are_listed_in_pages() {
         );
         assert_eq!(listed.get("next"), next.as_ref(), "{query}");
     };
-    // Two more streams without clients: the listing looks at them and does not show them.
+    // Two more streams without clients, which the listing leaves out.
     for stream in ["a", "b.0"] {
         assert_eq!(broadcast(&hub, EVENTS, &json!({ "stream_id": stream, "type": "t", "message": "m" })).status, 200);
     }
@@ -257,7 +258,7 @@ fn streams_are_listed_in_pages() {
     check("?prefix=user", &["user", "user-activity"], Some(Value::Null));
     check("?prefix=none", &[], Some(Value::Null));
     assert_eq!(list("?after=system").1["data"]["zulu"]["clients"], 1);
-    // Another mount has streams of its own, and few of them.
+    // The other mount has its own streams, and few of them.
     assert_eq!(hub.get(&format!("{DEMO}/streams")).json().get("next"), None, "as documented");
     let (status, refused) = list("?limit=0");
     assert_eq!((status, &refused["error"]), (400, &json!({ "code": "bad_limit", "field": "limit" })));
@@ -317,7 +318,8 @@ fn streams_of_several_hubs_are_one_through_redis() {
     }
 }
 
-/// What other readers would round, refuse or replace arrives as it was written, at a client's library and at all other APIs.
+/// Values that other parsers would round, refuse or replace arrive as they were written, at the client library and at all other
+/// APIs.
 #[test]
 fn the_payload_arrives_byte_by_byte() {
     let hub = Hub::start();
@@ -346,8 +348,8 @@ fn the_payload_arrives_byte_by_byte() {
         let response = hub.post("/api/v1/events/broadcast", body);
         assert_eq!(response.status, 200, "{}", response.text());
         let sent = format!(r#""type":"t","message":"\udc00","data":{payload},"timestamp":"#);
-        for told in [running.wait_for("event "), native.next_data(), v1.next_text()] {
-            assert!(told.contains(&sent), "{told}");
+        for received in [running.wait_for("event "), native.next_data(), v1.next_text()] {
+            assert!(received.contains(&sent), "{received}");
         }
     }
 }

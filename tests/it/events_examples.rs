@@ -9,7 +9,7 @@ use crate::support::{
     stdout_of,
 };
 
-/// A demonstration in which something happens soon.
+/// A demonstration whose events come soon.
 fn demo() -> Hub {
     let names = ["default", "system", "notifications"].map(|name| format!("demo.{name}_interval"));
     let settings: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "100ms")).collect();
@@ -34,7 +34,7 @@ fn curl_listens() {
         ("curl -N http://localhost:8080/api/v1/events/stream/default", "default"),
         ("curl -N http://localhost:8080/api/v1/broadcast-demo/stream/demo-notifications", "demo-notifications"),
     ] {
-        // Replaced by curl, so that it ends with the test; without curl's progress meter.
+        // curl replaces the shell, so that it ends with the test; without the progress meter.
         let script = format!("exec {} 2>/dev/null", for_hub(line, &hub));
         let listening = Conversation::start("sh", "dash", &["-c", &script]);
         let event: Value = serde_json::from_str(&listening.wait_for("data: ")).expect("an object on one line");
@@ -95,27 +95,27 @@ fn curl_commands() {
     }
     let kinds = |data: String| serde_json::from_str::<Value>(&data).expect("an object")["type"].clone();
     let mut next = || std::iter::repeat_with(|| kinds(listening.next_data())).find(|kind| kind != "user_action");
-    let heard: Vec<Option<Value>> = (0..3).map(|_| next()).collect();
-    assert_eq!(heard, [Some(json!("stream_started")), Some(json!("global_test")), Some(json!("test"))]);
+    let events: Vec<Option<Value>> = (0..3).map(|_| next()).collect();
+    assert_eq!(events, [Some(json!("stream_started")), Some(json!("global_test")), Some(json!("test"))]);
 }
 
-/// Runs `script` of the documentation in a page that stands where the hub is, with functions that it calls.
+/// Runs `script` of the documentation in a page whose base URL is the hub, with the functions that the script calls.
 fn page(hub: &Hub, functions: &[&str], script: &str) -> Page {
     let define = |name: &&str| format!("function {name}(...given) {{ report(\"{name}\", ...given); }}\n");
     let functions: String = functions.iter().map(define).collect();
-    let place = "const base = document.createElement('base'); base.href = hub; document.head.append(base);";
-    Page::open(hub.url(0), &format!("{place}\n{functions}{script}"))
+    let base = "const base = document.createElement('base'); base.href = hub; document.head.append(base);";
+    Page::open(hub.url(0), &format!("{base}\n{functions}{script}"))
 }
 
-/// Reads reports until each of `wanted` was called, and returns what the last call of each was given.
+/// Reads reports until each of `wanted` was called. Returns the argument of the last call of each.
 #[track_caller]
 fn wait_for_calls(page: &mut Page, wanted: &[&str]) -> Vec<Value> {
     let mut given = vec![Value::Null; wanted.len()];
-    // Something happens ten times a second on each stream.
+    // Each stream has ten events a second.
     for _ in 0..600 {
         let report = page.next();
         match wanted.iter().position(|name| report[0] == **name) {
-            Some(place) => given[place] = report[1].clone(),
+            Some(index) => given[index] = report[1].clone(),
             None => panic!("{report}"),
         }
         if given.iter().all(|value| !value.is_null()) {
@@ -154,7 +154,7 @@ fn a_browser_shows_metrics_notifications_and_changes() {
     assert_eq!(given[2], change["data"]);
 }
 
-/// What the documentation leaves to its reader.
+/// Functions that the documentation leaves to its reader.
 const PYTHON_REST: &str = r#"
 import sys
 
@@ -193,7 +193,7 @@ fn python_broadcasts_and_listens() {
         let handled: Value = serde_json::from_str(&listening.wait_for("handled ")).expect("JSON");
         assert_eq!(handled["data"], data);
     }
-    // And what is made up: the first of it is what begins the stream.
+    // And generated events. The first one begins the stream.
     let made = run(&["stream", "system"]);
     assert!(made.next_line().starts_with("Event: "));
 }

@@ -6,7 +6,7 @@ use crate::support::{hub::Hub, sse::SseClient, wait_until};
 
 const EVENTS: &str = "/api/v1/events";
 
-/// Streams whose generators are commanded, beside one that keeps time.
+/// Streams whose generators get commands, and one that serves as a clock.
 const QUICK: [(&str, &str); 3] =
     [("demo.default_interval", "10ms"), ("demo.custom_interval", "10ms"), ("demo.system_interval", "10ms")];
 
@@ -32,14 +32,14 @@ fn mark(hub: &Hub, stream: &str, kind: &str) {
     assert_eq!(hub.post(&format!("{EVENTS}/broadcast"), body).status, 200);
 }
 
-/// How many events come before the mark.
+/// The number of events before the mark.
 #[track_caller]
 fn count_until(client: &mut SseClient, kind: &str) -> usize {
     let kind_of = |data: String| serde_json::from_str::<Value>(&data).expect("an object")["type"].clone();
     (0..).find(|_| kind_of(client.next_data()) == kind).expect("the mark was sent")
 }
 
-/// Lets a while pass, by the clock of a generator that runs all the time.
+/// Waits some time, measured by a generator that runs throughout.
 #[track_caller]
 fn let_pass(clock: &mut SseClient) {
     (0..20).for_each(|_| drop(clock.next()));
@@ -126,7 +126,7 @@ fn without_the_demonstration_nothing_is_made_up() {
 }
 
 #[test]
-fn a_hub_that_makes_events_up_ends_when_told() {
+fn a_hub_with_generators_ends_at_a_signal() {
     let hub = Hub::start_with(&["--demo"], &QUICK);
     let mut client = open(&hub, "system");
     client.next();

@@ -32,15 +32,15 @@ fn ask(hub: &Hub, method: Method, target: &str, token: Option<&str>, body: &str)
 }
 
 #[test]
-fn rights_are_asked_for_at_every_door() {
+fn rights_are_checked_at_every_route() {
     let hub = guarded_hub();
     let reader = token(&["streams.a", "pods.p.changes"], &[]);
     let writer = token(&[], &["streams.a", "pods.p.changes"]);
     let everything = token(&["**"], &["**"]);
     let check = |method: Method, target: &str, body: &str, expected: [u16; 4]| {
         let tokens = [None, Some(reader.as_str()), Some(&writer), Some(&everything)];
-        let told = tokens.map(|token| ask(&hub, method, target, token, body).status);
-        assert_eq!(told, expected, "{method} {target} {body}");
+        let statuses = tokens.map(|token| ask(&hub, method, target, token, body).status);
+        assert_eq!(statuses, expected, "{method} {target} {body}");
     };
     let to_one = r#"{"stream_id":"a","type":"t","message":"m"}"#;
     let to_all = r#"{"type":"t","message":"m"}"#;
@@ -51,7 +51,7 @@ fn rights_are_asked_for_at_every_door() {
     check(Method::Post, "/api/v1/events/broadcast", to_all, [401, 403, 403, 200]);
     check(Method::Post, "/api/v1/broadcast-demo/broadcast", to_one, [401, 403, 403, 200]);
     check(Method::Get, "/api/v1/events/streams", "", [401, 200, 200, 200]);
-    // The same again conflicts with what was done the first time, but for a start.
+    // Repeating an action conflicts with the first time, except for a start.
     for (action, again) in [("start", 200), ("pause", 409), ("resume", 409), ("stop", 404)] {
         check(Method::Post, &format!("/api/v1/events/stream/a/{action}"), "", [401, 403, 200, again]);
     }
@@ -62,7 +62,7 @@ fn rights_are_asked_for_at_every_door() {
 }
 
 #[test]
-fn who_is_refused_is_told_in_the_envelope() {
+fn a_refusal_has_the_form_of_the_api() {
     let hub = guarded_hub();
     let reader = token(&["streams.a"], &[]);
     for (token, code) in [(None, "token_missing"), (Some(reader.as_str()), "forbidden"), (Some("x"), "token_invalid")] {

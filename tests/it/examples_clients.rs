@@ -12,8 +12,8 @@ use crate::support::{
     wait_until,
 };
 
-/// Those that go on where they were. And how one sees that they have shown a fresh token: a stream ends with the token it
-/// was opened with, a WebSocket lives on.
+/// The clients that resume, and how the test sees that they have used a fresh token: a stream ends with the token that opened it, a
+/// WebSocket stays open.
 const RESUMING: [(Client, &str); 3] = [
     (Client::Python(&["--sse"]), "lost "),
     (Client::Node(&["--sse"]), "lost "),
@@ -37,11 +37,11 @@ fn clients_listen_and_go_on_where_they_were() {
         listening.wait_for("lost ");
         hub.publish("wells.WELL-001?type=alert", json!({ "n": 3 }).to_string());
         hub.publish("orders.eu", json!({ "n": 4 }).to_string());
-        network.mend();
+        network.restore();
         let mut missed = [listening.wait_for("event "), listening.wait_for("event ")];
         missed.sort();
         assert_eq!(missed, [r#"alert {"n":3}"#, r#"message {"n":4}"#], "{client:?}");
-        assert!(listening.wait().success(), "{client:?}: it leaves after as many as it was told to wait for");
+        assert!(listening.wait().success(), "{client:?}: it ends after as many events as its flag says");
         hub.wait_for_listeners("orders.eu", 0);
     }
 }
@@ -57,7 +57,7 @@ fn clients_sign_in_and_come_back_with_a_fresh_token() {
     });
 }
 
-/// A client that listens to `well` hears what comes before its first token expires, and what comes after.
+/// A client of `well` gets the events before its first token expires, and those after it.
 #[track_caller]
 fn check_renewal(guarded: &Guarded, well: &str, client: Client, renewed: &str) {
     let arguments = ["--user", USER, "--well", well, "--count", "2"];
@@ -74,7 +74,7 @@ fn check_renewal(guarded: &Guarded, well: &str, client: Client, renewed: &str) {
 }
 
 #[test]
-fn clients_say_why_they_are_not_let_in() {
+fn clients_show_why_they_are_refused() {
     let guarded = Guarded::start("1h", &[], &[]);
     for (client, _) in RESUMING {
         let arguments = ["--user", "nobody", "--well", "WELL-001"];

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::support::{
-    PATIENCE,
+    TIMEOUT,
     browser::{From, Page},
     guarded::{Guarded, PASSWORD, USER},
     hub::Hub,
@@ -13,7 +13,7 @@ use crate::support::{
     wait_until,
 };
 
-/// Reports what the page shows, as it comes to show it.
+/// Reports each change of what the page shows.
 const WATCH: &str = r#"
     const form = document.querySelector("form");
     const find = id => document.getElementById(id);
@@ -42,10 +42,10 @@ fn open_from(from: From<'_>, name: &str, hub: &str, script: &str) -> Page {
 }
 
 impl Page {
-    /// Passes over reports until there is one of `kind` that begins with `start`; returns the rest of it.
+    /// Skips reports until one of `kind` that begins with `start`. Returns the rest of that one.
     #[track_caller]
     fn wait_for(&mut self, kind: &str, start: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             assert!(Instant::now() < deadline, "the page shows much, but not {kind} {start:?}");
             let report = self.next();
@@ -82,7 +82,7 @@ fn check_going_on(name: &str, connected: &str) {
     network.cut();
     page.wait_for("status", "The connection is lost.");
     let missed = hub.publish("orders.eu", json!({ "n": 2 }).to_string());
-    network.mend();
+    network.restore();
     assert!(page.wait_for("event", "message ").contains(r#"{"n":2}"#));
     page.wait_for("figures", "2,0,1");
     let address = hub.address().to_owned();
@@ -103,7 +103,7 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     let network = Relay::start(hub.address());
     let url = format!("http://{}", network.address());
     let mut page = open("socketio.html", &url, r#"connect("WELL-001");"#);
-    // By polling first, unless it upgraded to WebSocket before it was admitted.
+    // By polling first, unless the session upgraded to WebSocket before the client was admitted.
     page.wait_for("status", "Connected by ");
     hub.wait_for_listeners("wells.WELL-001", 1);
     hub.publish("wells.WELL-001?type=alert", json!({ "n": 1 }).to_string());
@@ -111,7 +111,7 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     network.cut();
     page.wait_for("status", "The connection is lost.");
     hub.publish("wells.WELL-001?type=alert", json!({ "n": 2 }).to_string());
-    network.mend();
+    network.restore();
     assert!(page.wait_for("event", "alert").ends_with(r#": {"n":2}"#));
     page.wait_for("figures", "2,0,1");
     let address = hub.address().to_owned();
@@ -121,9 +121,9 @@ fn the_page_with_socketio_goes_on_where_it_was() {
     hub.wait_for_listeners("wells.WELL-001", 1);
 }
 
-/// It comes back after a loss, but not after it was disconnected.
+/// The page reconnects after a lost connection, but not after a disconnect.
 #[test]
-fn the_page_with_socketio_leaves_when_it_is_told_to() {
+fn the_page_with_socketio_disconnects_when_asked_to() {
     let hub = Hub::start();
     let leave = r#"
         watch("events", () => find("disconnect").click());
@@ -151,7 +151,7 @@ fn pages_sign_in() {
             const again = () => connect('{topics}', '{USER}', '{PASSWORD}');
             watch('problem', () => find('problem').textContent && setTimeout(again));"
         );
-        // Whoever signs in may come from anywhere.
+        // Signed-in clients may come from any origin.
         let mut page = open_from(From::Disk, name, guarded.hub.url(0), &script);
         page.wait_for("problem", "The hub does not accept this user name and password.");
         page.wait_for("status", connected);

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// With each kind of source, a quota whose name has all that must be escaped, and traffic.
+/// A hub with each kind of source, a quota whose name has all characters that must be escaped, and traffic.
 #[test]
 fn foreign_parsers_read_all_that_a_hub_exports() {
     let (redis, postgres, folder) = (RedisServer::start(), PostgresServer::start(), Folder::new());
@@ -47,23 +47,23 @@ fn foreign_parsers_read_all_that_a_hub_exports() {
 #[test]
 fn foreign_parsers_read_all_that_a_subscriber_exports() {
     let hub = Hub::start();
-    let (subscriber, place) = start_with_metrics(&hub);
+    let (subscriber, address) = start_with_metrics(&hub);
     let names = check_exposition(|accept| {
         let headers: Vec<(&str, &str)> = accept.iter().map(|accept| ("Accept", *accept)).collect();
-        HttpConnection::new(connect(&place)).request(Method::Get, "/metrics", &headers, b"")
+        HttpConnection::new(connect(&address)).request(Method::Get, "/metrics", &headers, b"")
     });
     assert!(names.iter().any(|name| name == "sse_latency_seconds"), "{names:?}");
     send_signal("INT", subscriber.id());
     assert!(finish(subscriber).status.success());
 }
 
-/// A dashboard's question. Without a bucket for all the rest a quantile is no number.
+/// A query of a dashboard. Without the bucket `+Inf` a quantile is `NaN`.
 #[test]
 fn prometheus_answers_for_quantiles() {
     let hub = Hub::start();
-    let (subscriber, place) = start_with_metrics(&hub);
+    let (subscriber, address) = start_with_metrics(&hub);
     hub.wait_for_listeners("pods.alice.changes", 1);
-    let prometheus = Prometheus::start(&[hub.address(), &place]);
+    let prometheus = Prometheus::start(&[hub.address(), &address]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let event = format!(r#"{{"sensor":"S","timestamp":{}}}"#, now.as_millis());
     assert_eq!(hub.post("/alice/events/changes", event).status, 201);
@@ -89,7 +89,7 @@ fn check_requests(hub: &Hub, route: &str, status: u16) {
     assert_eq!(hub.metric(&series), 1.0, "{series}");
 }
 
-/// No status and no route is counted under another's name.
+/// Each status and each route is counted under its own label.
 #[test]
 fn each_status_and_each_route_is_counted_as_what_it_is() {
     let redis = RedisServer::start();
@@ -102,7 +102,7 @@ fn each_status_and_each_route_is_counted_as_what_it_is() {
     check_requests(&hub, "sse", 400);
     assert_eq!(hub.get("/api/v1/telemetry/W1").status, 501);
     check_requests(&hub, "telemetry", 501);
-    // What is refused before it is a request is answered, and so counted.
+    // A refusal before the end of the head is a response, and counted.
     assert_eq!(hub.get(&format!("/{}", "x".repeat(20_000))).status, 414);
     check_requests(&hub, "other", 414);
     assert_eq!(hub.post("/publish/t", vec![b'x'; 2 << 20]).status, 413);
@@ -141,7 +141,7 @@ fn socket_io_counts_as_websocket() {
     assert_eq!(socket.next_text(), "{\"well_id\":\"W1\"}");
     let expected = [("websocket_connections", 2.0), ("websocket_messages_total", 3.0), ("websocket_errors_total", 0.0)];
     for (series, value) in expected {
-        // It is counted once the kernel has it, which is before the client has.
+        // A delivery counts once the kernel has it, so before the client has it.
         assert_eq!(metric(series), value, "{series}");
     }
     let mut stranger = Carried::open(hub);

@@ -18,7 +18,7 @@ fn subscribe_publish_unsubscribe() {
         (&subscribed["op"], &subscribed["topic"], &subscribed["ref"]),
         (&json!("subscribed"), &json!("t"), &json!(7))
     );
-    assert!(subscribed["id"].is_string(), "the place from which events follow: {subscribed}");
+    assert!(subscribed["id"].is_string(), "the id after which events follow: {subscribed}");
     socket.send(r#"{"op":"publish","topic":"t","type":"made","data":{"n": 1},"ref":{"any":["thing"]}}"#);
     let (mut event, mut published) = (socket.next_json(), socket.next_json());
     if event["op"] == "published" {
@@ -72,21 +72,21 @@ fn subscribe_since_replays() {
     hub.publish("t", "5");
     assert_eq!(socket.next_json()["data"], 5);
     let mut live = WebSocketClient::open_v1(&hub, "/ws");
-    let place = live.ask(&json!({ "op": "subscribe", "topic": "t" }))["id"].clone();
+    let id = live.ask(&json!({ "op": "subscribe", "topic": "t" }))["id"].clone();
     let next = hub.publish("t", "6");
     assert_eq!(live.next_json()["id"], next.as_str());
-    assert_eq!(place, hub.get("/topics/t/history?since=first").json()["events"][4]["id"], "that before the next");
+    assert_eq!(id, hub.get("/topics/t/history?since=first").json()["events"][4]["id"], "that before the next");
 }
 
 #[test]
 fn a_client_that_received_nothing_can_resume() {
     let hub = Hub::start();
     let mut socket = WebSocketClient::open_v1(&hub, "/ws");
-    let place = socket.ask(&json!({ "op": "subscribe", "topic": "t" }))["id"].clone();
+    let id = socket.ask(&json!({ "op": "subscribe", "topic": "t" }))["id"].clone();
     drop(socket);
     hub.publish("t", "missed");
     let mut socket = WebSocketClient::open_v1(&hub, "/ws");
-    assert_eq!(socket.ask(&json!({ "op": "subscribe", "topic": "t", "since": place }))["id"], place);
+    assert_eq!(socket.ask(&json!({ "op": "subscribe", "topic": "t", "since": id }))["id"], id);
     assert_eq!(socket.next_json()["data"], "missed");
 }
 

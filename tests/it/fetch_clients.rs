@@ -41,7 +41,7 @@ fn publish(hub: &Hub) {
     (0..EVENTS).for_each(|number| drop(hub.publish("t", json!({ "n": number }).to_string())));
 }
 
-/// It takes each block for an event, and starts again at one that it cannot parse.
+/// This client takes each block for an event, and reconnects at one that it cannot parse.
 #[test]
 fn fetch_event_source_gets_events_only() {
     let hub = Hub::start();
@@ -52,7 +52,7 @@ fn fetch_event_source_gets_events_only() {
     (0..EVENTS).for_each(|number| page.expect(json!(["message", number])));
 }
 
-/// A stream with a greeting sends its ids with the greeting, and never a block without data, whatever the request looks like.
+/// A stream with a greeting sends its ids with the greeting, and never a block without data, whatever headers the request has.
 #[test]
 fn fetch_event_source_is_greeted_by_the_event_streaming_service() {
     let hub = Hub::start();
@@ -77,21 +77,21 @@ fn fetch_event_source_is_greeted_by_the_event_streaming_service() {
     }
 }
 
-/// Past all caches its request is an EventSource's to the byte: a wrong guess may cost it one attempt, and no event.
+/// With `cache: "no-store"` its request is equal to an EventSource's. The hub's wrong guess may cost it one attempt, and no event.
 #[test]
-fn a_client_that_cannot_be_told_apart_gets_over_it() {
+fn a_client_with_the_same_headers_recovers() {
     let hub = Hub::start();
     let mut page = open(&hub, "cache: 'no-store',");
     page.expect(json!(["open", 200]));
     page.expect(json!(["failed"]));
     publish(&hub);
-    let mut told: Vec<Value> = Vec::new();
-    while told.iter().filter(|told| told[0] == "message").count() < EVENTS as usize {
-        told.push(page.next());
+    let mut received: Vec<Value> = Vec::new();
+    while received.iter().filter(|received| received[0] == "message").count() < EVENTS as usize {
+        received.push(page.next());
     }
-    let events: Vec<Value> = told.iter().filter(|told| told[0] == "message").cloned().collect();
+    let events: Vec<Value> = received.iter().filter(|received| received[0] == "message").cloned().collect();
     assert_eq!(events, (0..EVENTS).map(|number| json!(["message", number])).collect::<Vec<_>>());
-    assert_eq!(told.iter().filter(|told| told[0] == "failed").count(), 0, "once is enough: {told:?}");
+    assert_eq!(received.iter().filter(|received| received[0] == "failed").count(), 0, "once is enough: {received:?}");
 }
 
 #[test]

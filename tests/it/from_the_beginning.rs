@@ -31,19 +31,19 @@ fn gap(to: &str) -> Value {
 }
 
 /// A gap without what each transport has of its own.
-fn bare(told: &Value) -> Value {
-    json!({ "from": told["from"], "to": told["to"], "reason": told["reason"] })
+fn bare(received: &Value) -> Value {
+    json!({ "from": received["from"], "to": received["to"], "reason": received["reason"] })
 }
 
 #[test]
-fn every_door_begins_with_the_first_event() {
+fn every_route_begins_with_the_first_event() {
     let hub = Hub::start();
     for topic in ["t", "streams.default", "pods.alice.changes", "wells.w"] {
         publish(&hub, topic, EVENTS);
     }
     let check_stream = |target: &str, headers: &[(&str, &str)]| {
         let mut stream = SseClient::open_with(&hub, target, headers);
-        // Where an API greets, that comes ahead of everything.
+        // If the API has a greeting, it comes first.
         let mut first = stream.next();
         if first.kind == "connected" || first.data.contains(r#""type":"connection""#) {
             first = stream.next();
@@ -71,7 +71,7 @@ fn every_door_begins_with_the_first_event() {
     check_stream("/alice/events/changes?receiveBacklog=true", &[]);
     let listed = hub.get("/topics/t/history").json();
     assert_eq!((listed["events"].as_array().map(Vec::len), &listed["gap"]), (Some(EVENTS), &Value::Null));
-    // Whoever wants the newest only has a word for it.
+    // A client that wants only new events has a word for it.
     assert_eq!(SseClient::open(&hub, "/sse?topic=t&since=last:2").next_data(), numbered(EVENTS - 2));
 }
 
@@ -84,9 +84,9 @@ fn what_is_not_held_any_more_is_a_gap() {
     let expected = gap(&ids[3]);
     for word in BEGINNINGS {
         let mut stream = SseClient::open(&hub, &format!("/sse?topic=t&since={word}"));
-        let told = stream.next();
-        assert_eq!((told.kind.as_str(), &told.id), ("gap", &ids[3]), "{word}");
-        assert_eq!(bare(&serde_json::from_str(&told.data).expect("JSON")), expected, "{word}");
+        let received = stream.next();
+        assert_eq!((received.kind.as_str(), &received.id), ("gap", &ids[3]), "{word}");
+        assert_eq!(bare(&serde_json::from_str(&received.data).expect("JSON")), expected, "{word}");
         (4..9).for_each(|number| assert_eq!(stream.next_data(), numbered(number)));
         let mut socket = WebSocketClient::open_v1(&hub, "/ws");
         let subscribed = socket.ask(&json!({ "op": "subscribe", "topic": "t", "since": word }));
@@ -98,7 +98,7 @@ fn what_is_not_held_any_more_is_a_gap() {
         client.expect_event("subscribed");
         assert_eq!(bare(&client.expect_event("gap")), expected);
         assert_eq!(client.expect_event("message")["n"], 4);
-        // It has no form for a gap.
+        // Raw WebSocket has no form for a gap.
         let Incoming::Close(Some(4408), reason) =
             WebSocketClient::open(&hub, &format!("/ws?topic=t&since={word}")).next()
         else {
@@ -114,7 +114,7 @@ fn what_is_not_held_any_more_is_a_gap() {
 }
 
 #[test]
-fn a_page_says_how_to_go_on() {
+fn a_page_has_a_continuation() {
     let hub = Hub::start();
     let ids = publish(&hub, "t", 5);
     let page = |query: &str| {
@@ -141,7 +141,7 @@ fn without_a_history_newcomers_get_nothing() {
     assert_eq!(resumed.next_data(), numbered(2), "it has seen what came before");
 }
 
-/// An unused topic is forgotten, but not that it had events.
+/// The hub forgets an unused topic, but remembers that it had events.
 #[test]
 fn a_topic_that_came_back_had_events_before() {
     let settings = [("topics.history.age", "50ms"), ("topics.lag.age", "50ms")];

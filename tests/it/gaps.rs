@@ -32,19 +32,22 @@ fn an_id_of_another_hub_is_a_gap_on_every_transport() {
     let hub = Hub::start();
     let first = hub.publish("t", "1");
     let mut expected = json!({ "topic": "t", "from": FOREIGN, "to": before(&first, 1), "reason": "epoch" });
-    // Clients of unnamed events tell them apart by what is in their data.
+    // Clients of unnamed events distinguish gaps by their data.
     (expected["type"], expected["message"]) = ("gap".into(), "events are missing here".into());
     let mut stream = SseClient::open_with(&hub, "/sse?topic=t&named=0", &[("Last-Event-ID", FOREIGN)]);
-    let told = stream.next();
-    assert_eq!((told.kind.as_str(), told.id, gap(&told.data)), ("gap", before(&first, 1), expected));
+    let received = stream.next();
+    assert_eq!((received.kind.as_str(), received.id, gap(&received.data)), ("gap", before(&first, 1), expected));
     assert_eq!(stream.next_data(), "1", "then all there is");
 
     let mut socket = WebSocketClient::open_v1(&hub, "/ws");
     let subscribed = socket.ask(&json!({ "op": "subscribe", "topic": "t", "since": FOREIGN, "ref": 1 }));
     assert_eq!((&subscribed["op"], &subscribed["id"]), (&json!("subscribed"), &json!(FOREIGN)));
-    let mut told = socket.next_json();
-    assert_eq!(told["op"].take(), "gap");
-    assert_eq!(told, json!({ "op": null, "topic": "t", "from": FOREIGN, "to": before(&first, 1), "reason": "epoch" }));
+    let mut received = socket.next_json();
+    assert_eq!(received["op"].take(), "gap");
+    assert_eq!(
+        received,
+        json!({ "op": null, "topic": "t", "from": FOREIGN, "to": before(&first, 1), "reason": "epoch" })
+    );
     assert_eq!(socket.next_json()["data"], 1);
 
     let mut raw = WebSocketClient::open(&hub, &format!("/ws?topic=t&last_event_id={FOREIGN}"));
@@ -58,7 +61,7 @@ fn an_id_of_another_hub_is_a_gap_on_every_transport() {
     assert_eq!(raw.next_text(), "2", "from the end of the gap on it goes on");
 }
 
-/// Hubs that are started together number the events of a topic alike: only their epochs tell their logs apart.
+/// Hubs that are started together give the events of a topic the same numbers. Only the epochs distinguish their logs.
 #[test]
 fn hubs_started_together_share_no_id() {
     let mut hubs: Vec<Hub> = thread::scope(|scope| {
@@ -91,7 +94,7 @@ fn what_has_expired_is_a_gap_with_exact_ends() {
         assert_eq!(gap(&stream.next().data), expected, "{resume}");
         assert_eq!((stream.next_data(), stream.next_data()), ("3".into(), "4".into()), "{resume}");
     }
-    // A reader that got the gap, or has seen all before it, does not get it again.
+    // A client that has had the gap, or everything before it, does not get it again.
     let mut stream = SseClient::open_with(&hub, "/sse?topic=t", &[("Last-Event-ID", &ids[2])]);
     assert_eq!(stream.next_data(), "3");
     let history = hub.get(&format!("/topics/t/history?since={}", ids[1])).json();
@@ -108,8 +111,8 @@ fn several_topics_resume_by_the_vector_and_each_has_its_gaps() {
     let (a, b) = (hub.publish("a", "a1"), hub.publish("b", "b1"));
     let vector = format!("{FOREIGN},{b}");
     let mut stream = SseClient::open_with(&hub, "/sse?topic=a&topic=b", &[("Last-Event-ID", &vector)]);
-    let told = stream.next();
-    assert_eq!((gap(&told.data)["topic"].as_str(), told.id), (Some("a"), format!("{},{b}", before(&a, 1))));
+    let received = stream.next();
+    assert_eq!((gap(&received.data)["topic"].as_str(), received.id), (Some("a"), format!("{},{b}", before(&a, 1))));
     assert_eq!((stream.next().id, hub.publish("b", "b2").as_str()), (format!("{a},{b}"), stream_tail(&mut stream)));
 }
 
@@ -120,7 +123,7 @@ fn stream_tail(stream: &mut SseClient) -> &'static str {
 }
 
 #[test]
-fn a_browser_knows_its_place_before_the_first_event() {
+fn a_browser_has_an_id_before_the_first_event() {
     let hub = Hub::start();
     let id = hub.publish("t", "seen by nobody");
     let mut socket = HttpConnection::new(hub.connect());
@@ -129,7 +132,7 @@ fn a_browser_knows_its_place_before_the_first_event() {
     let mut socket = socket.into_socket();
     let expected = format!("\nid: {id}\n\n");
     let mut text = String::new();
-    wait_until("the place is told", || {
+    wait_until("the id is sent", || {
         text.push_str(&read_some(&mut socket));
         text.contains(&expected).then_some(())
     });
@@ -142,8 +145,8 @@ fn read_some(socket: &mut Socket) -> String {
     String::from_utf8_lossy(&buffer[..count]).into_owned()
 }
 
-/// A stream with little room on the way. With much less its reader would be slow for another reason: the kernel waits
-/// before it announces a small window.
+/// A stream with small socket buffers. With much smaller ones the client would be slow for another reason: the kernel delays the
+/// announcement of a small window.
 fn open_stalled(hub: &Hub, target: &str) -> SseClient {
     let socket = hub.connect();
     socket.set_recv_buffer_size(64 * 1024).expect("the size is a proper one");
@@ -151,7 +154,7 @@ fn open_stalled(hub: &Hub, target: &str) -> SseClient {
 }
 
 #[test]
-fn who_falls_behind_is_told_and_goes_on_if_the_class_says_so() {
+fn a_client_that_falls_behind_gets_a_gap_if_its_class_says_so() {
     let settings = [
         ("topics.history.count", "10"),
         ("topics.lag.count", "20"),
@@ -162,15 +165,15 @@ fn who_falls_behind_is_told_and_goes_on_if_the_class_says_so() {
     let mut stalled = open_stalled(&hub, "/sse?topic=t");
     let large = "x".repeat(200_000);
     let ids: Vec<String> = (0..100).map(|number| hub.publish("t", format!("{number} {large}"))).collect();
-    // Every event is delivered, or lies in the one gap.
+    // Every event is delivered, or within the one gap.
     let (mut next, mut gaps) = (0, 0);
     while next < ids.len() {
         let event = stalled.next();
         if event.kind == "gap" {
             gaps += 1;
-            let told = gap(&event.data);
-            assert_eq!((&told["from"], &told["reason"]), (&json!(ids[next - 1]), &json!("overflow")));
-            next = 1 + ids.iter().position(|id| told["to"] == json!(id)).expect("an event of ours");
+            let received = gap(&event.data);
+            assert_eq!((&received["from"], &received["reason"]), (&json!(ids[next - 1]), &json!("overflow")));
+            next = 1 + ids.iter().position(|id| received["to"] == json!(id)).expect("an event of ours");
         } else {
             assert_eq!(event.id, ids[next]);
             next += 1;
@@ -180,7 +183,7 @@ fn who_falls_behind_is_told_and_goes_on_if_the_class_says_so() {
 }
 
 #[test]
-fn who_is_behind_in_a_topic_of_the_latest_gets_the_newest_of_each_key() {
+fn a_client_behind_in_a_topic_of_policy_latest_gets_the_newest_of_each_key() {
     let settings = [("topics.policy", "latest"), ("topics.key", "/sensor"), ("topics.lag.bytes", "64MiB")];
     let hub = Hub::start_with(&[], &settings);
     let mut stalled = open_stalled(&hub, "/sse?topic=t");
@@ -194,7 +197,7 @@ fn who_is_behind_in_a_topic_of_the_latest_gets_the_newest_of_each_key() {
             assert_eq!(
                 (&seen["sensor"], &seen["round"]),
                 (&json!(sensor), &json!(round)),
-                "who keeps up misses nothing"
+                "a client that keeps up misses nothing"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Requests and messages that clients begin and do not finish. The head says who sends them, and they count against that client's
+//! Requests and messages that clients begin and do not finish. The head identifies the sender, and they count against the sender's
 //! share.
 
 use std::fs;
@@ -29,7 +29,7 @@ pub(crate) fn head(target: &str, credentials: &str, length: usize) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: hub\r\n{credentials}Content-Length: {length}\r\n\r\n")
 }
 
-/// The status of the hub's first word on a publication whose head says that the client waits for `100 Continue`.
+/// The status of the hub's first response to a publication whose head has `Expect: 100-continue`.
 pub(crate) fn first_status(hub: &Hub, credentials: &str, length: usize) -> u16 {
     let socket = hub.connect();
     send_all(&socket, head("/publish/ev.1", &format!("{credentials}Expect: 100-continue\r\n"), length).as_bytes());
@@ -49,7 +49,7 @@ fn refusal(hub: &Hub, head: &str) -> Response {
     response
 }
 
-/// As many bodies as one sender has room for are held, and no more; others lose nothing by that.
+/// The hub holds as many bodies as the sender's share has room for, and no more. Other senders are not affected.
 fn check_bodies(hub: &Hub, sender: &str, other: &str) {
     let mut connection = HttpConnection::new(hub.connect());
     let fields: Vec<(&str, &str)> = other.lines().filter_map(|line| line.split_once(": ")).collect();
@@ -95,23 +95,23 @@ fn half_a_body_is_held_for_its_tokens_subject() {
 }
 
 #[test]
-fn half_a_body_is_held_for_its_address_where_nobody_shows_a_token() {
+fn half_a_body_counts_for_its_address_without_a_token() {
     let hub = Hub::start_with(&[], &[&BUDGET[..], &[("proxy.trusted", "127.0.0.1")]].concat());
     check_bodies(&hub, "X-Forwarded-For: 192.0.2.1\r\n", "X-Forwarded-For: 192.0.2.2\r\n");
 }
 
-/// Each route refuses in its own words, before a byte of the body has come.
+/// Each route refuses in the form of its API, before a byte of the body has come.
 #[test]
-fn whoever_shows_no_good_token_is_refused_by_the_head_alone() {
+fn a_client_without_a_good_token_is_refused_by_the_head_alone() {
     let guarded = Guarded::start("1h", &[], &[]);
     let check = |target: &str, code: &str| {
         for credentials in ["", "Authorization: Bearer wrong\r\n", "Expect: 100-continue\r\n"] {
             let refused = refusal(&guarded.hub, &head(target, credentials, 100));
             let body = refused.json();
-            let told = [&body["error"]["code"], &body["code"], &body["error"]]
+            let codes = [&body["error"]["code"], &body["code"], &body["error"]]
                 .map(|it| it.as_str().unwrap_or_default().to_owned());
             assert_eq!(refused.status, 401, "{target}: {}", refused.text());
-            assert!(told.iter().any(|told| told.starts_with(code)), "{target}: {}", refused.text());
+            assert!(codes.iter().any(|code_seen| code_seen.starts_with(code)), "{target}: {}", refused.text());
             assert!(refused.header("WWW-Authenticate").is_some(), "{target}");
         }
     };
@@ -129,9 +129,9 @@ fn whoever_shows_no_good_token_is_refused_by_the_head_alone() {
     assert_eq!(refusal(&guarded.hub, chunked).status, 401);
 }
 
-/// Nor is a body awaited that nothing would be done with, or that a stranger would have the hub hold.
+/// The hub does not wait for a body that it would not use, or that it would hold for a client without a token.
 #[test]
-fn bodies_that_nobody_wants_are_not_awaited() {
+fn unused_bodies_are_not_awaited() {
     let guarded = Guarded::start("1h", &[], &[]);
     let hub = &guarded.hub;
     assert_eq!(refusal(hub, &head("/nowhere", "", 100)).status, 404);
@@ -144,7 +144,7 @@ fn bodies_that_nobody_wants_are_not_awaited() {
     assert_eq!(refusal(hub, &head(unknown, "Origin: http://page.example\r\n", 100)).json()["code"], 1);
     let get = "GET /health HTTP/1.1\r\nHost: hub\r\nContent-Length: 100000\r\n\r\n";
     assert_eq!(refusal(hub, get).status, 413);
-    // What a sign-in needs is read in as many pieces as it comes.
+    // The body of a sign-in may arrive in any number of pieces.
     let mut connection = HttpConnection::new(hub.connect());
     let body = json!({ "username": "admin", "password": crate::support::guarded::PASSWORD }).to_string();
     connection.send(head(sign_in, "Expect: 100-continue\r\n", body.len()).as_bytes());
@@ -152,7 +152,7 @@ fn bodies_that_nobody_wants_are_not_awaited() {
     assert_eq!(connection.receive().status, 200);
 }
 
-/// A token is good for one body after the other, on one connection, however these come.
+/// One token serves for many bodies on one connection, however they arrive.
 #[test]
 fn bodies_that_are_wanted_come_in_pieces() {
     let guarded = Guarded::start("1h", &[], &BUDGET);
@@ -195,7 +195,7 @@ fn half_a_message_and_half_a_payload_are_held_for_their_clients() {
     let folder = Folder::new();
     let config = folder.path("fanfare.toml");
     fs::write(&config, RULES).expect("the folder is ours");
-    // Several reactors: a payload may come to another one than its session's.
+    // Several reactors: a payload may arrive at another one than its session's.
     let settings =
         [("server.reactors", "3"), ("proxy.trusted", "127.0.0.1"), ("socketio.connect_max_payload", "64KiB")];
     let guarded = Guarded::start("1h", &["--config", &config], &settings);
@@ -227,7 +227,7 @@ fn half_a_message_and_half_a_payload_are_held_for_their_clients() {
         assert_eq!(connection.receive().status, 200, "what fits is taken, whichever reactor it comes to");
     }
 
-    // Requests that wait for the answer to an earlier one have no sender yet: their address pays.
+    // Requests that wait for the answer to an earlier one have no sender yet, so they count for their address.
     assert_eq!(session.poll().status, 200, "what it was owed");
     let mut waiting = HttpConnection::new(hub.connect());
     let poll = format!("GET {} HTTP/1.1\r\nHost: hub\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n", session.target());

@@ -1,4 +1,4 @@
-//! Hostile and broken peers: what each gets, and that all other clients are served meanwhile.
+//! Hostile and broken peers: the response to each, and that all other clients are still served.
 
 use std::{
     io::{Read, Write},
@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::support::{
-    PATIENCE,
+    TIMEOUT,
     http::{HttpConnection, exchange},
     hub::Hub,
     sse::{SseClient, send_all},
@@ -27,17 +27,17 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | payload.len() as u8], &MASK[..], payload].concat()
 }
 
-/// A connection that takes few bytes ahead of its reader.
+/// A connection with a small receive buffer.
 fn connect_narrow(hub: &Hub) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("descriptors are at hand");
     socket.set_recv_buffer_size(4096).expect("the size is a proper one");
     let address: SocketAddr = hub.address().parse().expect("the hub says an address");
     socket.connect(&address.into()).expect("the hub should accept");
-    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     socket
 }
 
-/// From now on no packet reaches this end of the connection, as if its machine were gone.
+/// From now on no packet reaches this end of the connection, as if its machine had failed.
 fn vanish(socket: &Socket) {
     const RETURN_CONSTANT: u16 = 0x06;
     socket.attach_filter(&[SockFilter::new(RETURN_CONSTANT, 0, 0, 0)]).expect("a filter that drops everything");
@@ -59,7 +59,7 @@ fn peers_that_vanished_are_let_go() {
     let sockets: Vec<Socket> = (0..4).map(|_| connect_narrow(&hub)).collect();
     for (number, socket) in sockets.iter().enumerate() {
         let end = socket.try_clone().expect("descriptors are at hand");
-        // Two of them are to get more than they have room for, and two only what shows whether they are there.
+        // Two of them are sent more than they have room for, the other two only heartbeats.
         let topic = if number < 2 { "busy" } else { "idle" };
         match number % 2 {
             0 => drop(SseClient::open_on(end, &format!("/sse?topic={topic}"), &[])),
@@ -87,7 +87,7 @@ fn a_peer_that_is_silent_because_nobody_reads_is_kept() {
         published += 1;
         (0.0 < hub.metric("fanfare_lagging_connections")).then_some(())
     });
-    // Each comment is a second; it is looked at once a second, too.
+    // One comment a second. The hub also checks once a second.
     clock.wait_for_comments(5);
     assert_eq!(hub.metric("fanfare_lagging_connections"), 1.0);
     (0..published).for_each(|_| assert_eq!(stalled.next_data(), payload));
@@ -102,13 +102,13 @@ fn a_websocket_that_answers_no_ping_is_closed() {
     std::thread::scope(|scope| {
         let answering = scope.spawn(|| alive.next_text());
         let (mut received, mut buffer) = (Vec::new(), [0; 1024]);
-        // Each ping is a read of its own: enough of them to tell that it goes on for ever.
+        // Each ping takes one read. So many show that the connection is not ended.
         let ended = (0..20).any(|_| {
             let count = deaf.read(&mut buffer).unwrap_or_default();
             received.extend_from_slice(&buffer[..count]);
             count == 0
         });
-        // First of all, so that the other one has something to wait for.
+        // First, so that the other one has something to wait for.
         hub.publish("t", "still there?");
         assert_eq!(answering.join().expect("it only reads"), "still there?");
         assert!(ended, "the hub should close");
@@ -119,7 +119,7 @@ fn a_websocket_that_answers_no_ping_is_closed() {
 
 const HISTORY_EVENTS: usize = 64;
 
-/// A hub whose topic `t` has so much to tell that the kernel cannot take it all at once.
+/// A hub whose topic `t` has more events than the kernel takes at once.
 fn hub_with_history(settings: &[(&str, &str)]) -> Hub {
     let history = [("topics.history.count", "400"), ("topics.history.bytes", "8MiB"), ("topics.history.age", "1h")];
     let hub = Hub::start_with(&[], &[settings, &history].concat());
@@ -129,25 +129,25 @@ fn hub_with_history(settings: &[(&str, &str)]) -> Hub {
 }
 
 #[test]
-fn last_bytes_are_for_those_who_take_them() {
+fn last_bytes_are_written_if_the_client_reads() {
     const REQUEST: &[u8] = b"GET /topics/t/history?limit=400 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let hub = hub_with_history(&[("limits.closing_timeout", "1s")]);
     let before = descriptors(&hub);
     let [still, slow] = [(); 2].map(|()| connect_narrow(&hub));
     send_all(&still, REQUEST);
     send_all(&slow, REQUEST);
-    // Its time alone would never do: it takes the answer in some three seconds.
+    // Within the time limit alone the client would take the answer: that takes some three seconds.
     let mut connection = Slowly(slow);
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).expect("the answer should come whole");
     let body_at = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
     let body: serde_json::Value = serde_json::from_slice(&answer[body_at..]).expect("the answer is whole");
     assert_eq!(body["events"].as_array().map(Vec::len), Some(HISTORY_EVENTS), "{body:.200}");
-    wait_until("who takes nothing is cut off", || (descriptors(&hub) <= before).then_some(()));
+    wait_until("a client that reads nothing is cut off", || (descriptors(&hub) <= before).then_some(()));
     drop(still);
 }
 
-/// What is asked behind answers that nobody reads stays with the client: it takes none of the hub's memory, and is not done yet.
+/// Requests behind unread answers stay with the client: they take none of the hub's memory, and are not carried out yet.
 #[test]
 fn requests_behind_unread_answers_wait() {
     // More than the kernel keeps for one connection.
@@ -167,7 +167,7 @@ fn requests_behind_unread_answers_wait() {
     assert_eq!(hub.metric("realtime_publishes_total"), 2.0);
 }
 
-/// Reads little at a time, and takes breath in between.
+/// Reads little at a time, with pauses.
 struct Slowly(Socket);
 
 impl Read for Slowly {
@@ -206,9 +206,9 @@ fn a_message_that_came_too_fast_is_named() {
     socket.send_bytes(&commands.collect::<Vec<_>>().concat());
     let mut answers: Vec<_> = (0..3).map(|_| socket.next_json()).collect();
     answers.sort_by_key(|answer| answer["ref"].as_u64());
-    let told: Vec<_> = answers.iter().map(|answer| (answer["op"].as_str(), answer["code"].as_str())).collect();
+    let outcomes: Vec<_> = answers.iter().map(|answer| (answer["op"].as_str(), answer["code"].as_str())).collect();
     let ignored = (Some("error"), Some("RateLimited"));
-    assert_eq!(told, [(Some("pong"), None), ignored, ignored]);
+    assert_eq!(outcomes, [(Some("pong"), None), ignored, ignored]);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn connect_from(hub: &Hub, source: &str) -> Socket {
     socket.bind(&source.into()).expect("all of 127.0.0.0/8 is this machine's");
     let address: SocketAddr = hub.address().parse().expect("the hub says an address");
     socket.connect(&address.into()).expect("the hub should accept");
-    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     socket
 }
 
@@ -269,7 +269,7 @@ fn a_flood_from_one_address_is_refused_and_no_other() {
 }
 
 #[test]
-fn many_slow_requests_hold_up_nobody() {
+fn many_slow_requests_delay_no_other_client() {
     let hub = Hub::start_with(&[], &[("limits.head_timeout", "1s"), ("limits.body_timeout", "1s")]);
     let before = descriptors(&hub);
     let slow: [&[u8]; 4] = [

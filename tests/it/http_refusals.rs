@@ -162,7 +162,7 @@ fn the_hub_goes_on_after_any_bytes() {
     let hub = Hub::start();
     let mut state = 1_u64;
     for length in (0..400).step_by(7) {
-        // A small generator: what matters is only that the bytes are of all kinds, and the same each time.
+        // A small generator. The bytes need only be of all kinds, and the same in each run.
         let bytes: Vec<u8> = (0..length)
             .map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

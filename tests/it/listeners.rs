@@ -43,7 +43,7 @@ fn unix_sockets_are_for_whom_they_are_meant() {
     let (public, admin) = (folder.path("hub.sock"), folder.path("admin.sock"));
     let listen = [format!("unix:{public}"), format!("unix:{admin}")];
     let flags = ["--listen", &listen[0], "--admin-listen", &listen[1]];
-    // Whoever runs the tests may give a socket to itself, and root to everybody.
+    // Any user may give a socket to itself, and root to any user.
     let own = fs::metadata("/proc/self").map(|process| (process.uid(), process.gid())).expect("this is Linux");
     let (owner, expected) = if own.0 == 0 { ("nobody".to_owned(), 65534) } else { (own.0.to_string(), own.0) };
     let group = own.1.to_string();
@@ -129,21 +129,21 @@ fn a_hub_without_descriptors_recovers() {
     command.args(["-c", script, env!("CARGO_BIN_EXE_fanfare")]);
     let hub = Hub::spawn(command, &[]);
     let mut streams: Vec<SseClient> = (0..30).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
-    // Far more than it has descriptors for: some are turned away, none is left waiting.
-    let crowd: Vec<socket2::Socket> = (0..100).map(|_| hub.connect()).collect();
+    // Far more than the hub has descriptors for: some are refused, none is left waiting.
+    let sockets: Vec<socket2::Socket> = (0..100).map(|_| hub.connect()).collect();
     let turned_away = wait_until("some are turned away", || {
-        let closed = crowd.iter().filter(|socket| is_closed(socket)).count();
+        let closed = sockets.iter().filter(|socket| is_closed(socket)).count();
         (0 < closed).then_some(closed)
     });
     assert!(turned_away < 100);
-    drop(crowd);
+    drop(sockets);
     let id = wait_until("the hub answers again", || {
         let mut connection = HttpConnection::new(hub.connect());
         connection.send(b"POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
         Some(connection.try_receive()?.json()["id"].as_str()?.to_owned())
     });
     for stream in &mut streams {
-        assert_eq!(stream.next().id, id, "who was there stays served");
+        assert_eq!(stream.next().id, id, "connected clients stay served");
     }
     assert!(0.0 < hub.metric("fanfare_accepts_shed_total"));
 }

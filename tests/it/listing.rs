@@ -31,9 +31,9 @@ fn topics_come_in_pages_by_name() {
         assert_eq!(connection.request(Method::Post, &format!("/publish/{name}"), &[], b"x").status, 200);
     }
     let check = |query: &str, names: &[&str], next: Option<&str>| {
-        let (found, told) = page(&hub, &format!("/topics{query}"));
+        let (found, next_page) = page(&hub, &format!("/topics{query}"));
         assert_eq!(
-            (found.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), told.as_deref()),
+            (found.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), next_page.as_deref()),
             (names, next),
             "{query}"
         );
@@ -61,8 +61,8 @@ fn a_large_page_is_whole() {
     let events: Vec<Value> = names.iter().map(|name| json!({ "topic": name, "data": 1 })).collect();
     assert_eq!(hub.post("/publish", json!(events).to_string()).status, 200);
     let check = |query: &str, expected: std::ops::Range<usize>, next: Option<&str>| {
-        let (found, told) = page(&hub, &format!("/topics{query}"));
-        assert_eq!((found.as_slice(), told.as_deref()), (&names[expected], next), "{query}");
+        let (found, next_page) = page(&hub, &format!("/topics{query}"));
+        assert_eq!((found.as_slice(), next_page.as_deref()), (&names[expected], next), "{query}");
     };
     check("", 0..650, Some("t.649"));
     check("?after=t.649", 650..TOPICS, None);

@@ -19,12 +19,12 @@ pub(crate) fn run_script(name: &str, folder: &Folder, arguments: &[&str], variab
     command.output().unwrap_or_else(|error| panic!("cannot run {name}: {error}"))
 }
 
-/// Everything must have arrived, and no process be left.
+/// Checks that everything has arrived, and that no process is left.
 #[track_caller]
-fn check_report(hub: &Hub, folder: &Folder, output: &Output, outlet: &str) {
+fn check_report(hub: &Hub, folder: &Folder, output: &Output, target: &str) {
     let said = stdout_of(output);
     let (before, report) = said.split_once("Clients: ").expect("there is a report");
-    assert!(before.contains(outlet), "{said}");
+    assert!(before.contains(target), "{said}");
     let counts =
         "8\nEvents: 20\nExpected deliveries: 160\nReceived deliveries: 160\nDropped deliveries: 0\nLatency (ms):\n";
     let latencies = report.strip_prefix(counts).unwrap_or_else(|| panic!("{said}"));
@@ -63,12 +63,12 @@ fn a_load_test_through_redis() {
 #[test]
 fn clients_are_started_and_ended() {
     let (hub, folder) = (Hub::start(), Folder::new());
-    let place = [("HUB_URL", hub.url(0))];
-    let said = stdout_of(&run_script("run_clients.sh", &folder, &["3"], &place));
+    let hub_url = [("HUB_URL", hub.url(0))];
+    let said = stdout_of(&run_script("run_clients.sh", &folder, &["3"], &hub_url));
     assert!(said.starts_with("3 clients are connected to "), "{said}");
-    // They stay when the script has ended, and are connected already.
+    // The clients go on when the script has ended, and are connected by then.
     assert_eq!(hub.listeners("events.critical"), Some(3));
-    let again = run_script("run_clients.sh", &folder, &["3"], &place);
+    let again = run_script("run_clients.sh", &folder, &["3"], &hub_url);
     let error = String::from_utf8_lossy(&again.stderr);
     assert!(!again.status.success() && error.contains("clients are running already"), "{error}");
     hub.publish("events.critical", r#"{"event_id":"one"}"#);
@@ -82,7 +82,7 @@ fn clients_are_started_and_ended() {
 }
 
 #[test]
-fn a_missing_hub_is_told() {
+fn a_missing_hub_is_reported() {
     let folder = Folder::new();
     let variables = [("HUB_URL", "http://127.0.0.1:1"), ("CONNECT_TIMEOUT", "1")];
     let output = run_script("run_loadtest.sh", &folder, &["2", "2"], &variables);
@@ -93,7 +93,7 @@ fn a_missing_hub_is_told() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn mistakes_are_reported() {
     let folder = Folder::new();
     let check = |name: &str, arguments: &[&str], variables: &[(&str, &str)], expected: &str| {
         let output = run_script(name, &folder, arguments, variables);

@@ -1,4 +1,4 @@
-//! `fanfare load` reports a hub's behaviour correctly: of a correct hub, and of one with known faults.
+//! `fanfare load` reports the behaviour of hubs correctly: of a correct hub, and of one with known faults.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,10 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
+    faulty_hub::{FaultyHub, block},
     guarded::Guarded,
     hub::Hub,
-    liar::{Liar, block},
     redis::{RedisServer, TlsRedis, free_address},
     relay::Relay,
     send_signal, wait_until,
@@ -29,7 +29,7 @@ fn start(arguments: &[&str]) -> Child {
     load(arguments).spawn().expect("it was just built")
 }
 
-/// What a run said in the end.
+/// The report at the end of a run.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -51,7 +51,7 @@ impl Said {
         number.unwrap_or_else(|| panic!("no {name} in {self:#?}"))
     }
 
-    /// These rows, in this order, all of which are counts.
+    /// Checks these rows, which are counts, in this order.
     #[track_caller]
     pub(crate) fn check(&self, code: i32, expected: &[(&str, u32)]) {
         let got: Vec<(&str, f64)> = expected.iter().map(|(name, _)| (*name, self.figure(name))).collect();
@@ -60,7 +60,7 @@ impl Said {
         assert_eq!(self.code, Some(code), "{self:#?}");
     }
 
-    /// Everything arrived, on so many streams.
+    /// Checks that everything arrived, on so many streams.
     #[track_caller]
     pub(crate) fn check_complete(&self, streams: u32, tokens: u32) {
         self.check(
@@ -81,14 +81,14 @@ impl Said {
         self.check_latency();
     }
 
-    /// Nothing is to be known before believing the figures, but that the tests' machine is busy.
+    /// Checks that the report has no warnings, apart from one that the machine is busy.
     #[track_caller]
     fn check_no_notes(&self) {
         let is_of_hub = |line: &&str| line.starts_with("Note: ") && !line.contains("this client was a bottleneck");
         assert_eq!(self.text.lines().find(is_of_hub), None, "{self:#?}");
     }
 
-    /// The figures are in the order in which they must be.
+    /// Checks that the percentiles ascend.
     #[track_caller]
     fn check_latency(&self) {
         let [min, avg, max, p50, p95, p99] =
@@ -102,11 +102,11 @@ fn run(arguments: &[&str]) -> Said {
     Said::of(&load(arguments).output().expect("it was just built"))
 }
 
-/// Waits until it has ended; one that does not is killed, and fails the test.
+/// Waits until the process has ended. If it does not, it is killed and the test fails.
 #[track_caller]
 fn end(mut child: Child) -> Said {
-    let deadline = Instant::now() + PATIENCE;
-    // What it says fits the pipes.
+    let deadline = Instant::now() + TIMEOUT;
+    // The output fits into the pipes.
     let is_over = |child: &mut Child| child.try_wait().expect("it is our child").is_some();
     while !is_over(&mut child) && Instant::now() < deadline {
         thread::park_timeout(Duration::from_millis(5));
@@ -153,7 +153,7 @@ fn through_redis_with_tls() {
 fn through_the_hub_alone() {
     let (hub, folder) = (Hub::start(), Folder::new());
     let path = folder.path("report.json");
-    // As the documentation of the system before has it: one dash.
+    // With one dash, as in the documentation of the former system.
     let words =
         ["-mode", "both", "-sse", hub.url(0), "-conversations=7", "-tokens", "30", "-delay", "5", "-json", &path];
     run(&words).check_complete(7, 210);
@@ -162,7 +162,7 @@ fn through_the_hub_alone() {
     assert_eq!(report["received"]["tokens_received"], 210);
     assert_eq!(report["is_complete"], true);
     assert!(0.0 < report["latency"]["p99_ms"].as_f64().expect("a number"), "{report}");
-    // Without pauses all goes at once, and still nothing is lost.
+    // Without pauses everything is sent at once, and still nothing is lost.
     run(&["-s", hub.url(0), "-c", "3", "-t", "1000", "-d", "0"]).check_complete(3, 3000);
 }
 
@@ -179,13 +179,13 @@ fn producer_and_consumer_apart() {
     said.check(0, &[("Tokens Published", 100), ("Errors", 0)]);
     assert!(!said.text.contains("Received"), "{said:#?}");
     said.check_no_notes();
-    // It hears that the producer is done, and does not wait for its time to be over.
+    // It learns that the producer is done, and does not wait until its time is over.
     let said = end(consumer);
     said.check(0, &[("Tokens Received", 100), ("Tokens Lost", 0), ("Connections Opened", 4), ("Errors", 0)]);
     said.check_latency();
     assert!(!said.text.contains("Published"), "{said:#?}");
     said.check_no_notes();
-    // Nobody is there any more.
+    // No subscriber is left.
     drop(hub);
     redis.wait_for_channels(&[]);
     let said = run(&["-m", "producer", "-r", &address, "-c", "1", "-t", "2"]);
@@ -198,9 +198,8 @@ fn sequence(payload: &str) -> u64 {
     payload["sequence"].as_u64().unwrap_or_default()
 }
 
-/// Loses every tenth token, says the fifth twice more, and swaps the seventh with the eighth and the seventeenth with the
-/// eighteenth.
-fn lies() -> impl FnMut(&str, &str) -> Vec<String> {
+/// Loses every tenth token, repeats the fifth twice, and swaps the seventh with the eighth and the seventeenth with the eighteenth.
+fn faults() -> impl FnMut(&str, &str) -> Vec<String> {
     let mut held = HashMap::new();
     move |topic, payload| match sequence(payload) {
         number if 0 < number && number.is_multiple_of(10) => Vec::new(),
@@ -215,10 +214,10 @@ fn lies() -> impl FnMut(&str, &str) -> Vec<String> {
 }
 
 #[test]
-fn every_lie_of_a_hub_is_found() {
-    let liar = Liar::start(Duration::ZERO, lies());
-    let said = run(&["-s", &liar.url(), "-c", "3", "-t", "40", "-d", "5"]);
-    // The fortieth is the last: it is missed, too.
+fn every_fault_of_a_hub_is_found() {
+    let hub = FaultyHub::start(Duration::ZERO, faults());
+    let said = run(&["-s", &hub.url(), "-c", "3", "-t", "40", "-d", "5"]);
+    // The fortieth is the last one. It is missed as well.
     let found = [
         ("Tokens Published", 120),
         ("Tokens Received", 108),
@@ -234,30 +233,30 @@ fn every_lie_of_a_hub_is_found() {
 
 #[test]
 fn a_consumer_alone_finds_them_as_well() {
-    let liar = Liar::start(Duration::ZERO, lies());
-    let consumer = start(&["-m", "consumer", "-s", &liar.url(), "-c", "2", "--duration", "5m"]);
+    let hub = FaultyHub::start(Duration::ZERO, faults());
+    let consumer = start(&["-m", "consumer", "-s", &hub.url(), "-c", "2", "--duration", "5m"]);
     let found = [("Tokens Received", 36), ("Tokens Lost", 4), ("Duplicates", 4), ("Out of Order", 4)];
-    liar.wait_for_streams(2);
-    run(&["-m", "producer", "-s", &liar.url(), "-c", "2", "-t", "20", "-d", "5"]).check(0, &[("Tokens Published", 40)]);
+    hub.wait_for_streams(2);
+    run(&["-m", "producer", "-s", &hub.url(), "-c", "2", "-t", "20", "-d", "5"]).check(0, &[("Tokens Published", 40)]);
     end(consumer).check(1, &found);
 }
 
 #[test]
-fn no_token_is_published_before_it_can_be_heard() {
-    let mut heard: HashMap<String, u32> = HashMap::new();
-    // A hub whose subscriptions take their time: the first two of each topic are lost.
-    let liar = Liar::start(Duration::ZERO, move |topic, payload| {
-        let count = heard.entry(topic.to_owned()).or_default();
+fn no_token_is_published_before_it_can_be_received() {
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    // A hub whose subscriptions take effect late: the first two tokens of each topic are lost.
+    let hub = FaultyHub::start(Duration::ZERO, move |topic, payload| {
+        let count = counts.entry(topic.to_owned()).or_default();
         *count += 1;
         if *count <= 2 { Vec::new() } else { vec![block(payload)] }
     });
-    run(&["-s", &liar.url(), "-c", "3", "-t", "5", "-d", "5"]).check_complete(3, 15);
+    run(&["-s", &hub.url(), "-c", "3", "-t", "5", "-d", "5"]).check_complete(3, 15);
 }
 
 #[test]
 fn a_slow_hub_is_slow_and_nothing_else() {
-    let liar = Liar::start(Duration::from_millis(200), |_, payload| vec![block(payload)]);
-    let said = run(&["-s", &liar.url(), "-c", "2", "-t", "20", "-d", "10"]);
+    let hub = FaultyHub::start(Duration::from_millis(200), |_, payload| vec![block(payload)]);
+    let said = run(&["-s", &hub.url(), "-c", "2", "-t", "20", "-d", "10"]);
     said.check_complete(2, 40);
     assert!(200.0 <= said.figure("Latency (min)"), "{said:#?}");
     assert!(200.0 <= said.figure("Latency (p50)"), "{said:#?}");
@@ -265,19 +264,19 @@ fn a_slow_hub_is_slow_and_nothing_else() {
 
 #[test]
 fn what_else_comes_is_counted_apart() {
-    let liar = Liar::start(Duration::ZERO, |topic, payload| {
+    let hub = FaultyHub::start(Duration::ZERO, |topic, payload| {
         let gap = "event: gap\ndata: {\"reason\":\"lagged\"}\n\n".to_owned();
         match sequence(payload) {
             2 => vec![gap, block(payload)],
             3 => vec![block("{\"another\":\"event\"}"), block(payload)],
-            // What belongs to the other conversation.
+            // A token of the other conversation.
             4 if topic == "conversations.1" => {
                 vec![block(&payload.replace("\"conversation\":1", "\"conversation\":2"))]
             }
             _ => vec![block(payload)],
         }
     });
-    let said = run(&["-s", &liar.url(), "-c", "2", "-t", "5", "-d", "5"]);
+    let said = run(&["-s", &hub.url(), "-c", "2", "-t", "5", "-d", "5"]);
     let found =
         [("Tokens Lost", 1), ("Misdelivered", 1), ("Foreign Events", 2), ("Gaps Announced", 2), ("Duplicates", 0)];
     said.check(1, &found);
@@ -294,7 +293,7 @@ fn streams_that_are_cut_come_back_for_what_they_missed() {
     wait_until("the run is under way", || delivered(30));
     relay.cut();
     (1..=3).for_each(|id| hub.wait_for_listeners(&format!("conversations.{id}"), 0));
-    relay.mend();
+    relay.restore();
     let said = end(child);
     let found = [
         ("Tokens Published", 450),
@@ -354,17 +353,17 @@ fn conversations_begin_anew_until_the_duration_is_over() {
     assert!((ended..=ended + 3.0).contains(&said.figure("Conversations Ended")), "{said:#?}");
     assert_eq!(said.figure("Tokens Received"), published, "{said:#?}");
     said.check(0, &[("Tokens Lost", 0), ("Duplicates", 0), ("Out of Order", 0), ("Connections Opened", 3)]);
-    // Another listener hears all of it as well, and no end before the last.
-    let heard = end(consumer);
-    assert_eq!(heard.figure("Tokens Received"), published, "{heard:#?}");
-    heard.check(0, &[("Tokens Lost", 0), ("Duplicates", 0), ("Out of Order", 0)]);
+    // Another subscriber gets all tokens as well, and no end before the last one.
+    let report = end(consumer);
+    assert_eq!(report.figure("Tokens Received"), published, "{report:#?}");
+    report.check(0, &[("Tokens Lost", 0), ("Duplicates", 0), ("Out of Order", 0)]);
 }
 
 #[test]
 fn a_trickle_does_not_outlast_the_duration() {
-    // All are published at once, and would come for a minute, without a silence.
-    let liar = Liar::start_trickling(Duration::from_millis(300));
-    let said = run(&["-s", &liar.url(), "-c", "1", "-t", "200", "-d", "0", "--duration", "1s"]);
+    // All are published at once, and would arrive for a minute, without a pause.
+    let hub = FaultyHub::start_slow(Duration::from_millis(300));
+    let said = run(&["-s", &hub.url(), "-c", "1", "-t", "200", "-d", "0", "--duration", "1s"]);
     let (received, lost) = (said.figure("Tokens Received"), said.figure("Tokens Lost"));
     assert!(0.0 < received && 100.0 < lost && received + lost == 200.0, "{said:#?}");
     assert!(said.text.contains("tokens still came 3 s after the last one was published"), "{said:#?}");
@@ -378,7 +377,7 @@ fn a_hub_may_close_what_is_idle() {
 }
 
 #[test]
-fn a_redis_that_dies_is_told() {
+fn a_redis_that_dies_is_reported() {
     let mut redis = RedisServer::start();
     let hub = Hub::start_with(&["--redis", &redis.url()], &[]);
     let child = start(&["-r", &redis.url(), "-s", hub.url(0), "-c", "2", "-t", "100000", "-d", "5"]);
@@ -390,7 +389,7 @@ fn a_redis_that_dies_is_told() {
 }
 
 #[test]
-fn what_cannot_begin_is_told() {
+fn a_run_that_cannot_begin_reports_why() {
     let hub = Hub::start();
     let nobody = free_address();
     let check = |arguments: &[&str], expected: &str| {
@@ -408,7 +407,7 @@ fn what_cannot_begin_is_told() {
 }
 
 #[test]
-fn a_hub_that_asks_who_comes() {
+fn a_hub_that_requires_tokens() {
     let guarded = Guarded::start("1h", &[], &[]);
     let url = guarded.hub.url(0);
     run(&["-s", url, "-c", "2", "-t", "5", "-d", "5", "--token", guarded.admin_token()]).check_complete(2, 10);

@@ -19,7 +19,7 @@ fn script(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Sa
         command.env_remove(variable);
     }
     let path = format!("{}:{}", folder.0.display(), std::env::var("PATH").expect("there is one"));
-    // An address without a listener, if the test does not say otherwise.
+    // An address without a listener, unless the test gives another one.
     let nowhere = [("HUB_PORT", "1"), ("REDIS_PORT", "1"), ("PATH", &*path)];
     command.env("FANFARE", env!("CARGO_BIN_EXE_fanfare")).envs(nowhere).envs(variables.iter().copied());
     let small = ["-c", "3", "-t", "5", "-d", "5"];
@@ -82,7 +82,7 @@ fn the_script_finds_what_runs_on_this_machine() {
     };
     let with_redis = Hub::start_with(&["--redis", &redis.url()], &[]);
     check(&with_redis, &format!("Redis: 127.0.0.1:{redis_port} (on this machine)"));
-    // It would not hear what is published at a Redis.
+    // Such a hub would not get what is published at a Redis.
     check(&Hub::start(), "has none; publishing at the hub");
 }
 
@@ -100,7 +100,7 @@ fn the_script_finds_what_runs_in_a_cluster() {
     said.check_complete(3, 15);
     assert!(said.complaint.contains("(kubectl, sse-system/sse-adapter:80)"), "{said:#?}");
     assert!(said.complaint.contains("(kubectl, redis-system/redis:6379)"), "{said:#?}");
-    // The forwards end with it.
+    // The port forwards end with the script.
     let pids = std::fs::read_to_string(pids).expect("it was written");
     assert_eq!(pids.lines().count(), 2);
     for pid in pids.lines() {

@@ -41,11 +41,11 @@ fn wait_for(folder: &Folder, target: &str, what: &str, is_it: impl Fn(&Value) ->
 }
 
 #[test]
-fn requests_are_logged_if_somebody_wants_that() {
+fn requests_are_logged_if_configured() {
     let folder = Folder::new();
     let hub = start(&folder, &[("log.access", "true")]);
     assert_eq!(hub.post("/publish/t?type=a&token=geheim", "x").status, 200);
-    // A path that would be a line of its own.
+    // A path that would make a line of its own in the log.
     assert_eq!(hub.get("/a%0A%7B%22level%22:%22ERROR%22%7D").status, 404);
     let mut stream = SseClient::open(&hub, "/sse?topic=t&token=geheim");
     assert_eq!(exchange(hub.connect(), b"nonsense\r\n\r\n").split(' ').nth(1), Some("400"));
@@ -70,7 +70,7 @@ fn requests_are_logged_if_somebody_wants_that() {
 }
 
 #[test]
-fn connections_are_logged_if_somebody_wants_that() {
+fn connections_are_logged_if_configured() {
     let folder = Folder::new();
     let hub = start(&folder, &[("log.connections", "true")]);
     let mut stream = SseClient::open(&hub, "/sse?topic=a&topic=b");
@@ -94,7 +94,7 @@ fn connections_are_logged_if_somebody_wants_that() {
 fn a_connection_is_logged_with_whose_it_is() {
     let folder = Folder::new();
     let log = folder.path("log");
-    // The hub of a guarded test writes where the test does; so this one asks itself.
+    // The guarded hub writes to the log of the test, so this test starts a hub of its own.
     let secret = "of thirty-two bytes or more, as HS256 demands";
     let settings = [("auth.mode", "jwt"), ("auth.secret", secret), ("log.connections", "true")];
     let hub = start(&folder, &settings);

@@ -19,7 +19,7 @@ fn start() -> Hub {
 }
 
 /// The data of the next `count` events of `stream`. Long data is given by its length.
-fn told(stream: &mut SseClient, count: usize) -> Vec<String> {
+fn next_payloads(stream: &mut SseClient, count: usize) -> Vec<String> {
     let show = |data: String| if data.len() < 100 { data } else { data.len().to_string() };
     (0..count).map(|_| show(stream.next().data)).collect()
 }
@@ -37,7 +37,7 @@ fn commands_behind_a_long_one_wait() {
         socket.send(&publish(data, reference));
     }
     let length = data.len().to_string();
-    assert_eq!(told(&mut stream, 5), ["1", &length, "3", &length, "5"]);
+    assert_eq!(next_payloads(&mut stream, 5), ["1", &length, "3", &length, "5"]);
     let references: Vec<Value> = (0..5).map(|_| socket.next_json()["ref"].clone()).collect();
     assert_eq!(references, [1, 2, 3, 4, 5]);
 }
@@ -63,14 +63,14 @@ fn events_behind_a_long_one_wait(mut client: impl SocketClient, hub: &Hub) {
         client.send(&publish(data));
     }
     let length = data.len().to_string();
-    assert_eq!(told(&mut stream, 5), ["1", &length, "3", &length, "5"]);
+    assert_eq!(next_payloads(&mut stream, 5), ["1", &length, "3", &length, "5"]);
     for _ in 0..5 {
         client.expect_event("published");
     }
-    // Nor is anything lost of what ends a session.
+    // Nothing is lost of a message that ends a session either.
     client.send(&publish(&data));
     client.send("41");
-    assert_eq!(told(&mut stream, 1), [length]);
+    assert_eq!(next_payloads(&mut stream, 1), [length]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_long_packet_that_is_no_json_ends_the_session() {
     assert_eq!(hub.post("/publish/t", "1").status, 200, "the hub goes on");
 }
 
-/// Those who get it as JSON have to know whether it is.
+/// Clients that get it as JSON have to know whether it is JSON.
 #[test]
 fn a_long_payload_is_json_or_text_to_every_transport() {
     let hub = start();
@@ -142,9 +142,9 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A client that says its last words and closes at once is heard to the end, in whatever part of a turn the end is read.
+/// A client that sends its last messages and closes at once: all are taken, in whatever part of a turn the end is read.
 #[test]
-fn what_is_said_before_a_close_frame_is_published() {
+fn messages_before_a_close_frame_are_published() {
     let hub = start();
     let data = long_json();
     let length = data.len().to_string();
@@ -154,7 +154,7 @@ fn what_is_said_before_a_close_frame_is_published() {
         let mut stream = SseClient::open(&hub, "/sse?topic=t");
         let said = [&*data, "2"].map(|data| frame(1, publish(data).as_bytes()));
         socket.send_bytes(&[said.concat(), frame(9, b"ping"), frame(8, &[0x03, 0xe8])].concat());
-        assert_eq!(told(&mut stream, 2), [&*length, "2"]);
+        assert_eq!(next_payloads(&mut stream, 2), [&*length, "2"]);
     };
     for _ in 0..4 {
         check(&WebSocketClient::open_v1(&hub, "/ws"), &command);

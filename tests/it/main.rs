@@ -1,7 +1,7 @@
 //! Integration tests against real servers: the hub as its own process, a real Redis, and clients of other projects.
 //!
-//! Each test starts what it needs on ports that the system chooses, and ends it by its process handle. No test waits for a time;
-//! each waits for a condition: see [`support::wait_until`].
+//! Each test starts its servers on ports that the system chooses, and ends them by their process handles. No test waits for a fixed
+//! time; each waits for a condition: see [`support::wait_until`].
 
 mod support;
 
@@ -38,7 +38,7 @@ mod from_the_beginning;
 mod gaps;
 mod half_sent;
 mod hostile_input;
-mod http_manners;
+mod http_connections;
 mod http_refusals;
 mod listeners;
 mod listing;
@@ -90,9 +90,9 @@ mod socketio_clients;
 mod sse_stream;
 mod store_login;
 mod subscribe;
-mod subscribe_lies;
+mod subscribe_faults;
 mod telemetry;
-mod telemetry_doors;
+mod telemetry_access;
 mod telemetry_store;
 mod tools_on_the_wire;
 mod tools_rotated_token;

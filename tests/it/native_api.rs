@@ -28,7 +28,7 @@ fn publish_answers_the_id_that_listeners_see() {
     assert_eq!(second_id, format!("{major}-{}", minor + 1), "ids are dense");
 }
 
-/// A field that the hub cannot read is not the same as none: a stream would begin with the next event, without a gap.
+/// A `Last-Event-ID` that the hub cannot read must not count as none: the stream would begin with the next event, without a gap.
 #[test]
 fn a_field_that_is_not_utf_8_is_refused() {
     let hub = Hub::start();
@@ -247,7 +247,7 @@ fn topics_are_described() {
 }
 
 #[test]
-fn history_from_any_place() {
+fn history_from_any_position() {
     let hub = Hub::start();
     let ids: Vec<String> = ["1", "two", r#"{"n":3}"#, "4"].iter().map(|payload| hub.publish("t", payload)).collect();
     let check = |query: &str, expected: Value| {
@@ -277,7 +277,7 @@ fn history_from_any_place() {
 fn history_is_bounded_by_its_class() {
     let folder = crate::support::Folder::new();
     let file = folder.path("fanfare.toml");
-    // What slow readers are spared for is kept, too; here as little.
+    // What is kept for slow clients counts as well, so it is as small here.
     let text = "[[topics.class]]\nmatch = \"short.**\"\nhistory = { count = 3 }\nlag = { count = 2 }\n";
     std::fs::write(&file, text).expect("the folder is ours");
     let hub = Hub::start_with(&["--config", &file], &[]);
@@ -332,12 +332,12 @@ fn health_readiness_and_figures() {
     assert_eq!(stats["delivery_ms"]["count"], 2);
 }
 
-/// How old a replayed event is says nothing of how long the hub takes to deliver one.
+/// The age of a replayed event says nothing about the time that the hub takes for a delivery.
 #[test]
 fn replays_are_delivered_and_not_measured() {
     let hub = Hub::start();
     let keeps = SseClient::open(&hub, "/sse?topic=t&topic=u");
-    // More than one visit writes.
+    // More than one visit can write.
     let ids: Vec<String> = (0..100).map(|number| hub.publish("t", number.to_string())).collect();
     hub.publish("u", "x");
     let measured = || hub.stats()["delivery_ms"]["count"].as_u64();
@@ -357,7 +357,7 @@ fn replays_are_delivered_and_not_measured() {
     replays += ids.len();
     crate::support::wait_until("all are counted", || (hub.stats()["deliveries"] == replays).then_some(()));
     assert_eq!(measured(), Some(101), "over a WebSocket");
-    // What comes when they have caught up is measured.
+    // Events after they have caught up are measured.
     hub.publish("t", "live");
     assert_eq!(socket.next_json()["data"], "live");
     crate::support::wait_until("it is counted", || (hub.stats()["deliveries"] == replays + 2).then_some(()));
@@ -386,7 +386,7 @@ fn the_history_names_the_parameters_it_has() {
     assert_eq!(passed.json()["events"].as_array().map(Vec::len), Some(1), "{}", passed.text());
 }
 
-/// Native routes refuse what they would pass over: it would give everything to a client that asked for a part.
+/// Native routes refuse unknown parameters. If they ignored them, a client that asked for a part would get everything.
 #[test]
 fn native_routes_name_the_parameters_they_have() {
     let hub = Hub::start();

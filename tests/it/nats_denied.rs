@@ -1,4 +1,5 @@
-//! Permissions of a NATS server that deny something, from the start or later: readers are told, and what is allowed again recovers.
+//! Permissions of a NATS server that deny something, from the start or later: subscribers get a gap, and recover once it is
+//! allowed.
 
 use serde_json::{Value, json};
 
@@ -59,7 +60,7 @@ fn refused(hub: &Hub) -> f64 {
 }
 
 #[test]
-fn readers_of_a_subject_that_is_denied_are_told_and_it_heals() {
+fn subscribers_of_a_denied_subject_get_a_gap_and_it_recovers() {
     let server = NatsServer::start_with(&users(NOT_FORBIDDEN, EVERYTHING));
     let hub = hub_on(&server, &[]);
     let mut other = SseClient::open(&hub, "/sse?topic=allowed");
@@ -68,7 +69,7 @@ fn readers_of_a_subject_that_is_denied_are_told_and_it_heals() {
     let body = wait_for_line(&hub, 200, "degraded", "subscribing to `forbidden` is refused");
     assert!(body["ready"] == true && body["degraded"].to_string().contains("Permissions Violation"), "{body}");
     assert_eq!(refused(&hub), 1.0);
-    // The others are as they were.
+    // The other topics are not affected.
     server.client_as("ada", "a").publish("allowed", "1");
     assert_eq!(other.next_data(), "1");
     server.reload(&users(EVERYTHING, EVERYTHING));
@@ -81,7 +82,7 @@ fn readers_of_a_subject_that_is_denied_are_told_and_it_heals() {
 }
 
 #[test]
-fn readers_of_a_subject_that_becomes_denied_are_told_then_and_when_it_heals() {
+fn subscribers_of_a_subject_that_becomes_denied_get_a_gap_then_and_at_recovery() {
     let server = NatsServer::start_with(&users(EVERYTHING, EVERYTHING));
     let hub = hub_on(&server, &[("nats.subscribe", "f.>")]);
     let mut streams = ["forbidden", "f.x"].map(|topic| SseClient::open(&hub, &format!("/sse?topic={topic}")));
@@ -98,10 +99,10 @@ fn readers_of_a_subject_that_becomes_denied_are_told_then_and_when_it_heals() {
     server.wait_for_subjects(&["f.>", "forbidden"]);
     for (stream, topic) in streams.iter_mut().zip(["forbidden", "f.x"]) {
         server.client_as("ada", "a").publish(topic, "after");
-        let told: Vec<Received> =
+        let events: Vec<Received> =
             std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
-        assert!(!told.is_empty(), "{topic}");
-        told.iter().for_each(expect_gap);
+        assert!(!events.is_empty(), "{topic}");
+        events.iter().for_each(expect_gap);
     }
 }
 
@@ -150,9 +151,9 @@ fn a_hub_without_its_inbox_says_so() {
     wait_until("the other hub is ready", || (other.get("/ready").status == 200).then_some(()));
 }
 
-/// A server's limit names no subject, so each is asked for alone.
+/// The error of a limit names no subject, so the hub requests each subject alone.
 #[test]
-fn more_subjects_than_the_server_takes_are_told_apart() {
+fn more_subjects_than_the_server_takes_are_refused_one_by_one() {
     let server = NatsServer::start_with(r#"max_subscriptions: 7"#);
     let hub = Hub::start_with(
         &["--nats", &server.url_as("")],

@@ -1,4 +1,4 @@
-//! Who the hub is at NATS: every kind of login, secrets in files, rotation, and TLS.
+//! Logins at NATS: each kind of login, secrets in files, rotation, and TLS.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn wait_until_refused(hub: &Hub) {
 }
 
 #[test]
-fn every_kind_of_login_is_taken_and_a_wrong_one_is_told() {
+fn every_kind_of_login_is_accepted_and_a_wrong_one_is_reported() {
     let folder = Folder::new();
     let file = |name: &str, text: &str| {
         let path = folder.path(name);
@@ -61,7 +61,7 @@ fn every_kind_of_login_is_taken_and_a_wrong_one_is_told() {
     let wrong = hub_at(&by_user.url_as("ada:wrong@"), &[]);
     wait_until_refused(&wrong);
     let mut stream = SseClient::open(&wrong, "/sse?topic=t");
-    assert_eq!(stream.next().kind, "gap", "readers are told");
+    assert_eq!(stream.next().kind, "gap", "subscribers get a gap");
     assert_eq!(wrong.post("/publish/t", "x").error_code(), "refused");
     wait_until_refused(&hub_at(&by_user.url_as(""), &[]));
     wait_until_refused(&hub_at(&by_token.url_as("wrong@"), &[]));
@@ -76,12 +76,12 @@ fn a_rotated_password_is_read_anew() {
     write("one");
     let hub = hub_at(&server.url_as(""), &[("nats.user", "hub"), ("nats.password_file", &file)]);
     check_round_trip(&hub, "one");
-    // The server first: the hub is refused until the file has it, and needs nothing else.
+    // First at the server: the hub is refused until the file has the new login, and then recovers by itself.
     server.reload(&users("two"));
     wait_until_refused(&hub);
     write("two");
     check_round_trip(&hub, "two");
-    // By SIGHUP, ahead of the server: the connection stays.
+    // First by SIGHUP: the connection stays open.
     write("three");
     send_signal("HUP", hub.pid());
     server.reload(&users("three"));

@@ -1,4 +1,5 @@
-//! A NATS server that dies, hangs or overruns the hub: readers are told where events may be missing, and it heals by itself.
+//! A NATS server that dies, hangs or overruns the hub: subscribers get gaps where events may be missing, and the hub recovers by
+//! itself.
 
 use crate::support::{
     hub::Hub,
@@ -43,7 +44,7 @@ fn a_server_that_dies_leaves_a_gap_in_every_topic_and_it_heals() {
     let mut streams = ["a", "b", "kept.x"].map(|topic| SseClient::open(&hub, &format!("/sse?topic={topic}")));
     let mut socket = WebSocketClient::open(&hub, "/ws?topic=a");
     ["a", "b", "kept.x"].into_iter().for_each(|topic| server.publish(topic, "before"));
-    // Nobody listens to it, but somebody may resume there.
+    // It has no subscribers, but a client may resume there.
     server.publish("kept.y", "before");
     for stream in &mut streams {
         assert_eq!(stream.next_data(), "before");
@@ -81,20 +82,20 @@ fn a_server_that_hangs_is_given_up() {
     wait_until_ready(&hub);
     server.freeze();
     let response = hub.post("/publish/t", "unknown");
-    // Unless the fence before it was under way: then it was not sent.
+    // Unless the fence before it was still pending: then it was not sent.
     assert!(matches!(response.status, 503 | 504), "{}", response.text());
     wait_until_unready(&hub, "the server does not answer");
     server.thaw();
     wait_until_ready(&hub);
     wait_until("it takes events again", || (hub.post("/publish/t", "after").status == 200).then_some(()));
-    let told: Vec<Received> =
+    let events: Vec<Received> =
         std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
-    assert!(told.iter().any(|event| event.kind == "gap"), "{told:?}");
+    assert!(events.iter().any(|event| event.kind == "gap"), "{events:?}");
 }
 
 /// Ascending numbers in one piece, into a queue that takes few of them.
 #[test]
-fn what_overruns_the_queue_is_told() {
+fn what_overruns_the_queue_is_reported() {
     const COUNT: usize = 20_000;
     let server = NatsServer::start();
     let hub = hub_on(&server, &[("nats.queue_messages_max", "16")]);
@@ -116,7 +117,7 @@ fn what_overruns_the_queue_is_told() {
             break;
         } else {
             let number: usize = event.data.parse().expect("a number");
-            // What was dropped is told behind what was in the queue by then.
+            // The gap stands behind the messages that were in the queue by then.
             assert!(expected.is_none_or(|expected| expected <= number), "{number}, not {expected:?}");
             expected = Some(number + 1);
         }
@@ -132,7 +133,7 @@ fn a_hub_moves_to_another_server_of_the_cluster() {
     let hub = Hub::start_with(&["--nats", &urls], &settings);
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
     for server in &servers {
-        // The other server may not have heard of the subscription yet.
+        // The other server may not know the subscription yet.
         wait_until("it is passed on", || {
             server.publish("t", "before");
             (0 < hub.stats()["events_received"].as_u64()?).then_some(())
@@ -149,8 +150,8 @@ fn a_hub_moves_to_another_server_of_the_cluster() {
     assert_eq!(stream.next_data(), "through it");
 }
 
-/// The client library takes headers that are no text for a broken connection. What came before them is delivered, more than is handed
-/// on at a time.
+/// The client library takes headers that are not text for a broken connection. Messages before them are delivered: more than one
+/// batch.
 #[test]
 fn headers_that_are_no_text_cost_a_gap_and_nothing_else() {
     const COUNT: usize = 12_000;
@@ -166,9 +167,9 @@ fn headers_that_are_no_text_cost_a_gap_and_nothing_else() {
     assert_eq!(stream.next_data(), "after");
 }
 
-/// Every number is delivered, or a hole is told, however often the server dies; and what was confirmed came.
+/// Every number is delivered or covered by a gap, however often the server dies. Every confirmed number is delivered.
 #[test]
-fn what_flows_while_the_server_dies_is_delivered_or_told() {
+fn events_while_the_server_dies_are_delivered_or_covered_by_a_gap() {
     const ROUNDS: u64 = 3;
     let mut server = NatsServer::start();
     let hub = hub_on(&server, &[("nats.publish_timeout", "200ms")]);

@@ -1,4 +1,4 @@
-//! Events through core NATS: interest, several hubs, plain publishers, and what does not fit.
+//! Events through core NATS: interest, several hubs, plain publishers, and messages that the hub cannot carry.
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn subjects_follow_the_listeners() {
     assert_eq!(server.subjects(), ["c"], "before it is confirmed");
     assert_eq!(socket.ask(&json!({ "op": "unsubscribe", "topic": "c" }))["op"], "unsubscribed");
     server.wait_for_subjects(&[]);
-    // More than are confirmed together, and all of them live.
+    // More than one fence confirms. All of them become live.
     let topics: Vec<String> = (0..100).map(|number| format!("many.{number}")).collect();
     let mut streams =
         [0, 1].map(|half| SseClient::open(&hub, &format!("/sse?topic={}", topics[half * 50..][..50].join("&topic="))));
@@ -79,7 +79,7 @@ fn configured_subjects_stay_subscribed() {
     assert_eq!(server.subjects(), ["orders.*", "orders.>"]);
     let mut client = server.client();
     client.publish_all("orders.eu", ["1", "2", "3"]);
-    // Nobody listened, and yet it is there for who comes later; nothing comes twice, through the other pattern or by the topic.
+    // Without subscribers it is still retained. Nothing comes twice, neither through the other pattern nor through the topic.
     wait_until("three events", || (hub.stats()["events_received"] == 3).then_some(()));
     let mut stream = SseClient::open(&hub, "/sse?topic=orders.eu&last_event_id=first");
     client.publish_all("orders.eu", ["4", "5"]);
@@ -126,7 +126,7 @@ fn a_repeat_under_the_same_key_is_delivered_by_no_hub() {
         let body = json!([{ "topic": "t", "data": data, "idempotency_key": "the same" }]).to_string();
         assert_eq!(hub.post("/publish", body).status, 200);
     }
-    // Whoever else sends the header says the same.
+    // The header means the same from any other sender.
     server.client().publish_with("t", &[("Nats-Msg-Id", "the same")], "4");
     server.publish("t", "last");
     for stream in &mut streams {
@@ -148,7 +148,7 @@ fn events_are_plain_messages_with_headers() {
     assert_eq!(hub.post("/publish/t", "as it is").status, 200);
     let body = json!([{ "topic": "t", "type": "100% new", "data": {"n": 1}, "idempotency_key": "k" }]).to_string();
     assert_eq!(hub.post("/publish", body).status, 200);
-    let next = || received.recv_timeout(crate::support::PATIENCE).expect("the message should come");
+    let next = || received.recv_timeout(crate::support::TIMEOUT).expect("the message should come");
     assert_eq!(next(), (None, "as it is".to_owned()));
     let (headers, payload) = next();
     let headers = headers.expect("it has a type");
@@ -177,7 +177,7 @@ fn topics_are_subjects_letter_for_letter() {
     }
 }
 
-/// Through a pattern comes what no topic can be called, what the hub cannot carry, and other hubs' probes.
+/// A pattern also brings subjects that are no topic names, messages that the hub cannot carry, and probes of other hubs.
 #[test]
 fn what_is_no_event_is_counted_and_named() {
     let server = NatsServer::start();
@@ -193,7 +193,7 @@ fn what_is_no_event_is_counted_and_named() {
     client.publish("t", "first");
     assert_eq!(stream.next_data(), "first");
     assert_eq!(refused(), 2.0);
-    // Of a topic, it leaves a gap.
+    // In a topic such a message leaves a gap.
     let large = vec![b'x'; 64 * 1024 + 1];
     for (payload, count) in [(&b"\xFF"[..], 3.0), (&large, 4.0)] {
         client.publish("t", payload);

@@ -12,7 +12,7 @@ use crate::support::{
     send_signal, wait_until,
 };
 
-/// Takes nothing: each write fails with `ENOSPC`.
+/// A full device: each write fails with `ENOSPC`.
 fn full() -> Stdio {
     let device: File = OpenOptions::new().write(true).open("/dev/full").expect("this is Linux");
     device.into()
@@ -34,14 +34,14 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 #[test]
-fn a_hub_serves_although_nobody_can_read_what_it_says() {
+fn a_hub_serves_although_its_output_fails() {
     let sinks: [fn() -> Stdio; 2] = [full, unread];
     for sink in sinks {
         let address = format!("{HOST}:{}", free_port());
@@ -74,7 +74,7 @@ fn what_cannot_be_printed_is_a_failure_and_no_panic() {
 }
 
 #[test]
-fn an_error_that_nobody_can_read_is_still_a_failure() {
+fn an_error_without_a_reader_is_still_a_failure() {
     let lines: [(&[&str], i32); 4] = [
         (&["serve", "--listen", "nowhere"], 1),
         (&["report", "/nowhere"], 1),

@@ -19,7 +19,7 @@ fn curl_publishes() {
     curl(&["--header", "Event-Type: made", "--data-binary", "two", &url]);
     curl(&["--header", "Transfer-Encoding: chunked", "--data-binary", "three", &url]);
     curl(&["--http1.0", "--data-binary", "four", &url]);
-    // Beyond a size, curl asks first whether its body is wanted.
+    // For larger bodies curl sends `Expect: 100-continue`.
     curl(&["--header", "Expect: 100-continue", "--data-binary", "five", &url]);
     let received: Vec<(String, String)> = (0..5).map(|_| stream.next()).map(|event| (event.kind, event.data)).collect();
     let expected = [("", "{\"n\": 1}"), ("made", "two"), ("", "three"), ("", "four"), ("", "five")];
@@ -151,7 +151,7 @@ fn python_speaks_the_subprotocol() {
 }
 
 #[test]
-fn python_is_told_what_it_did_wrong() {
+fn python_gets_the_reason_of_an_error() {
     let hub = Hub::start();
     let mut socket = python(&[&websocket_url(&hub, "/ws"), "fanfare.v1"]);
     assert_eq!(socket.next_line(), "open fanfare.v1");

@@ -1,4 +1,4 @@
-//! Which pages may use a hub, by what their browsers send: as plain requests, and in headless Chromium.
+//! Which pages may use a hub, by the headers that browsers send: with plain requests, and in headless Chromium.
 
 use fanfare_core::protocol::http::Method;
 use serde_json::json;
@@ -60,7 +60,7 @@ fn ask(
 }
 
 #[test]
-fn pages_of_strangers_reach_nothing_of_a_hub_that_asks_nobody() {
+fn pages_of_other_origins_reach_nothing_of_a_hub_without_tokens() {
     let hub = Hub::start();
     let own = hub.address();
     for door in DOORS {
@@ -68,7 +68,7 @@ fn pages_of_strangers_reach_nothing_of_a_hub_that_asks_nobody() {
             let (status, reader) = ask(&hub, door, host, headers);
             assert_eq!(status != 403, is_let_in, "{door:?} {host} {headers:?}: {status}");
             let named = headers.iter().find_map(|(name, value)| (*name == "Origin").then_some(*value));
-            // A 101 needs none.
+            // A 101 needs no CORS headers.
             if status != 101 {
                 assert_eq!(reader.as_deref(), named.filter(|_| is_let_in), "{door:?} {host} {headers:?}");
             }
@@ -85,7 +85,7 @@ fn pages_of_strangers_reach_nothing_of_a_hub_that_asks_nobody() {
     }
     assert!(0.0 < hub.metric("fanfare_auth_failures_total{reason=\"origin_refused\"}"));
     assert!(0.0 < hub.metric("fanfare_auth_failures_total{reason=\"host_refused\"}"));
-    // What names no topic is for every probe.
+    // Routes that name no topic are for every probe.
     for target in ["/health", "/ready", "/metrics", "/"] {
         let (status, reader) =
             ask(&hub, (Method::Get, target, ""), "10.1.2.3:8080", &[("Origin", "https://evil.example")]);
@@ -93,7 +93,7 @@ fn pages_of_strangers_reach_nothing_of_a_hub_that_asks_nobody() {
     }
 }
 
-/// A target in absolute form says which host is asked for, whatever `Host` says (RFC 9112 section 3.2.2).
+/// A target in absolute form decides the host, whatever `Host` contains (RFC 9112 section 3.2.2).
 #[test]
 fn the_host_of_an_absolute_target_counts() {
     let hub = Hub::start();
@@ -112,7 +112,7 @@ fn the_host_of_an_absolute_target_counts() {
     }
 }
 
-/// Streams of the event streaming service are documented as readable by any page. Nothing else of it is.
+/// The streams of the event streaming service are documented as readable by any page. Nothing else of the service is.
 #[test]
 fn streams_that_are_documented_as_public_stay_so() {
     let hub = Hub::start();
@@ -147,13 +147,13 @@ fn a_hub_has_the_names_that_are_configured() {
     check("a.team.example", 200);
     check("team.example", 403);
     check("127.0.0.1:1", 200);
-    // As a proxy has it that sends the name without the port.
+    // As from a proxy that sends the name without the port.
     let origin = [("Origin", "http://hub.example:8443")];
     assert_eq!(ask(&hub, (Method::Post, "/publish/t", "1"), "hub.example", &origin).0, 200);
 }
 
 #[test]
-fn whoever_shows_a_token_may_come_from_anywhere() {
+fn a_client_with_a_token_may_come_from_any_origin() {
     let guarded = Guarded::start("1h", &[], &[]);
     let bearer = format!("Bearer {}", guarded.admin_token());
     for door in DOORS {
@@ -176,9 +176,9 @@ fn whoever_shows_a_token_may_come_from_anywhere() {
     }
 }
 
-/// What a page can try: it reports what came of each.
+/// What a page can try. It reports the outcome of each attempt.
 const TRIES: &str = r#"
-    const told = (name, request) => request.then(answer => report(name, answer.status), () => report(name, "failed"));
+    const reportStatus = (name, request) => request.then(answer => report(name, answer.status), () => report(name, "failed"));
     function opens(name, stream) {
         stream.onopen = () => report(name, "open");
         stream.onerror = () => report(name, "failed");
@@ -186,18 +186,18 @@ const TRIES: &str = r#"
 "#;
 
 #[test]
-fn a_page_of_a_stranger_finds_nothing_at_the_hub_of_this_machine() {
+fn a_page_of_another_origin_finds_nothing_at_the_hub_of_this_machine() {
     let hub = Hub::start();
     let mut witness = SseClient::open(&hub, "/sse?topic=t");
     let script = format!(
         r#"{TRIES}
         (async () => {{
-            await told("publish", fetch(`${{hub}}/publish/t`, {{ method: "POST", body: "forged" }}));
-            // The browser keeps the answer from the page, and sends the request all the same.
+            await reportStatus("publish", fetch(`${{hub}}/publish/t`, {{ method: "POST", body: "forged" }}));
+            // The browser sends the request, and only withholds the response from the page.
             const blind = {{ method: "POST", body: "forged", mode: "no-cors" }};
             await fetch(`${{hub}}/publish/t`, blind).then(() => report("blind", "sent"));
             await fetch(`${{hub}}/api/v1/events/broadcast`, {{ ...blind, body: '{BROADCAST}' }}).then(() => report("blind", "sent"));
-            await told("read", fetch(`${{hub}}/topics`));
+            await reportStatus("read", fetch(`${{hub}}/topics`));
             opens("sse", new EventSource(`${{hub}}/sse?topic=t`));
         }})();
         opens("ws", new WebSocket(`${{hub.replace("http", "ws")}}/ws?topic=t`));
@@ -206,8 +206,8 @@ fn a_page_of_a_stranger_finds_nothing_at_the_hub_of_this_machine() {
         "#
     );
     let mut page = Page::open_from(From::Host("evil.example"), hub.url(0), &script);
-    let mut told: Vec<String> = (0..8).map(|_| page.next().to_string()).collect();
-    told.sort();
+    let mut received: Vec<String> = (0..8).map(|_| page.next().to_string()).collect();
+    received.sort();
     let expected = [
         r#"["blind","sent"]"#,
         r#"["blind","sent"]"#,
@@ -218,12 +218,12 @@ fn a_page_of_a_stranger_finds_nothing_at_the_hub_of_this_machine() {
         r#"["sse","failed"]"#,
         r#"["ws","failed"]"#,
     ];
-    assert_eq!(told, expected);
+    assert_eq!(received, expected);
     hub.publish("t", "true");
     assert_eq!(witness.next_data(), "true", "nothing before it");
     assert_eq!(hub.get("/api/v1/events/streams").json()["data"]["default"]["clients"], 1);
 
-    // An image of a page leads the browser to a stream as well, and says where it stands.
+    // An image also makes the browser request a stream. Its headers show that the page is of another site.
     let refused = || hub.metric("fanfare_auth_failures_total{reason=\"origin_refused\"}");
     let before = refused();
     let image = "new Image().src = `${hub}/sse?topic=t`;";
@@ -239,8 +239,8 @@ fn pages_with_a_token_come_from_anywhere_and_others_from_this_machine() {
         const token = "{}";
         (async () => {{
             const headers = {{ Authorization: `Bearer ${{token}}` }};
-            await told("publish", fetch(`${{hub}}/publish/t`, {{ method: "POST", body: "1", headers }}));
-            await told("nobody", fetch(`${{hub}}/publish/t`, {{ method: "POST", body: "1" }}));
+            await reportStatus("publish", fetch(`${{hub}}/publish/t`, {{ method: "POST", body: "1", headers }}));
+            await reportStatus("nobody", fetch(`${{hub}}/publish/t`, {{ method: "POST", body: "1" }}));
             const source = new EventSource(`${{hub}}/sse?topic=t&since=0&token=${{token}}`);
             source.onmessage = event => report("sse", event.data);
         }})();
@@ -263,17 +263,17 @@ fn a_cookie_serves_the_pages_of_its_hub_over_plain_http() {
         r#"{TRIES}
         (async () => {{
             const body = JSON.stringify({{ username: "{USER}", password: "{PASSWORD}", cookie: true }});
-            await told("login", fetch("/api/v1/auth/login", {{ method: "POST", body }}));
+            await reportStatus("login", fetch("/api/v1/auth/login", {{ method: "POST", body }}));
             const source = new EventSource("/sse?topic=wells.W-1");
             source.onopen = () => report("sse", "open");
             source.onmessage = async event => {{
                 await report("event", event.data);
-                await told("history", fetch("/topics/wells.W-1/history"));
+                await reportStatus("history", fetch("/topics/wells.W-1/history"));
                 const silent = await fetch("/topics/wells.W-1/history", {{ referrerPolicy: "no-referrer" }});
                 await report("silent", silent.status, (await silent.json()).error.code);
-                await told("post", fetch("/publish/wells.W-1", {{ method: "POST", body: "1" }}));
-                await told("logout", fetch("/api/v1/auth/logout", {{ method: "POST" }}));
-                await told("after", fetch("/topics/wells.W-1/history"));
+                await reportStatus("post", fetch("/publish/wells.W-1", {{ method: "POST", body: "1" }}));
+                await reportStatus("logout", fetch("/api/v1/auth/logout", {{ method: "POST" }}));
+                await reportStatus("after", fetch("/topics/wells.W-1/history"));
             }};
         }})();
         "#
@@ -285,7 +285,7 @@ fn a_cookie_serves_the_pages_of_its_hub_over_plain_http() {
     page.expect(json!(["event", "1"]));
     page.expect(json!(["history", 200]));
     page.expect(json!(["silent", 401, "cookie_refused"]));
-    // It was believed, and has no right to that.
+    // The token is accepted, but has no right to this topic.
     page.expect(json!(["post", 403]));
     page.expect(json!(["logout", 204]));
     page.expect(json!(["after", 401]));

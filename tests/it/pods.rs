@@ -100,7 +100,7 @@ fn readers_follow_a_request_that_brings_more_than_the_log_holds() {
         }
         assert_eq!(posted.join().expect("it is answered"), got);
     });
-    // Something is wrong at the very end: nothing of it is published.
+    // The last entry is wrong, so none is published.
     let bad = format!("[{},7]", events.join(","));
     let answer = hub.post(CHANGES, bad);
     assert_eq!((answer.status, answer.json()["error"]["field"].as_str()), (400, Some("[20000]")));
@@ -121,7 +121,7 @@ fn pods_of_several_hubs_are_one_through_redis() {
     for client in &mut clients {
         assert_eq!([client.next_data(), client.next_data()], [r#"{"n":1}"#, r#"{"n":2}"#]);
     }
-    // Part by part, each when the broker has taken the one before.
+    // Part by part, each after the broker has confirmed the one before.
     let many: Vec<String> = (0..300).map(|n| json!({ "n": n }).to_string()).collect();
     let answer = hubs[1].post(CHANGES, format!("[{}]", many.join(",")));
     assert_eq!((answer.status, answer.json()), (201, json!({ "ids": vec![Value::Null; 300] })));

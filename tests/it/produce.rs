@@ -42,8 +42,9 @@ fn readings_reach_the_pod_one_by_one() {
         lines[2..5],
         ["Sensors: Sensor1, Sensor2", "Frequency: 100 Hz (10ms interval)", "Duration: 0.25 seconds"]
     );
-    let told: Vec<&str> = lines[6..].iter().filter_map(|line| line.split_once(" events (").map(|it| it.0)).collect();
-    assert_eq!(told, ["Generated 10", "Generated 20", "Generated 25"], "{said}");
+    let received: Vec<&str> =
+        lines[6..].iter().filter_map(|line| line.split_once(" events (").map(|it| it.0)).collect();
+    assert_eq!(received, ["Generated 10", "Generated 20", "Generated 25"], "{said}");
 }
 
 #[test]
@@ -64,11 +65,11 @@ fn an_interrupted_producer_says_what_it_did() {
 }
 
 #[test]
-fn events_that_nobody_takes_are_counted() {
+fn refused_events_are_counted() {
     let output = run(&["-u", "http://127.0.0.1:1", "-f", "100", "-d", "0.05"]);
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{complaint}");
-    assert_eq!(complaint.matches("Is the hub running there?").count(), 1, "told once: {complaint}");
+    assert_eq!(complaint.matches("Is the hub running there?").count(), 1, "reported once: {complaint}");
     assert!(complaint.ends_with("5 of 5 events were not taken\n"), "{complaint}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("Generated 0 events"));
 }
@@ -108,7 +109,7 @@ fn a_hub_that_goes_and_comes_back() {
     let lost = again.split(' ').rev().nth(3).expect("a number");
     let end = next(&mut complaints, "events were not taken");
     assert!(end.starts_with(&format!("fanfare: {lost} of ")), "{again}: {end}");
-    // Each event was taken or not.
+    // Each event was either accepted or refused.
     let taken = said.last().expect("it says how many were taken").expect("it writes UTF-8");
     let count = |text: &str, index: usize| -> u64 {
         text.split(' ').nth(index).and_then(|it| it.parse().ok()).expect("a number")
@@ -136,7 +137,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn who_cannot_keep_to_the_schedule_says_so() {
+fn a_producer_behind_its_schedule_reports_it() {
     let hub = Hub::start();
     let producer = produce(&["-u", hub.url(0), "-f", "1e6", "--progress", "1000"]).spawn().expect("just built");
     let start = Instant::now();

@@ -66,7 +66,7 @@ fn what_the_hub_refuses_stays_as_it_is() {
 }
 
 #[test]
-fn an_event_source_is_told_to_come_back_when_no_hub_answers() {
+fn an_event_source_reconnects_when_no_hub_answers() {
     let hub = Hub::start();
     let nginx = Nginx::start(&[hub.address()]);
     assert!(hub.terminate().success());
@@ -82,9 +82,9 @@ fn an_event_source_is_told_to_come_back_when_no_hub_answers() {
         assert_eq!(response.header("access-control-allow-origin"), origin);
         let (retry_ms, event) = read_stream(&response.text());
         assert!((1000..=3100).contains(&retry_ms), "{retry_ms}");
-        let told: Value = serde_json::from_str(&event.data).expect("the reason is JSON");
-        assert_eq!((event.kind.as_str(), &told["code"]), ("error", &Value::from("unavailable")));
-        assert_eq!(told["upstream_status"], "502");
+        let received: Value = serde_json::from_str(&event.data).expect("the reason is JSON");
+        assert_eq!((event.kind.as_str(), &received["code"]), ("error", &Value::from("unavailable")));
+        assert_eq!(received["upstream_status"], "502");
     }
     let retries = (0..30).map(|_| read_stream(&request(&nginx, Method::Get, "/sse", &EVENT_SOURCE, "").text()).0);
     let retries: std::collections::BTreeSet<u64> = retries.collect();
@@ -124,7 +124,7 @@ fn a_hub_that_is_gone_is_passed_over() {
     assert_eq!(there.stats()["events_received"], 10, "each once");
 }
 
-/// What a stream that ends at once says: when to come back, and one event.
+/// The content of a stream that ends at once: the retry time, and one event.
 fn read_stream(text: &str) -> (u64, Received) {
     let mut decoder = fanfare_core::protocol::sse::Decoder::new();
     let mut events = Vec::new();

@@ -1,5 +1,5 @@
-//! The nginx configuration and the examples that the ESP platform's document prints, unchanged, in front of three hubs: its users
-//! change nothing.
+//! The nginx configuration and the examples of the ESP platform's document, unchanged, in front of three hubs. Users of the
+//! platform need not change anything.
 
 use serde_json::{Value, json};
 
@@ -18,14 +18,14 @@ const SITE: &str = include_str!("documents/esp_nginx.conf");
 const SSE_EXAMPLE: &str = include_str!("documents/esp_sse.js");
 const SOCKETIO_EXAMPLE: &str = include_str!("documents/esp_socketio.js");
 
-/// Three hubs that hear of each other's events through one Redis and take each other's tokens, and the document's nginx.
-struct Scene {
+/// Three hubs that share events through one Redis and accept each other's tokens, behind the document's nginx.
+struct Setup {
     nginx: Nginx,
     hubs: [Guarded; 3],
     _redis: RedisServer,
 }
 
-impl Scene {
+impl Setup {
     fn start() -> Self {
         let redis = RedisServer::start();
         let hubs = [(); 3].map(|()| Guarded::start("1h", &["--redis", &redis.url()], &[]));
@@ -56,7 +56,7 @@ impl Scene {
         granted["access_token"].as_str().expect("it is a text").to_owned()
     }
 
-    /// What a device sends: telemetry, and then an alert, in the data of which the test sees which they are.
+    /// What a device sends: telemetry, and then an alert, with data by which the test recognizes them.
     #[track_caller]
     fn ingest(&self) {
         let token = self.sign_in("admin");
@@ -66,7 +66,7 @@ impl Scene {
         self.post("/api/v1/alerts", Some(&token), &alert);
     }
 
-    /// How many connections listen to a well, at each hub.
+    /// The number of subscribers of a well, at each hub.
     fn listeners(&self) -> [u64; 3] {
         self.hubs.each_ref().map(|guarded| guarded.listeners("wells.WELL-001"))
     }
@@ -100,7 +100,7 @@ fn check_output(running: &Conversation) {
     check_told(&dashboard, &notification);
 }
 
-/// What the examples use and do not have.
+/// Functions that the examples use and do not define.
 const IN_NODE: &str = r#"
     import { EventSource } from "eventsource";
     import { io } from "socket.io-client";
@@ -110,14 +110,14 @@ const IN_NODE: &str = r#"
 
 #[test]
 fn the_example_of_a_stream_runs_in_a_browser() {
-    let scene = Scene::start();
+    let setup = Setup::start();
     let script = r#"
         const tell = word => data => report(word, data);
         const [updateDashboard, showAlertNotification] = [tell("dashboard"), tell("notification")];
     "#;
-    let mut page = Page::open(&scene.nginx.url(), &format!("{script}{}", scene.example(SSE_EXAMPLE)));
-    scene.wait_for_listeners(1);
-    scene.ingest();
+    let mut page = Page::open(&setup.nginx.url(), &format!("{script}{}", setup.example(SSE_EXAMPLE)));
+    setup.wait_for_listeners(1);
+    setup.ingest();
     let [dashboard, notification] = [page.next(), page.next()];
     assert_eq!((&dashboard[0], &notification[0]), (&json!("dashboard"), &json!("notification")));
     check_told(&dashboard[1], &notification[1]);
@@ -125,35 +125,35 @@ fn the_example_of_a_stream_runs_in_a_browser() {
 
 #[test]
 fn the_example_of_a_stream_runs_in_node() {
-    let scene = Scene::start();
-    let script = format!("{IN_NODE}{}", scene.example(SSE_EXAMPLE));
-    let running = run_in_node(&script, Some(&scene.nginx.certificate()));
+    let setup = Setup::start();
+    let script = format!("{IN_NODE}{}", setup.example(SSE_EXAMPLE));
+    let running = run_in_node(&script, Some(&setup.nginx.certificate()));
     running.wait_for("SSE connection established");
     running.wait_for("Connected: Connected to ESP IoT Platform SSE stream");
-    scene.ingest();
+    setup.ingest();
     check_output(&running);
 }
 
-/// It begins with a WebSocket, so each lands at one hub and stays there.
+/// Each client begins with a WebSocket, so it stays at one hub.
 #[test]
 fn the_example_of_a_socket_runs_in_node() {
-    let scene = Scene::start();
-    let script = format!("{IN_NODE}{}", scene.example(SOCKETIO_EXAMPLE));
-    let running = [(); 3].map(|()| run_in_node(&script, Some(&scene.nginx.certificate())));
-    scene.wait_for_listeners(3);
-    assert!(1 < scene.listeners().iter().filter(|count| **count != 0).count(), "at several hubs");
-    scene.ingest();
+    let setup = Setup::start();
+    let script = format!("{IN_NODE}{}", setup.example(SOCKETIO_EXAMPLE));
+    let running = [(); 3].map(|()| run_in_node(&script, Some(&setup.nginx.certificate())));
+    setup.wait_for_listeners(3);
+    assert!(1 < setup.listeners().iter().filter(|count| **count != 0).count(), "at several hubs");
+    setup.ingest();
     running.iter().for_each(check_output);
 }
 
-/// What the document's round robin does to a session that begins with polling: its requests reach hubs that do not know
-/// it. (`scripts/deploy/README.md` says what to do about it.)
+/// The document's round robin breaks sessions that begin with polling: requests reach hubs that do not know the session.
+/// (`scripts/deploy/README.md` has the remedy.)
 #[test]
 fn a_polling_session_is_known_to_one_hub_only() {
     let hubs = [Hub::start(), Hub::start()];
     let opened = hubs[0].get("/socket.io/?EIO=4&transport=polling").text();
-    let told: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("a packet of type 0");
-    let poll = format!("/socket.io/?EIO=4&transport=polling&sid={}", told["sid"].as_str().expect("it has a name"));
+    let handshake: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("a packet of type 0");
+    let poll = format!("/socket.io/?EIO=4&transport=polling&sid={}", handshake["sid"].as_str().expect("it has a name"));
     let elsewhere = hubs[1].get(&poll);
     assert_eq!((elsewhere.status, elsewhere.json()), (400, json!({ "code": 1, "message": "Session ID unknown" })));
     assert_eq!(hubs[0].post(&poll, "40").text(), "ok");

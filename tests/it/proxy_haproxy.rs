@@ -55,7 +55,7 @@ fn streams_sockets_and_publishing_go_through() {
     assert!(!log.contains("topic=t"), "no query: {log}");
 }
 
-/// HAProxy corks what it takes for part of a longer body: each event of a chunked stream leaves 200 ms late, or with the next one.
+/// HAProxy delays what it takes for part of a longer body: each event of a chunked stream leaves 200 ms late, or with the next one.
 #[test]
 fn no_event_is_held_back() {
     let hub = hub();
@@ -71,7 +71,7 @@ fn no_event_is_held_back() {
     assert!(each < Duration::from_millis(100), "corked: {each:?} an event");
 }
 
-/// The end of such a stream says nothing about whether it is complete, so a hub that is killed leaves a reset.
+/// The end of such a stream does not show whether it is complete, so a hub that is killed causes a reset.
 #[test]
 fn a_stream_to_a_trusted_proxy_ends_with_its_connection() {
     let stream = |hub: &Hub, preface: &str| {
@@ -103,7 +103,7 @@ fn a_stream_to_a_trusted_proxy_ends_with_its_connection() {
 }
 
 #[test]
-fn a_browser_is_told_to_come_back_when_no_hub_answers() {
+fn a_browser_reconnects_when_no_hub_answers() {
     let hub = hub();
     let haproxy = Haproxy::start(&[hub.address()]);
     assert!(hub.terminate().success());

@@ -23,7 +23,7 @@ fn line(client: &str) -> Vec<u8> {
     format!("PROXY TCP4 {client} 127.0.0.1 40000 80\r\n").into_bytes()
 }
 
-/// The same in the binary form, with a field attached.
+/// The same in the binary form, with an extension field.
 fn binary(client: [u8; 4]) -> Vec<u8> {
     let addresses = [&client[..], &[127, 0, 0, 1, 0x9c, 0x40, 0, 80]].concat();
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11", &addresses[..], b"\x04\0\x02hi"].concat()
@@ -48,12 +48,12 @@ fn connections_count_for_the_client_that_the_header_names() {
     let mut streams: Vec<SseClient> =
         (0..2).map(|_| SseClient::open_on(connect_with(&hub, &first), "/sse?topic=t", &[])).collect();
     assert_eq!(status(&first), 429, "a third one of the first client");
-    assert_eq!(status(&binary([203, 0, 113, 7])), 429, "told in the other form");
+    assert_eq!(status(&binary([203, 0, 113, 7])), 429, "named in the other form");
     assert_eq!(status(&second), 200);
     streams.push(SseClient::open_on(connect_with(&hub, &second), "/sse?topic=t", &[]));
     wait_until("the request before it is gone", || (status(&second) == 200).then_some(()));
     assert_eq!(status(&first), 429);
-    // The proxy's own connections count for no client.
+    // The proxy's own connections do not count for any client.
     for own in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
         assert_eq!(status(own), 200);
     }
@@ -92,7 +92,7 @@ fn without_the_header_nothing_is_served() {
     check(b"PROXY TCP4 203.0.113.7 127.0.0.1 1 ", 408);
     check(b"PROXY UNKNOWN\r\nGET /", 408);
     assert!(HttpConnection::new(hub.connect()).is_closed(), "without a word, because nothing came");
-    // Who watches the hub does not come through the proxy.
+    // Monitoring does not come through the proxy.
     assert_eq!(get(hub.connect_at(1), "/health", &[]).status, 200);
 }
 
@@ -111,7 +111,7 @@ fn requests_count_for_the_client_that_the_proxy_names() {
     let hub = Hub::start_with(&["--reactors", "2"], &BEHIND_HTTP);
     let open = |client: &str| SseClient::open_with(&hub, "/sse?topic=t", &[("X-Forwarded-For", client)]);
     let get_as = |client: &str| get(hub.connect(), "/health", &[("X-Forwarded-For", client)]);
-    // What the client itself had written stands to the left.
+    // The client's own entry stands to the left.
     let streams = [open("203.0.113.7"), open("198.51.100.9, 203.0.113.7, 127.0.0.1")];
     let refused = get_as("203.0.113.7:4711");
     assert_eq!((refused.status, refused.error_code().as_str()), (429, "too_many_connections"));
@@ -133,7 +133,7 @@ fn one_connection_serves_many_clients() {
     let ask = |connection: &mut HttpConnection, client: &str| {
         connection.request(Method::Get, "/health", &[("X-Forwarded-For", client)], b"").status
     };
-    // More connections than one client may have. While they wait for a request they count for no client.
+    // More connections than one client may have. Until a request comes they do not count for a client.
     let mut pool: Vec<HttpConnection> = (0..5).map(|_| HttpConnection::new(hub.connect())).collect();
     for connection in &mut pool {
         assert_eq!((ask(connection, "198.51.100.9"), ask(connection, "198.51.100.10")), (200, 200));
@@ -154,7 +154,7 @@ fn from_others_the_fields_are_ignored() {
     assert_eq!(get(hub.connect(), "/health", &[("X-Forwarded-For", &client(3))]).status, 429);
 }
 
-/// A balancer that only passes bytes on lets everybody write these fields.
+/// Behind a balancer that only forwards bytes any client can write these fields.
 #[test]
 fn behind_a_header_only_a_proxy_may_name_the_client() {
     let settings = [BEHIND_TEXT[1], BEHIND_TEXT[2], ("proxy.trusted", "127.0.0.1,10.0.0.0/8")];
@@ -187,7 +187,7 @@ fn a_proxy_at_a_unix_socket_may_be_trusted() {
     let _stream = SseClient::open_on(connect(client), "/sse?topic=t", &[]);
     assert_eq!(get(connect(client), "/health", &[]).status, 429);
     assert_eq!(get(connect(b"PROXY TCP6 2001:db8::8 ::1 40000 80\r\n"), "/health", &[]).status, 200);
-    assert_eq!(hub.get("/health").status, 200, "who comes over TCP is not trusted, and sends no header");
+    assert_eq!(hub.get("/health").status, 200, "a client over TCP is not trusted, and sends no header");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn curl(nginx: &Nginx, arguments: &[&str]) -> String {
     stdout_of(&run_program("curl", "curl", &[&fixed[..], arguments].concat()))
 }
 
-/// Two hubs that hear of each other's events through one Redis.
+/// Two hubs that share events through one Redis.
 fn two_hubs(server: &RedisServer) -> [Hub; 2] {
     [(); 2].map(|()| Hub::start_with(&["--redis", &server.url()], &[]))
 }
@@ -34,7 +34,7 @@ fn curl_speaks_http2() {
     for number in 0..3 {
         let taken = curl(&nginx, &["--data-binary", &number.to_string(), &url("/publish/t")]);
         assert!(taken.contains("\"topic\":\"t\""), "{taken}");
-        // One by one: nothing waits for a buffer to fill.
+        // One by one: no event waits until a buffer is full.
         assert_eq!(listening.wait_for("data: "), number.to_string());
     }
     assert_eq!(curl(&nginx, &[&version[..], &[&url("/metrics")]].concat()), "2 404");
@@ -45,8 +45,8 @@ fn without_tls_one_is_sent_on() {
     let hub = Hub::start();
     let nginx = Nginx::start_tls(&[hub.address()]);
     let wanted = ["--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}", "--data-binary", "x"];
-    let told = curl(&nginx, &[&wanted[..], &[&format!("{}/publish/t?type=x", nginx.plain_url())]].concat());
-    assert_eq!(told, "308 https://127.0.0.2/publish/t?type=x");
+    let received = curl(&nginx, &[&wanted[..], &[&format!("{}/publish/t?type=x", nginx.plain_url())]].concat());
+    assert_eq!(received, "308 https://127.0.0.2/publish/t?type=x");
 }
 
 /// More than the six that a browser would have over HTTP/1.1.
@@ -73,15 +73,15 @@ fn a_browser_has_all_its_streams_over_one_connection() {
         };
     "#;
     let mut page = Page::open(&nginx.url(), script);
-    let mut told = [page.next(), page.next()];
-    told.sort_by_key(Value::to_string);
-    assert_eq!(told, [json!(["socket", "subscribed", null]), json!(["streams open"])]);
+    let mut received = [page.next(), page.next()];
+    received.sort_by_key(Value::to_string);
+    assert_eq!(received, [json!(["socket", "subscribed", null]), json!(["streams open"])]);
     assert!(hubs.iter().all(|hub| Some(0) < hub.listeners("t")), "both have a part of them");
     let published = curl(&nginx, &["--data-binary", "7", &format!("{}/publish/t", nginx.url())]);
     assert!(published.contains("\"topic\":\"t\""), "{published}");
-    let mut told = [page.next(), page.next()];
-    told.sort_by_key(Value::to_string);
-    assert_eq!(told, [json!(["socket", "event", 7]), json!(["streams got", "7"])]);
+    let mut received = [page.next(), page.next()];
+    received.sort_by_key(Value::to_string);
+    assert_eq!(received, [json!(["socket", "event", 7]), json!(["streams got", "7"])]);
     drop(page);
     let streams = |log: String| log.lines().filter(|line| line.contains("\"GET /sse HTTP/2.0\" 200")).count();
     wait_until("nginx writes each stream into its log when it has ended", || {

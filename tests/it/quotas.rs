@@ -1,4 +1,4 @@
-//! Quotas: what one tenant may use of the hub, over all protocols, and that the others keep theirs.
+//! Quotas: how much of the hub one tenant may use, over all protocols, and that other tenants are not affected.
 
 use std::{
     fs,
@@ -64,7 +64,7 @@ fn open_stream(hub: &Hub, token: &str) -> Option<Socket> {
     open_or_refusal(hub, token).ok()
 }
 
-/// The same, or what the hub says to it.
+/// The same, or the hub's refusal.
 fn open_or_refusal(hub: &Hub, token: &str) -> Result<Socket, String> {
     let mut connection = HttpConnection::new(hub.connect());
     let head = format!(
@@ -91,14 +91,14 @@ fn assert_refused(answer: &Response, rule: &str) {
     assert!(answer.text().contains(&format!("quota `{rule}`")), "{}", answer.text());
 }
 
-/// Each way to publish comes through the same gate: after two of one kind none of any other.
+/// All ways to publish share one limit: after two publications of one kind, none of any other passes.
 #[test]
 fn no_way_to_publish_leads_round_a_quota() {
     let (guarded, _folder) = start(&[]);
     let (hub, token) = (&guarded.hub, guarded.token("sensor", "**"));
     let post = |target: &str, body: &str| ask(hub, &token, Method::Post, target, body);
     let mut socket = WebSocketClient::open_v1(hub, &format!("/ws?token={token}"));
-    // More than is allowed at once, by a bucket that is empty: none passes for half a minute.
+    // More than is allowed at once, which an empty bucket admits: then none passes for half a minute.
     let batch = format!("[{}]", [r#"{"topic":"orders.a","data":1}"#; 60].join(","));
     assert_eq!(post("/publish", &batch).status, 200);
     assert_refused(&post("/publish/orders.a", "x"), "sensors");
@@ -133,7 +133,7 @@ fn topics_and_streams_are_bounded_too() {
     let stream = WebSocketClient::open_v1(hub, &format!("/ws?token={reader}"));
     assert_refused(&ask(hub, &reader, Method::Get, "/sse?topic=a", ""), "one-stream");
     drop(stream);
-    wait_until("the first stream's place is free", || open_stream(hub, &reader));
+    wait_until("the first stream is released", || open_stream(hub, &reader));
 }
 
 /// A Socket.IO session in no namespace yet, over a WebSocket or by polling.
@@ -164,7 +164,7 @@ fn a_socket_io_session_is_one_stream_whatever_carries_it() {
     let stream = open_stream(hub, &reader).expect("one is allowed");
     assert_full();
     drop(stream);
-    let mut carried = wait_until("the stream's place is free", || {
+    let mut carried = wait_until("the stream is released", || {
         let (client, answer) = open_session(Carried::open, hub, &reader);
         is_in(&answer).then_some(client)
     });
@@ -175,7 +175,7 @@ fn a_socket_io_session_is_one_stream_whatever_carries_it() {
     assert!(answer.starts_with("40/wells,"), "the session is counted already: {answer}");
     drop(carried);
 
-    let polled = wait_until("the WebSocket's place is free", || {
+    let polled = wait_until("the WebSocket is released", || {
         let (client, answer) = open_session(Polled::open, hub, &reader);
         is_in(&answer).then_some(client)
     });
@@ -183,20 +183,20 @@ fn a_socket_io_session_is_one_stream_whatever_carries_it() {
     let (upgraded, _) = polled.upgrade();
     assert_full();
     drop(upgraded);
-    let mut polled = wait_until("the upgraded session's place is free", || {
+    let mut polled = wait_until("the upgraded session is released", || {
         let (client, answer) = open_session(Polled::open, hub, &reader);
         is_in(&answer).then_some(client)
     });
     assert_full();
     polled.send("1");
-    wait_until("the polled session's place is free", || open_stream(hub, &reader));
+    wait_until("the polled session is released", || open_stream(hub, &reader));
     let other = guarded.token("other", "**");
     assert!(is_in(&open_session(Carried::open, hub, &other).1) && is_in(&open_session(Polled::open, hub, &other).1));
 }
 
 /// A client that signs in by a command had no identity when the stream was opened.
 #[test]
-fn whoever_signs_in_later_is_counted_then() {
+fn a_client_that_signs_in_later_is_counted_then() {
     let (guarded, _folder) = start(&[]);
     let (hub, reader) = (&guarded.hub, guarded.token("reader", "**"));
     let sign_in = json!({ "op": "auth", "token": reader });
@@ -208,10 +208,10 @@ fn whoever_signs_in_later_is_counted_then() {
     second.send(&sign_in.to_string());
     assert!(matches!(second.next(), Incoming::Close(Some(1013), _)));
     drop(first);
-    wait_until("the first stream's place is free", || open_stream(hub, &reader));
+    wait_until("the first stream is released", || open_stream(hub, &reader));
 }
 
-/// A token for `orders.**` once spent the whole memory budget within seconds, and everybody else got 503.
+/// Without a share, a token for `orders.**` could spend the whole memory budget within seconds, and all others would get 503.
 #[test]
 fn one_tenant_cannot_take_all() {
     let (guarded, _folder) = start(&[("server.memory_budget", "16MiB"), ("limits.tenant_publish_per_second", "0")]);
@@ -244,7 +244,7 @@ fn one_tenant_cannot_take_all() {
     });
 }
 
-/// Two services with a key each; how much everybody may publish a second, and how much the first may.
+/// Two services with a key each; the limit per second for all, and for the first one.
 fn with_services(default_rate: u32, first: &str) -> String {
     let service = |name: &str| {
         format!(
@@ -261,7 +261,7 @@ fn key_of(service: &str) -> String {
     format!("the key of the {service} service")
 }
 
-/// More than a second's worth at a low rate: an empty bucket takes it, and then nothing for a minute.
+/// More than a second's worth at a low rate: an empty bucket admits it, and then nothing for a minute.
 const SIXTY: usize = 60;
 
 fn publish_many(hub: &Hub, service: &str, count: usize) -> Response {
@@ -294,23 +294,23 @@ fn quotas_are_read_anew_while_the_hub_runs() {
     assert_refused(&publish_many(&hub, "first", 1), "ingest");
     assert_eq!([publish_many(&hub, "second", SIXTY).status, publish_many(&hub, "second", 1).status], [200; 2]);
 
-    // What is in the bucket drains at the new rate: at the former one it would take a minute.
+    // The bucket drains at the new rate. At the former one it would take a minute.
     reload(&with_services(1, "publish_per_second = 1000\nconnections = 2"));
     wait_until("the first service may publish again", || (publish_many(&hub, "first", 1).status == 200).then_some(()));
     assert_eq!(publish_many(&hub, "second", SIXTY).status, 200);
     assert_refused(&publish_many(&hub, "second", 1), "default");
 
-    // What is wrong is not taken over.
+    // A bad configuration does not take effect.
     reload("[[quota]]\nname = \"ingest\"\nwho = \"nobody\"\n");
     wait_until("the hub says so", || {
         let said = fs::read_to_string(&log).unwrap_or_default();
         (said.contains("nothing is taken over") && said.contains("names nobody")).then_some(())
     });
     drop(second);
-    let second = wait_until("the second stream's place is free", open);
+    let second = wait_until("the second stream is released", open);
     assert!(open().is_none(), "there are two still");
 
-    // Whatever the rule is called, and also those that were opened while there was none: what is open is counted.
+    // Open streams count whatever the rule is called, also those that were opened while there was no rule.
     let named = |name: &str, rule: &str| with_services(1, rule).replace("\"ingest\"", &format!("\"{name}\""));
     reload(&named("renamed", "connections = 2"));
     // Each reactor counts open streams within a turn: until then a stream may be admitted.
@@ -331,7 +331,7 @@ fn quotas_are_read_anew_while_the_hub_runs() {
     assert!(open().is_none(), "there are two: the third, which nothing bounded when it was opened, and the fourth");
 }
 
-/// Telemetry that waits for a database which stands still is its sender's share, and no reason to refuse others.
+/// Telemetry that waits for a stopped database counts against its sender's share. Other senders are not refused.
 #[test]
 fn what_waits_for_the_database_is_its_senders_share() {
     let server = PostgresServer::start();
@@ -347,9 +347,9 @@ fn what_waits_for_the_database_is_its_senders_share() {
     let guarded = Guarded::start("1h", &["--config", &config, "--store", &server.url()], &settings);
     let (hub, well, other) = (&guarded.hub, guarded.token("well", "**"), guarded.token("other", "**"));
     wait_until("the hub has its tables", || (hub.get("/ready").status == 200).then_some(()));
-    server.stand_still();
+    server.suspend();
     let reading = json!({ "well_id": "W", "pip": 1, "note": "x".repeat(12_000) }).to_string();
-    // The answer comes when the reading is stored, so each waits on a connection of its own, and one is refused at once.
+    // The answer comes once the reading is stored, so each request waits on its own connection. One is refused at once.
     let begin = |token: &str| {
         let mut connection = HttpConnection::new(hub.connect());
         let head = format!(
@@ -372,9 +372,9 @@ fn what_waits_for_the_database_is_its_senders_share() {
     assert_refused(&begin(&well).receive(), "few-bytes");
     waiting.push(begin(&other));
     wait_until("another's reading waits, too", || (queued() == 6).then_some(()));
-    server.go_on();
+    server.resume();
     waiting.iter_mut().for_each(|connection| assert_eq!(connection.receive().status, 201));
-    // What is stored waits no more, and of the events the log keeps the last.
+    // Stored readings no longer wait, and the log keeps the last of the events.
     wait_until("there is room again", || (begin(&well).receive().status == 201).then_some(()));
 }
 
@@ -390,7 +390,7 @@ fn what_is_stored_while_the_share_is_full_is_published_later() {
     let guarded = Guarded::start("1h", &["--config", &config, "--store", &server.url()], &settings);
     let (hub, credentials) = (&guarded.hub, format!("Authorization: Bearer {}\r\n", guarded.token("well", "**")));
     wait_until("the hub has its tables", || (hub.get("/ready").status == 200).then_some(()));
-    server.stand_still();
+    server.suspend();
     let mut waiting: Vec<HttpConnection> = (0..3)
         .map(|number| {
             let reading = json!({ "well_id": format!("W{number}"), "pip": 1, "note": "x".repeat(12_000) }).to_string();
@@ -405,12 +405,12 @@ fn what_is_stored_while_the_share_is_full_is_published_later() {
         metrics.lines().any(|line| line == "fanfare_store_queue_rows 3")
     };
     wait_until("the readings wait", || queued().then_some(()));
-    // What is left of the share, or nearly so.
+    // Nearly all that is left of the share.
     let mut half = HttpConnection::new(hub.connect());
     half.send(head("/publish/a", &credentials, 27_500).as_bytes());
     half.send(&[b'x'; 27_000]);
     wait_until("the share is full", || (first_status(hub, &credentials, 20_000) == 429).then_some(()));
-    server.go_on();
+    server.resume();
     let answers: Vec<Response> = waiting.iter_mut().map(HttpConnection::receive).collect();
     let published = answers.iter().filter(|answer| answer.status == 201).count();
     assert!(published < 3, "there is no room for all");

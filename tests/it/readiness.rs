@@ -4,12 +4,12 @@ use serde_json::json;
 
 use crate::support::{http::HttpConnection, hub::Hub, redis::RedisServer, send_signal, sse::SseClient, wait_until};
 
-/// A hub that wants a fresh proof each second and gives up a silent server after `patience`.
-fn hub_on(server: &RedisServer, patience: &str) -> Hub {
+/// A hub that requires a fresh proof each second and gives up a silent server after `ping_timeout`.
+fn hub_on(server: &RedisServer, ping_timeout: &str) -> Hub {
     let settings = [
         ("redis.ping_interval", "200ms"),
         ("redis.proof_age_max", "1s"),
-        ("redis.ping_timeout", patience),
+        ("redis.ping_timeout", ping_timeout),
         ("redis.publish_timeout", "30s"),
         ("redis.backoff_max", "200ms"),
         ("server.default_topics", ""),
@@ -23,15 +23,15 @@ fn wait_for_status(hub: &Hub, status: u16) {
     wait_until(&format!("/ready says {status}"), || (hub.get("/ready").status == status).then_some(()));
 }
 
-/// Stops the server until `/ready` says so for the `reason`; returns the kinds and payloads of what a stream got.
-fn stop_and_go_on(patience: &str, reason: &str) -> Vec<(String, String)> {
+/// Stops the server until `/ready` gives this `reason`. Returns the types and payloads of the events of a stream.
+fn stop_and_go_on(ping_timeout: &str, reason: &str) -> Vec<(String, String)> {
     let server = RedisServer::start();
-    let hub = hub_on(&server, patience);
+    let hub = hub_on(&server, ping_timeout);
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
     assert_eq!(hub.post("/publish/t", "before").status, 200);
-    let mut told = vec![stream.next()];
+    let mut received = vec![stream.next()];
     send_signal("STOP", server.pid());
-    let source = wait_until("the reason is told", || {
+    let source = wait_until("the reason is shown", || {
         let ready = hub.get("/ready");
         let source = ready.json()["sources"]["redis"].clone();
         let is_it = source["reason"].as_str().is_some_and(|it| it.contains(reason));
@@ -43,29 +43,29 @@ fn stop_and_go_on(patience: &str, reason: &str) -> Vec<(String, String)> {
     send_signal("CONT", server.pid());
     wait_for_status(&hub, 200);
     assert_eq!(hub.post("/publish/t", "after").status, 200);
-    while told.last().is_none_or(|last| last.data != "after") {
-        told.push(stream.next());
+    while received.last().is_none_or(|last| last.data != "after") {
+        received.push(stream.next());
     }
     assert!(hub.metric("fanfare_source_probe_seconds{source=\"redis\"}") < 30.0);
     assert!(hub.metric("fanfare_source_last_event_age_seconds{source=\"redis\"}") < 30.0);
-    let gaps = told.iter().filter(|event| event.kind == "gap").count();
+    let gaps = received.iter().filter(|event| event.kind == "gap").count();
     assert_eq!(hub.metric("fanfare_source_losses_total{source=\"redis\"}"), gaps as f64);
     assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"redis\"}"), gaps as f64);
-    told.into_iter().map(|event| (event.kind, event.data)).collect()
+    received.into_iter().map(|event| (event.kind, event.data)).collect()
 }
 
 #[test]
 fn a_server_that_was_only_late_raises_no_gap() {
-    let told = stop_and_go_on("60s", "no proof of delivery");
-    assert_eq!(told, [(String::new(), "before".to_owned()), (String::new(), "after".to_owned())]);
+    let received = stop_and_go_on("60s", "no proof of delivery");
+    assert_eq!(received, [(String::new(), "before".to_owned()), (String::new(), "after".to_owned())]);
 }
 
 #[test]
 fn a_server_that_was_given_up_raises_one() {
-    let told = stop_and_go_on("1s", "the server does not answer");
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!((told[0].1.as_str(), told[1].0.as_str(), told[2].1.as_str()), ("before", "gap", "after"));
-    assert!(told[1].1.contains(r#""reason":"source_lost""#), "{told:?}");
+    let received = stop_and_go_on("1s", "the server does not answer");
+    assert_eq!(received.len(), 3, "{received:?}");
+    assert_eq!((received[0].1.as_str(), received[1].0.as_str(), received[2].1.as_str()), ("before", "gap", "after"));
+    assert!(received[1].1.contains(r#""reason":"source_lost""#), "{received:?}");
 }
 
 #[test]

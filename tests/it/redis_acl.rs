@@ -1,5 +1,4 @@
-//! Access rules of Redis that forbid something, from the start or later: readers are notified, and what is allowed again
-//! recovers.
+//! Access rules of Redis that forbid something, from the start or later: subscribers get a gap, and recover once it is allowed.
 
 use serde_json::{Value, json};
 
@@ -12,7 +11,7 @@ use crate::support::{
     websocket::WebSocketClient,
 };
 
-/// A server on which the user `hub` may use the channels `allowed`, besides those of probes.
+/// A server on which the user `hub` may use the channels `allowed` and those of probes.
 fn server_for(allowed: &[&str]) -> RedisServer {
     let server = RedisServer::start();
     set_rules(&server, allowed);
@@ -63,7 +62,7 @@ fn refused(hub: &Hub) -> f64 {
 }
 
 #[test]
-fn readers_of_a_channel_that_is_forbidden_are_told_on_each_transport_and_it_heals() {
+fn subscribers_of_a_forbidden_channel_get_a_gap_on_each_transport_and_it_recovers() {
     let server = server_for(&["&allowed"]);
     let hub = hub_on(&server, &[]);
     let mut other = SseClient::open(&hub, "/sse?topic=allowed");
@@ -71,9 +70,9 @@ fn readers_of_a_channel_that_is_forbidden_are_told_on_each_transport_and_it_heal
     expect_gap(&stream.next());
     let mut socket = WebSocketClient::open_v1(&hub, "/ws");
     socket.send(r#"{"op":"subscribe","topic":"forbidden"}"#);
-    let told = [socket.next_json(), socket.next_json()];
+    let messages = [socket.next_json(), socket.next_json()];
     assert_eq!(
-        (&told[0]["op"], &told[1]["op"], &told[1]["reason"]),
+        (&messages[0]["op"], &messages[1]["op"], &messages[1]["reason"]),
         (&json!("subscribed"), &json!("gap"), &json!("source_lost"))
     );
     // Raw WebSocket has no form for a gap.
@@ -81,7 +80,7 @@ fn readers_of_a_channel_that_is_forbidden_are_told_on_each_transport_and_it_heal
     let body = wait_for_line(&hub, 200, "degraded", "subscribing to `forbidden` is refused");
     assert!(body["ready"] == true && body["degraded"].to_string().contains("NOPERM"), "{body}");
     assert_eq!(refused(&hub), 1.0);
-    // The others are as they were.
+    // The other topics are not affected.
     server.command::<u64>(&["PUBLISH", "allowed", "1"]);
     assert_eq!(other.next_data(), "1");
     set_rules(&server, &["&*"]);
@@ -90,22 +89,22 @@ fn readers_of_a_channel_that_is_forbidden_are_told_on_each_transport_and_it_heal
     server.command::<u64>(&["PUBLISH", "forbidden", "2"]);
     expect_gap(&stream.next());
     assert_eq!(stream.next_data(), "2");
-    let told = [socket.next_json(), socket.next_json()];
-    assert_eq!((&told[0]["op"], &told[1]["op"]), (&json!("gap"), &json!("event")));
+    let messages = [socket.next_json(), socket.next_json()];
+    assert_eq!((&messages[0]["op"], &messages[1]["op"]), (&json!("gap"), &json!("event")));
     let metrics = hub.get("/metrics").text();
     let is_named = |line: &str| line.starts_with("fanfare_source") && line.contains("forbidden");
     assert!(!metrics.lines().any(is_named), "labels carry no topic");
 }
 
 #[test]
-fn readers_of_a_channel_that_becomes_forbidden_are_told_then_and_when_it_heals() {
+fn subscribers_of_a_channel_that_becomes_forbidden_get_a_gap_then_and_at_recovery() {
     let server = server_for(&["&allowed", "&forbidden"]);
     let hub = hub_on(&server, &[]);
     let mut stream = SseClient::open(&hub, "/sse?topic=forbidden");
     server.command::<u64>(&["PUBLISH", "forbidden", "before"]);
     let before = stream.next();
     assert_eq!(before.data, "before");
-    // Redis ends the connection of a user who loses a channel that it has subscribed.
+    // Redis closes the connection of a user who loses the right to a subscribed channel.
     set_rules(&server, &["&allowed"]);
     expect_gap(&stream.next());
     wait_for_line(&hub, 200, "degraded", "subscribing to `forbidden` is refused");
@@ -121,13 +120,13 @@ fn readers_of_a_channel_that_becomes_forbidden_are_told_then_and_when_it_heals()
 }
 
 #[test]
-fn socket_io_clients_are_told_too() {
+fn socket_io_clients_get_gaps_too() {
     let server = server_for(&[]);
     let hub = hub_on(&server, &[]);
     let mut socket = Carried::open(&hub).enter();
     socket.subscribe("forbidden");
-    let told = socket.next_event();
-    assert_eq!((told.name.as_str(), &told.arguments[0]["reason"]), ("gap", &json!("source_lost")));
+    let event = socket.next_event();
+    assert_eq!((event.name.as_str(), &event.arguments[0]["reason"]), ("gap", &json!("source_lost")));
 }
 
 #[test]
@@ -151,7 +150,7 @@ fn what_is_forbidden_altogether_is_not_ready_until_it_is_allowed() {
     assert_eq!(hub.post("/publish/t", "x").error_code(), "refused");
     set_rules(&server, &["&*"]);
     wait_until("the hub is ready again", || (hub.get("/ready").status == 200).then_some(()));
-    // The topic is named until something is published to it, or a minute has passed.
+    // `/ready` names the topic until something is published to it, or a minute has passed.
     assert_eq!(hub.post("/publish/t", "x").status, 200);
     wait_for_line(&hub, 200, "degraded", "");
     server.command::<u64>(&["ACL", "DELUSER", "hub"]);
@@ -163,7 +162,7 @@ fn what_is_forbidden_altogether_is_not_ready_until_it_is_allowed() {
 }
 
 #[test]
-fn readers_are_told_that_the_hub_itself_is_refused() {
+fn subscribers_get_a_gap_when_the_hub_itself_is_refused() {
     let server = server_for(&["&*"]);
     let hub = hub_on(&server, &[]);
     let mut stream = SseClient::open(&hub, "/sse?topic=forbidden");
@@ -208,7 +207,7 @@ fn only_the_sources_that_are_required_count() {
 }
 
 #[test]
-fn a_stream_that_becomes_forbidden_is_told_and_heals() {
+fn a_stream_that_becomes_forbidden_is_reported_and_recovers() {
     let server = server_for(&[]);
     let own = "~fanfare.*";
     set_rules(&server, &["resetkeys", own, "~allowed", "~forbidden"]);
@@ -229,7 +228,7 @@ fn a_stream_that_becomes_forbidden_is_told_and_heals() {
     assert_eq!(other.next_data(), "1");
     set_rules(&server, &["resetkeys", own, "~allowed", "~forbidden"]);
     wait_until("it publishes again", || (publish("forbidden", "after").status == 200).then_some(()));
-    let told: Vec<_> = std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
-    assert!(told.iter().any(|event| event.kind == "gap"), "{told:?}");
+    let events: Vec<_> = std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
+    assert!(events.iter().any(|event| event.kind == "gap"), "{events:?}");
     wait_for_line(&hub, 200, "degraded", "");
 }

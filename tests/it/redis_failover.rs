@@ -36,7 +36,7 @@ impl Publisher {
     }
 }
 
-/// Reads up to the event `end`: the numbers before the hole, those after it, and the hole's reason.
+/// Reads up to the event `end`. Returns the numbers before the gap, those after it, and the gap's reason.
 fn read_over_one_hole(stream: &mut SseClient, end: u64) -> (Vec<u64>, Vec<u64>, String) {
     let mut halves = [Vec::new(), Vec::new()];
     let mut reason = None;
@@ -45,15 +45,15 @@ fn read_over_one_hole(stream: &mut SseClient, end: u64) -> (Vec<u64>, Vec<u64>, 
         if kind == "gap" {
             let gap: serde_json::Value = serde_json::from_str(&data).expect("JSON");
             assert_eq!(gap["topic"], "t");
-            let told = reason.replace(gap["reason"].as_str().expect("a word").to_owned());
-            assert_eq!(told, None, "one outage, one hole");
+            let former = reason.replace(gap["reason"].as_str().expect("a word").to_owned());
+            assert_eq!(former, None, "one outage, one hole");
         } else {
             let number = data.parse().expect("the publisher sends numbers");
             halves[usize::from(reason.is_some())].push(number);
         }
     }
     let [before, after] = halves;
-    (before, after, reason.expect("the hole is told before what follows it"))
+    (before, after, reason.expect("the gap comes before what follows it"))
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_master_that_hangs_is_left_when_the_sentinels_name_another() {
     let settings = [
         ("redis.backoff_max", "200ms"),
         ("redis.ping_interval", "500ms"),
-        // Not by its silence.
+        // Not because the master is silent.
         ("redis.ping_timeout", "10m"),
         ("redis.publish_timeout", "1s"),
         ("server.default_topics", ""),
@@ -112,7 +112,7 @@ fn a_failover_heals_by_itself() {
     let (before, after, reason) = read_over_one_hole(&mut stream, accepted());
     assert_eq!(reason, "source_lost");
     for half in [&before, &after] {
-        assert!(half.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a hole of which nothing was told: {half:?}");
+        assert!(half.windows(2).all(|pair| pair[0] + 1 == pair[1]), "events are missing without a gap: {half:?}");
     }
     let gap =
         wait_until("the other transport tells it, too", || Some(socket.next_json()).filter(|it| it["op"] == "gap"));

@@ -1,4 +1,4 @@
-//! Connections that Redis closes because they are idle: no publication is lost by that.
+//! Connections that Redis closes because they are idle: no publication is lost.
 
 use crate::support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until};
 
@@ -10,7 +10,7 @@ fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> Hub {
     hub
 }
 
-/// How many connections to the server are the hub's of that name.
+/// The number of the hub's connections with this client name at the server.
 fn connections(server: &RedisServer, name: &str) -> usize {
     server.command::<String>(&["CLIENT", "LIST"]).matches(&format!(" name={name} ")).count()
 }
@@ -39,7 +39,7 @@ fn no_connection_of_a_stream_is_missed() {
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
     let mut first = String::new();
     for number in 0..5 {
-        // All but those that wait for something, and the one that says so.
+        // Ends all connections but those with a blocking command, and the one that sends these commands.
         for name in ["fanfare-writer", "fanfare-stream-bell", "fanfare-archive"] {
             let clients: String = server.command(&["CLIENT", "LIST"]);
             for client in clients.lines().filter(|line| line.contains(&format!(" name={name} "))) {

@@ -41,7 +41,7 @@ fn wait_until_ready(hub: &Hub) {
     wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
 }
 
-/// Events come and go, by connections made since, and what is older is read from the broker where that keeps it.
+/// Checks that events flow in both directions over new connections, and that older ones are read from the broker if it keeps them.
 #[track_caller]
 fn check_round_trip(hub: &Hub, text: &str) {
     wait_until_ready(hub);
@@ -65,12 +65,12 @@ fn a_rotated_password_is_read_anew_from_its_file() {
         settings.extend([("redis.url_file", file.as_str()), ("topics.log", log)]);
         let hub = Hub::start_with(&[], &settings);
         check_round_trip(&hub, "one");
-        // The file first.
+        // The file changes first.
         write("two");
         set_password(&server, "two");
         kill_connections(&server);
         check_round_trip(&hub, "two");
-        // The password first: the hub goes on trying, and heals once the file has it.
+        // The password changes first: the hub retries, and recovers once the file has it.
         set_password(&server, "three");
         kill_connections(&server);
         wait_until("the login is refused", || {
@@ -79,7 +79,7 @@ fn a_rotated_password_is_read_anew_from_its_file() {
         });
         write("three");
         check_round_trip(&hub, "three");
-        // A file that is half written, or that leads elsewhere, is not followed.
+        // The hub ignores a file that is half written or names another server.
         set_password(&server, "four");
         kill_connections(&server);
         fs::write(&file, "").expect("it is ours");

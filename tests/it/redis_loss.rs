@@ -21,7 +21,7 @@ use crate::support::{
 const TOPICS: usize = 20;
 const SUBSCRIBERS: usize = 200;
 
-/// One of either kind.
+/// A client on either transport.
 enum Subscriber {
     Stream(SseClient),
     Socket(WebSocketClient),
@@ -36,7 +36,7 @@ impl Subscriber {
         }
     }
 
-    /// The next event, or the reason of the next hole.
+    /// The next event, or the reason of the next gap.
     fn next(&mut self) -> Result<u64, String> {
         match self {
             Self::Stream(stream) => {
@@ -54,8 +54,8 @@ impl Subscriber {
         }
     }
 
-    /// All numbers up to the first one that is at least `end`, from hole to hole. They must ascend, and each hole must
-    /// tell why it is there.
+    /// All numbers up to the first one that is at least `end`, split at the gaps. They must ascend, and each gap must have
+    /// a reason.
     fn read_to(&mut self, end: u64) -> Vec<Vec<u64>> {
         let mut runs = vec![Vec::new()];
         loop {
@@ -88,7 +88,7 @@ impl Publisher {
         let client = redis::Client::open(url).expect("the URL is well-formed");
         let mut connection = None;
         while !self.stop.load(Ordering::Relaxed) {
-            // What cannot be published now is not published later: as with any publisher that only calls PUBLISH.
+            // A failed publication is not repeated, as with any publisher that only calls PUBLISH.
             let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
             if connection.is_none() {
                 connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok();
@@ -124,7 +124,7 @@ fn a_killed_server_is_survived_by_all() {
         assert_eq!(hub.get("/health").status, 200, "the hub itself is well");
         server.restart();
         wait_until("the hub is ready again", || (hub.get("/ready").status == 200).then_some(()));
-        // Whatever is published from now on must come.
+        // All events published from now on must arrive.
         let back = publisher.last.load(Ordering::Relaxed) + 1;
         let mut since: HashSet<u64> = HashSet::new();
         for subscriber in &mut subscribers {

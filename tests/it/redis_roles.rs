@@ -11,7 +11,7 @@ use crate::support::{
     websocket::WebSocketClient,
 };
 
-/// A hub on `server` that reconnects soon and asks often.
+/// A hub on `server` that reconnects soon and checks the role often.
 fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> Hub {
     let mut all = vec![
         ("redis.backoff_min", "20ms"),
@@ -82,7 +82,7 @@ fn a_replica_is_not_ready_and_publishes_nothing_until_it_is_the_master() {
     }
 }
 
-/// Among all answers none may say that a publication was taken.
+/// No answer may confirm a publication.
 fn check_demoted(hub: &Hub) {
     for number in 0..20 {
         let status = hub.post("/publish/t", format!("lost {number}")).status;
@@ -92,9 +92,9 @@ fn check_demoted(hub: &Hub) {
 }
 
 #[test]
-fn a_master_that_becomes_a_replica_takes_no_publication_for_nobody() {
+fn a_master_that_becomes_a_replica_confirms_no_lost_publication() {
     let other = RedisServer::start();
-    // A replica that takes writes loses them with the next copy of its master: it says nothing of that either.
+    // A writable replica loses writes at the next synchronization with its master, also without an error.
     for (log, options) in [("memory", &[][..]), ("redis-stream", &[]), ("redis-stream", &["--replica-read-only", "no"])]
     {
         let server = RedisServer::start_with(options);
@@ -110,9 +110,10 @@ fn a_master_that_becomes_a_replica_takes_no_publication_for_nobody() {
         promote(&server);
         wait_for_status(&hub, 200);
         wait_until("it publishes", || (hub.post("/publish/t", "after").status == 200).then_some(()));
-        let told: Vec<_> = std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
-        // A stream that came through it whole has lost nothing.
-        assert!(log != "memory" || told.iter().any(|event| event.kind == "gap"), "{told:?}");
+        let received: Vec<_> =
+            std::iter::repeat_with(|| stream.next()).take_while(|event| event.data != "after").collect();
+        // A stream without a gap has lost nothing.
+        assert!(log != "memory" || received.iter().any(|event| event.kind == "gap"), "{received:?}");
     }
 }
 
@@ -126,7 +127,7 @@ fn a_replica_that_is_meant_is_read_from_and_refuses_publications() {
     master.command::<u64>(&["PUBLISH", "t", "from the master"]);
     assert_eq!(stream.next_data(), "from the master");
     expect_refusal(&hub, "t", "read-only");
-    // Alone it is a replica of nobody.
+    // Alone it is a replica without a master.
     master.kill();
     wait_for_reason(&hub, "redis", "no connection to its master");
     master.restart();
@@ -156,7 +157,7 @@ fn streams_are_read_from_a_replica_that_is_meant() {
 }
 
 #[test]
-fn a_user_who_may_not_ask_for_the_role_is_told_it_by_the_greeting() {
+fn a_user_who_may_not_use_role_learns_it_from_hello() {
     let master = RedisServer::start();
     let rules = ["--user", "hub", "on", ">secret", "~*", "&*", "+@all", "-role"];
     let replica = RedisServer::start_replica_of(&master, &rules);
@@ -200,15 +201,15 @@ fn streams_need_redis_7_and_channels_do_not() {
     assert_eq!(server.command::<u64>(&["EXISTS", "t"]), 0);
 }
 
-/// Such a node passes publications on, but keeps none of the others' streams: an operator who points a hub at it gets an error at
+/// Such a node forwards publications, but has none of the other nodes' streams. An operator who configures it gets an error at
 /// once.
 #[test]
 fn a_node_of_a_cluster_says_so() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);
     let hub = hub_on(&server, &[]);
-    let told = wait_until("it is told", || {
+    let received = wait_until("it is reported", || {
         let degraded = hub.get("/ready").json()["degraded"].to_string();
         degraded.contains("a node of a Redis Cluster").then_some(degraded)
     });
-    assert!(told.contains("MOVED") && told.contains("redis: "), "{told}");
+    assert!(received.contains("MOVED") && received.contains("redis: "), "{received}");
 }

@@ -82,7 +82,7 @@ fn configured_patterns_stay_subscribed() {
     for number in 1..=3 {
         assert_eq!(server.command::<u64>(&["PUBLISH", "orders.eu", &number.to_string()]), 1);
     }
-    // Nobody listened, and yet it is there for who comes later; and nothing comes twice through the topic's own channel.
+    // Without subscribers it is still retained. Nothing comes twice through the topic's own channel.
     wait_until("three events", || (hub.stats()["events_received"] == 3).then_some(()));
     let mut stream = SseClient::open(&hub, "/sse?topic=orders.eu&last_event_id=first");
     server.command::<u64>(&["PUBLISH", "orders.eu", "4"]);
@@ -193,7 +193,7 @@ fn publishing_without_redis_is_refused_clearly() {
 }
 
 #[test]
-fn payloads_that_are_no_text_are_counted_and_told() {
+fn payloads_that_are_no_text_are_counted_and_reported() {
     let server = RedisServer::start();
     let hub = hub_on(&server.url(), &[("limits.event_bytes_max", "1KiB")]);
     let mut stream = SseClient::open(&hub, "/sse?topic=t");

@@ -1,4 +1,4 @@
-//! Topics kept in Redis Streams: a reader goes on at any hub, whatever was restarted.
+//! Topics kept in Redis Streams: a client resumes at any hub, whichever process was restarted.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -43,7 +43,7 @@ fn add(server: &RedisServer, id: &str, fields: &[&str]) -> String {
     server.command(&words)
 }
 
-/// Comes back with the id `last`.
+/// Resumes after the id `last`.
 pub(crate) fn resume(hub: &Hub, last: &str) -> SseClient {
     SseClient::open_with(hub, "/sse?topic=t", &[("Last-Event-ID", last)])
 }
@@ -55,7 +55,7 @@ fn gap(from: &str, to: &str, reason: &str) -> Value {
 #[track_caller]
 fn expect_gap(received: &Received) -> Value {
     assert_eq!(received.kind, "gap", "{received:?}");
-    serde_json::from_str(&received.data).expect("a gap is told in JSON")
+    serde_json::from_str(&received.data).expect("a gap is JSON")
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn take_numbers(stream: &mut SseClient, last: u64, count: u64) -> (u64, String) 
 fn readers_resume_at_any_hub_while_events_are_published() {
     let server = RedisServer::start();
     let settings = [("topics.history.count", "1000000"), ("topics.lag.count", "20")];
-    // What a hub keeps itself is short, so that a resumption begins in the archive.
+    // The hub's own log is short, so that a resumption begins in the archive.
     let hubs =
         [hub_on(&server, &settings), hub_on(&server, &[("topics.history.bytes", "4KiB"), settings[0], settings[1]])];
-    // Whoever publishes says what the stream keeps.
+    // Each publication sets what the stream keeps.
     let other = hub_on(&server, &settings);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -147,7 +147,7 @@ fn readers_resume_at_any_hub_while_events_are_published() {
         let first = SseClient::open(&hubs[0], "/sse?topic=t");
         let publisher = scope.spawn(|| publish_numbers(&[&hubs[0], &other], &stop));
         let (mut stream, mut last, mut id) = (first, 0, String::new());
-        // Whoever cannot keep up is sent away, and comes back.
+        // A client that cannot keep up is disconnected, and resumes.
         let mut take = |stream: &mut SseClient, hub: &Hub, count: u64| {
             for number in last + 1..=last + count {
                 let event = std::iter::repeat_with(|| stream.next_or_end().ok_or_else(|| *stream = resume(hub, &id)));
@@ -173,14 +173,14 @@ fn readers_resume_at_any_hub_while_events_are_published() {
 
 /// A client unsubscribes and subscribes again, further back, before the broker has answered for the first subscription.
 #[test]
-fn a_page_of_the_log_is_for_whoever_asked_for_it() {
+fn a_page_of_the_log_goes_to_the_subscription_that_requested_it() {
     let server = RedisServer::start();
     let mut pipeline = redis::pipe();
     for number in 1..=300 {
         pipeline.cmd("XADD").arg("t").arg(format!("7-{number}")).arg("data").arg(number).ignore();
     }
     pipeline.query::<()>(&mut server.connect()).expect("Redis takes the entries");
-    // The hub itself has the last ten.
+    // The hub's own log has the last ten.
     let hub = hub_on(&server, &[("topics.history.count", "10")]);
     let _reader = SseClient::open(&hub, "/sse?topic=t");
     let mut client = WebSocketClient::open_v1(&hub, "/ws");
@@ -216,7 +216,7 @@ fn a_killed_hub_comes_back_without_a_gap() {
                 let first: u64 = stream.next_data().parse().expect("a number");
                 places.push(take_numbers(stream, first, 10 + index as u64));
             }
-            // Dropped is killed.
+            // Dropping the hub kills it.
             drop(hub);
             hub = hub_on(&server, &settings);
             streams = places.iter().map(|(_, id)| resume(&hub, id)).collect();
@@ -245,7 +245,7 @@ fn what_the_hub_no_longer_holds_comes_from_the_stream() {
     for (mut stream, last) in many.into_iter().zip(1..) {
         take_numbers(&mut stream, last, 1000 - last);
     }
-    // Four pages each; most of them were already read for another reader.
+    // Four pages each. Most of them were already read for another client.
     let looks = calls(&server, "xrange");
     assert!(looks < 60, "{looks} looks at the stream for 51 readers");
     let history = hub.get("/topics/t/history?since=7-990").json();
@@ -264,7 +264,7 @@ fn what_was_trimmed_is_a_gap() {
     assert_eq!(expect_gap(&stream.next()), gap("7-20", "7-60", "expired"));
     take_numbers(&mut stream, 60, 40);
     take_numbers(&mut resume(&hub, "7-60"), 60, 40);
-    // Trimmed before it could be read: all at once, more than the stream keeps.
+    // More at once than the stream keeps, so it is trimmed before it can be read.
     let mut connection = server.connect();
     let mut pipeline = redis::pipe();
     pipeline.atomic();
@@ -301,11 +301,11 @@ fn a_restart_of_redis_that_loses_its_data_is_a_gap() {
     assert_eq!(stream.next_data(), "1");
     server.kill();
     server.restart();
-    let told = expect_gap(&stream.next());
-    assert_eq!((&told["from"], &told["reason"]), (&json!(id), &json!("epoch")));
+    let gap = expect_gap(&stream.next());
+    assert_eq!((&gap["from"], &gap["reason"]), (&json!(id), &json!("epoch")));
     wait_until("publishing works again", || (hub.post("/publish/t", "2").status == 200).then_some(()));
     assert_eq!(stream.next_data(), "2");
-    // A reader that was away gets the gap as well, even from a hub that knows nothing of the time before.
+    // A client that was disconnected gets the gap as well, even from a hub that was started later.
     for hub in [&hub, &hub_on(&server, &[])] {
         let mut stream = resume(hub, &id);
         assert_eq!(expect_gap(&stream.next())["reason"], "epoch");
@@ -340,9 +340,9 @@ fn five_hundred_streams_are_read_at_once() {
 #[test]
 fn a_repeat_at_another_hub_delivers_nothing() {
     let server = RedisServer::start();
-    // Pub/Sub too: there are no ids, but a repeat delivers nothing either.
+    // The same on Pub/Sub: there are no ids, but a repeated publication delivers nothing either.
     for log in ["redis-stream", "memory"] {
-        // So that whatever is to be sent again does not wait for a ping to remind of it.
+        // So that publications that are sent again do not wait for the next ping.
         let settings = [("topics.log", log), ("redis.ping_interval", "1h"), ("redis.proof_age_max", "3h")];
         let hubs = [hub_on(&server, &settings), hub_on(&server, &settings)];
         let mut stream = SseClient::open(&hubs[0], "/sse?topic=t");
@@ -362,7 +362,7 @@ fn a_repeat_at_another_hub_delivers_nothing() {
 }
 
 #[test]
-fn a_topic_that_nobody_listened_to_for_a_while_misses_nothing() {
+fn a_topic_without_subscribers_for_a_while_misses_nothing() {
     let server = RedisServer::start();
     for linger in ["1ms", "10s"] {
         let hub = hub_on(&server, &[("redis.linger", linger), ("topics.history.count", "7")]);

@@ -39,12 +39,12 @@ fn streams_of_other_applications_are_read_and_never_trimmed() {
     assert_eq!(server.command::<i64>(&["PTTL", "theirs"]), -1);
     let groups: Vec<redis::Value> = server.command(&["XINFO", "GROUPS", "theirs"]);
     assert!(groups.is_empty(), "nothing was changed in it: {groups:?}");
-    // Another hub made it: it is the fleet's.
+    // Another hub has made the stream, so it belongs to the fleet.
     publish_many(&hub, "fleet", 5, "ours");
     let other = hub_on(&server, &[("topics.history.count", "10")]);
     publish_many(&other, "fleet", 300, "ours");
     assert!((10..=110).contains(&length(&server, "fleet")));
-    // Another application has deleted the key and made it again: it is theirs.
+    // Another application has deleted the key and made it again, so it belongs to that application.
     server.command::<u64>(&["DEL", "fleet"]);
     server.command::<String>(&["XADD", "fleet", "*", "data", "theirs"]);
     publish_many(&other, "fleet", 300, "ours");
@@ -75,7 +75,7 @@ fn a_stream_is_let_go_when_its_events_are_too_old() {
         let left: i64 = server.command(&["PTTL", topic]);
         assert!((1..=1500).contains(&left), "{left} ms");
     }
-    // So that the oldest are in a node of their own.
+    // So that the oldest entries fill a node of the stream.
     publish_many(&hub, "t0", 150, "old");
     let first = || hub.get("/topics/t0/history?since=first&limit=1").json()["events"][0]["data"].clone();
     wait_until("the oldest are trimmed", || {
@@ -87,7 +87,7 @@ fn a_stream_is_let_go_when_its_events_are_too_old() {
         (left == 0).then_some(())
     });
     drop(hub);
-    // What is left is the hub's probe, which has an end, too.
+    // Only the hub's probe is left, which expires as well.
     let keys: Vec<String> = server.command(&["KEYS", "*"]);
     for key in &keys {
         assert!(0 < server.command::<i64>(&["PTTL", key]), "{key} stays for ever");
@@ -102,7 +102,7 @@ fn a_stream_weighs_no_more_than_its_class_says() {
     publish_many(&hub, "t", 40, &"x".repeat(8000));
     let all = weight(&server, "t");
     assert!((40 << 10..80 << 10).contains(&all), "{all} bytes");
-    // The small ones are gone, and the newest of the large ones are there.
+    // The small entries are gone, and the newest of the large ones remain.
     assert!((4..=9).contains(&length(&server, "t")));
     publish_many(&hub, "t", 2, &"x".repeat(100_000));
     assert_eq!(length(&server, "t"), 1, "the newest stays, whatever it weighs");

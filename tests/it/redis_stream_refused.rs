@@ -7,8 +7,8 @@ use crate::support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until};
 
 /// Waits until `/ready`, which must not fail, has a line that says what is wrong with the key; or until it has no line.
 #[track_caller]
-fn wait_for_refusal(hub: &Hub, is_told: bool) {
-    wait_until(&format!("told: {is_told}"), || {
+fn wait_for_refusal(hub: &Hub, is_reported: bool) {
+    wait_until(&format!("reported: {is_reported}"), || {
         let ready = hub.get("/ready");
         assert_eq!(ready.status, 200, "{}", ready.text());
         let body: Value = ready.json();
@@ -16,19 +16,19 @@ fn wait_for_refusal(hub: &Hub, is_told: bool) {
         let is_it = |line: &&str| {
             line.contains("WRONGTYPE") && line.contains("subscribing to `t`") && line.contains("key `hub:t`")
         };
-        (lines.iter().any(is_it) == is_told && lines.is_empty() != is_told).then_some(())
+        (lines.iter().any(is_it) == is_reported && lines.is_empty() != is_reported).then_some(())
     });
 }
 
 #[test]
-fn a_key_that_is_no_stream_is_named_and_concerns_nobody_else() {
+fn a_key_that_is_no_stream_is_named_and_affects_no_other_topic() {
     let server = RedisServer::start();
     let hub = hub_on(&server, &[("redis.stream_prefix", "hub:"), ("redis.ping_interval", "300ms")]);
     let mut other = SseClient::open(&hub, "/sse?topic=other");
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
     hub.publish("t", "first");
     assert_eq!(stream.next_data(), "first");
-    // What is being read becomes something else from one moment to the next.
+    // The key that is being read is replaced by another type.
     server.command::<()>(&["SET", "hub:x", "text"]);
     let mut empty = SseClient::open(&hub, "/sse?topic=empty");
     server.command::<()>(&["RENAME", "hub:x", "hub:t"]);

@@ -8,20 +8,20 @@ use crate::{
     support::{hub::Hub, redis::RedisServer, sse::SseClient, wait_until},
 };
 
-/// A hub that looks often after what it read.
+/// A hub that checks often whether a stream was replaced.
 fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> Hub {
     let often = [("redis.ping_interval", "100ms"), ("redis.proof_age_max", "5s")];
     redis_stream::hub_on(server, &[&often, settings].concat())
 }
 
-/// Adds entries as any other program would; each says its id and of which of the streams it is.
+/// Adds entries as any other program would. Each names its stream and its id.
 fn add(server: &RedisServer, life: &str, ids: &[&str]) {
     for id in ids {
         server.command::<String>(&["XADD", "t", id, "data", &format!("{life} {id}")]);
     }
 }
 
-/// What comes up to the event `end`: the payloads, and for each gap its reason.
+/// The payloads up to the event `end`, and the reason of each gap.
 #[track_caller]
 fn read_up_to(stream: &mut SseClient, end: &str) -> Vec<String> {
     let mut received = Vec::new();
@@ -29,7 +29,7 @@ fn read_up_to(stream: &mut SseClient, end: &str) -> Vec<String> {
         let event = stream.next();
         received.push(match event.kind.as_str() {
             "gap" => {
-                let gap: serde_json::Value = serde_json::from_str(&event.data).expect("a gap is told in JSON");
+                let gap: serde_json::Value = serde_json::from_str(&event.data).expect("a gap is JSON");
                 format!("gap {}", gap["reason"].as_str().expect("a word"))
             }
             _ => event.data,
@@ -44,16 +44,16 @@ fn payloads(life: &str, ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| format!("{life} {id}")).collect()
 }
 
-/// Gaps that say so, perhaps more than one, and then all that the stream has.
+/// Checks that gaps `epoch`, one or more, come before all that the stream has.
 #[track_caller]
-fn expect_told(received: &[String], expected: &[String], who: &str) {
+fn expect_reported(received: &[String], expected: &[String], who: &str) {
     let gaps = received.iter().take_while(|what| *what == "gap epoch").count();
-    assert!(1 <= gaps, "{who} was told nothing: {received:?}");
+    assert!(1 <= gaps, "{who} got no gap: {received:?}");
     assert_eq!(&received[gaps..], expected, "{who}");
 }
 
-/// `replace` makes another stream of `t`, after nine entries were read; it holds `expected` then. `lost` are ids that it has
-/// not, `kept` some that it has as they were.
+/// `replace` replaces the stream of `t` after nine entries were read. Then the stream holds `expected`: not the ids `lost`, but
+/// the ids `kept` as they were.
 #[track_caller]
 fn check(replace: impl Fn(&RedisServer), expected: &[String], lost: &[&str], kept: &[&str]) {
     let server = RedisServer::start();
@@ -61,7 +61,7 @@ fn check(replace: impl Fn(&RedisServer), expected: &[String], lost: &[&str], kep
     add(&server, "old", &OLD[..5]);
     let mut connected = SseClient::open(&hubs[0], "/sse?topic=t&last_event_id=first");
     assert_eq!(read_up_to(&mut connected, "old 7-5"), payloads("old", &OLD[..5]));
-    // The other hub reads it, too, and keeps it for a newcomer.
+    // The other hub reads the stream as well, and has a log for new subscribers.
     let mut elsewhere = SseClient::open(&hubs[1], "/sse?topic=t&last_event_id=first");
     assert_eq!(read_up_to(&mut elsewhere, "old 7-5"), payloads("old", &OLD[..5]));
     replace(&server);
@@ -79,20 +79,20 @@ fn check(replace: impl Fn(&RedisServer), expected: &[String], lost: &[&str], kep
                 .collect::<Vec<_>>()
                 .starts_with(&before)
         );
-        expect_told(&received[rest..], expected, who);
+        expect_reported(&received[rest..], expected, who);
     }
-    for (hub, place) in hubs.iter().zip(["the same hub", "another hub"]) {
+    for (hub, which) in hubs.iter().zip(["the same hub", "another hub"]) {
         for last in lost {
             let received = read_up_to(&mut resume(hub, last), &end);
-            expect_told(&received, expected, &format!("who resumed from {last} at {place}"));
+            expect_reported(&received, expected, &format!("a client that resumed from {last} at {which}"));
         }
         let mut newcomer = SseClient::open(hub, "/sse?topic=t&last_event_id=first");
-        assert_eq!(read_up_to(&mut newcomer, &end), expected, "a newcomer at {place}");
+        assert_eq!(read_up_to(&mut newcomer, &end), expected, "a newcomer at {which}");
     }
-    // A hub that knows nothing of what was before.
+    // A hub that was started later.
     let fresh = hub_on(&server, &[]);
     for last in lost {
-        expect_told(&read_up_to(&mut resume(&fresh, last), &end), expected, last);
+        expect_reported(&read_up_to(&mut resume(&fresh, last), &end), expected, last);
     }
     for last in kept {
         let rest = expected.iter().position(|payload| *payload == format!("old {last}")).expect("it is kept") + 1;
@@ -166,7 +166,7 @@ fn failed_over_to_an_older_replica() {
         wait_until("it has them", || (older.command::<u64>(&["XLEN", "t"]) == 5).then_some(()));
         older.command::<String>(&["REPLICAOF", "NO", "ONE"]);
         add(server, "old", &OLD[5..]);
-        // At the same address, as with a name or an address that moves.
+        // At the same address, as when a name or an address moves to another server.
         server.command::<String>(&["REPLICAOF", older.host(), &older.port().to_string()]);
         wait_until("it is as the replica was", || (server.command::<u64>(&["XLEN", "t"]) == 5).then_some(()));
         server.command::<String>(&["REPLICAOF", "NO", "ONE"]);
@@ -186,15 +186,15 @@ fn an_id_of_both_streams_is_taken_for_the_older_where_that_was_read() {
     server.command::<u64>(&["DEL", "t"]);
     add(&server, "new", &["7-2", "7-4", "7-12"]);
     read_up_to(&mut connected, "new 7-12");
-    // What follows 7-4 is not all that its reader lacks, if it read the other.
+    // If the client has read the other stream, it lacks more than what follows 7-4.
     let received = read_up_to(&mut resume(&hub, "7-4"), "new 7-12");
-    expect_told(&received, &payloads("new", &["7-2", "7-4", "7-12"]), "one of both");
+    expect_reported(&received, &payloads("new", &["7-2", "7-4", "7-12"]), "one of both");
     add(&server, "new", &["7-13"]);
     assert_eq!(read_up_to(&mut resume(&hub, "7-12"), "new 7-13"), ["new 7-13"]);
 }
 
 #[test]
-fn a_replay_from_a_stream_that_is_replaced_under_it_is_told() {
+fn a_replay_reports_that_its_stream_was_replaced() {
     let server = RedisServer::start();
     let hub = hub_on(&server, &[("topics.history.count", "10")]);
     let fill = |life: &str, step: usize, padding: usize| {
@@ -207,25 +207,25 @@ fn a_replay_from_a_stream_that_is_replaced_under_it_is_told() {
         pipeline.query::<()>(&mut server.connect()).expect("Redis takes the entries");
     };
     fill("old", 1, 10_000);
-    // It does not read on, so that its replay stops somewhere.
+    // The client does not read on, so that its replay stops somewhere.
     let mut stream = resume(&hub, "7-5");
     assert!(stream.next_data().starts_with("old 6 "));
     fill("new", 2, 0);
-    let (mut last_old, mut is_told, mut new) = (6, false, Vec::new());
+    let (mut last_old, mut is_reported, mut new) = (6, false, Vec::new());
     while new.last() != Some(&3999) {
         let event = stream.next();
         let number = || event.data.split(' ').nth(1).and_then(|word| word.parse::<u64>().ok()).expect("a number");
         match event.data.split(' ').next() {
             _ if event.kind == "gap" => {
-                is_told = true;
+                is_reported = true;
                 new.clear();
             }
             Some("old") => {
-                assert!(!is_told && number() == last_old + 1, "{} after {last_old}", number());
+                assert!(!is_reported && number() == last_old + 1, "{} after {last_old}", number());
                 last_old = number();
             }
             _ => {
-                assert!(is_told, "nobody told it: {} after {last_old}", number());
+                assert!(is_reported, "nobody reported it: {} after {last_old}", number());
                 new.push(number());
             }
         }
@@ -234,7 +234,7 @@ fn a_replay_from_a_stream_that_is_replaced_under_it_is_told() {
 }
 
 #[test]
-fn whoever_was_told_of_an_empty_stream_is_told_of_what_it_missed() {
+fn a_client_of_an_emptied_stream_gets_a_gap_for_what_it_missed() {
     let server = RedisServer::start();
     let hubs = [hub_on(&server, &[]), hub_on(&server, &[])];
     let delete = || assert_eq!(server.command::<u64>(&["DEL", "t"]), 1);
@@ -242,7 +242,7 @@ fn whoever_was_told_of_an_empty_stream_is_told_of_what_it_missed() {
     let mut connected = resume(&hubs[0], "5-1");
     delete();
     let mut resumed = resume(&hubs[1], "5-1");
-    let places = [&mut connected, &mut resumed].map(|stream| {
+    let ids = [&mut connected, &mut resumed].map(|stream| {
         let gap = stream.next();
         assert_eq!(gap.kind, "gap", "{gap:?}");
         gap.id
@@ -251,10 +251,10 @@ fn whoever_was_told_of_an_empty_stream_is_told_of_what_it_missed() {
     add(&server, "lost", &["6-1"]);
     delete();
     add(&server, "new", &["6-2"]);
-    for (hub, place) in hubs.iter().flat_map(|hub| places.iter().map(move |place| (hub, place))) {
-        // The hub may have read what was deleted, and have it until it finds out.
-        let received = read_up_to(&mut resume(hub, place), "new 6-2");
-        assert_eq!(received[0], "gap epoch", "from {place}: {received:?}");
+    for (hub, id) in hubs.iter().flat_map(|hub| ids.iter().map(move |id| (hub, id))) {
+        // The hub may have read the deleted entries, and keeps them until it notices.
+        let received = read_up_to(&mut resume(hub, id), "new 6-2");
+        assert_eq!(received[0], "gap epoch", "from {id}: {received:?}");
     }
 }
 
@@ -282,10 +282,10 @@ fn a_stream_that_is_let_go_for_its_age_is_no_gap() {
         let looks = calls(&server, "xinfo|stream");
         wait_until("the hubs have seen it", || (looks + 6 <= calls(&server, "xinfo|stream")).then_some(()));
     }
-    // Another application fills it with older entries: that is another stream.
+    // Another application fills the key with older entries, so this is another stream.
     add(&server, "new", &["7-1"]);
     for stream in &mut streams {
-        expect_told(&read_up_to(stream, "new 7-1"), &payloads("new", &["7-1"]), "a connected reader");
+        expect_reported(&read_up_to(stream, "new 7-1"), &payloads("new", &["7-1"]), "a connected reader");
     }
 }
 
@@ -304,7 +304,7 @@ fn knowing_a_stream_again_costs_nothing_for_each_event() {
         assert_eq!(stream.next_data(), number.to_string());
     }
     let spent: Vec<u64> = count().iter().zip(before).map(|(after, before)| after - before).collect();
-    // One to wait, and one to see whether anything is missing ahead of what came.
+    // One command waits, the other checks whether entries are missing before those that came.
     assert!(spent[0] <= 130 && spent[1] <= 100 && spent[2..].iter().sum::<u64>() <= 5, "{spent:?}");
 }
 
@@ -328,12 +328,12 @@ fn from_the_beginning_is_all_that_the_stream_has() {
     assert_eq!((&history["gap"], history["events"].as_array().map(Vec::len)), (&json!(null), Some(1000)));
     server.command::<u64>(&["XTRIM", "t", "MAXLEN", "40"]);
     let expected = [vec!["gap expired".to_owned()], numbers(961)].concat();
-    // What was read before the stream was trimmed is kept at hand for a moment.
+    // Entries read before the stream was trimmed are cached for a moment.
     wait_until("it is read anew", || (read_up_to(&mut open("first"), "1000") == expected).then_some(()));
     let history = hub.get("/topics/t/history?since=first").json();
     let gap = json!({ "from": "0-0", "to": "7-960", "reason": "expired" });
     assert_eq!((&history["gap"], history["events"].as_array().map(Vec::len)), (&gap, Some(40)));
-    // Who wants no history gives none to newcomers.
+    // A class without history gives new subscribers no past events.
     let none = hub_on(&server, &[("topics.history.count", "0")]);
     let mut stream = SseClient::open(&none, "/sse?topic=t&last_event_id=first");
     server.command::<String>(&["XADD", "t", "7-1001", "data", "1001"]);

@@ -25,7 +25,7 @@ const BROWSERS: [&[(&str, &str)]; 3] = [
 /// A request: method, path, headers.
 type Asked = (Method, &'static str, &'static [(&'static str, &'static str)]);
 
-/// What others ask.
+/// Requests of clients that are no browsers.
 const OTHERS: [Asked; 5] = [
     (Method::Get, "/sse?topic=t", &[]),
     (Method::Get, "/sse?topic=t", &[("Accept", "text/event-stream")]),
@@ -34,7 +34,7 @@ const OTHERS: [Asked; 5] = [
     (Method::Post, "/publish/t", &[]),
 ];
 
-/// The one event and the `retry:` of a response that is a stream, which must end by the rules.
+/// The one event and the `retry:` of a response that is a stream. The stream must end properly.
 #[track_caller]
 fn check_refused_stream(response: &Response, code: &str, retry_ms: std::ops::RangeInclusive<u64>) {
     assert_eq!((response.status, response.header("content-type")), (200, Some("text/event-stream")));
@@ -46,16 +46,16 @@ fn check_refused_stream(response: &Response, code: &str, retry_ms: std::ops::Ran
     let [(kind, Ok(data))] = &events[..] else { panic!("one event was due: {}", response.text()) };
     assert_eq!((kind.as_slice(), &data["code"]), (b"error".as_slice(), &Value::from(code)));
     assert!(data["message"].as_str().is_some_and(|message| !message.is_empty()), "{data}");
-    assert!(decoder.retry_ms().is_some_and(|told| retry_ms.contains(&told)), "{:?}", decoder.retry_ms());
+    assert!(decoder.retry_ms().is_some_and(|wait_ms| retry_ms.contains(&wait_ms)), "{:?}", decoder.retry_ms());
 }
 
-/// What every kind of client gets from a hub at a limit: `status` and `code` if it is no browser.
+/// Checks what each kind of client gets from a hub at a limit: `status` and `code` unless it is a browser.
 fn check_limit(hub: &Hub, status: u16, code: &str) {
     for headers in BROWSERS {
         let mut connection = HttpConnection::new(hub.connect());
         let response = connection.request(Method::Get, "/sse?topic=t", headers, b"");
         check_refused_stream(&response, "try_later", 4000..=6000);
-        // A page of another origin learns of it only if it may.
+        // A page of another origin can read it only if it is allowed.
         let origin = headers.iter().find_map(|(name, value)| (*name == "Origin").then_some(*value));
         assert_eq!(response.header("access-control-allow-origin"), origin);
         assert!(connection.is_closed());
@@ -75,11 +75,11 @@ fn check_limit(hub: &Hub, status: u16, code: &str) {
         assert!(connection.is_closed());
     }
     for protocols in [&[][..], &["fanfare.v1"]] {
-        // A WebSocket shows its page only a close code and a reason.
+        // A page sees only the close code and the reason of a WebSocket.
         let mut socket = WebSocketClient::open_on(hub.connect(), "/ws?topic=t", protocols);
         let Incoming::Close(Some(1013), reason) = socket.next() else { panic!("it should close with 1013") };
         let reason: Value = serde_json::from_str(&reason).expect("the reason is JSON");
-        assert!(reason["reconnect_in_ms"].as_u64().is_some_and(|told| (4000..=6000).contains(&told)), "{reason}");
+        assert!(reason["reconnect_in_ms"].as_u64().is_some_and(|wait_ms| (4000..=6000).contains(&wait_ms)), "{reason}");
     }
 }
 
@@ -92,7 +92,7 @@ fn beyond_the_limit_of_the_hub() {
     wait_until("there is room again", || (hub.get("/topics").status == 200).then_some(()));
 }
 
-/// A hub that may open few files; what it logs goes to a file in `folder`.
+/// A hub that may open few files. It logs to a file in `folder`.
 fn start_with_descriptors(limit: u32, folder: &Folder, flags: &str) -> (Hub, String) {
     let log = folder.path("log");
     let script =
@@ -102,7 +102,7 @@ fn start_with_descriptors(limit: u32, folder: &Folder, flags: &str) -> (Hub, Str
     (Hub::spawn(command, &[("sse.retry", "4s"), ("log.level", "warn")]), log)
 }
 
-/// Opens `count` streams at the hub. Returns those that are open, and how many were refused, as they must be.
+/// Opens `count` streams at the hub. Returns those that are open, and the number of proper refusals.
 fn open_streams(hub: &Hub, count: usize) -> (Vec<HttpConnection>, usize) {
     let mut refused = 0;
     let open = (0..count).filter_map(|_| {
@@ -133,7 +133,7 @@ fn beyond_the_descriptors_of_the_process() {
     let (streams, refused) = open_streams(&hub, 230);
     assert!(100 < streams.len() && streams.len() + refused == 230, "{} {refused}", streams.len());
     check_limit(&hub, 503, "overloaded");
-    // Nor do those who ask for nothing hold what refusals need.
+    // Connections without a request do not take the descriptors that refusals need.
     let silent: Vec<_> = (0..100).map(|_| hub.connect()).collect();
     for _ in 0..20 {
         assert_eq!(health_at(&hub, 0), 200);
@@ -168,7 +168,7 @@ fn the_admin_listener_has_descriptors_of_its_own() {
 #[test]
 fn without_a_single_descriptor_left() {
     let folder = Folder::new();
-    // One reactor: another could take the descriptor that this one gives up for a moment.
+    // One reactor: another could take the descriptor that this one frees for a moment.
     let (hub, log) = start_with_descriptors(200, &folder, "--reactors 1");
     let pid = hub.pid().to_string();
     let limit = |files: &str| {
@@ -180,13 +180,13 @@ fn without_a_single_descriptor_left() {
     let first = publish();
     assert_eq!(Value::from(stream.next().id), first);
     let is_open = |number: &u32| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
-    // The limit is on the number of the next one. All that are open are kept, and one of them is the spare.
+    // The limit is below the next descriptor number. Open ones stay open, and one of them is the spare.
     limit(&(0..).find(|number| !is_open(number)).expect("some number is free").to_string());
     let mut refused = 0;
     for _ in 0..50 {
         let mut connection = HttpConnection::new(hub.connect());
         connection.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
-        // A request that comes after the answer makes the hub's kernel take the answer back.
+        // If the request came after the answer, the kernel would reset the connection and discard the answer.
         if let Some(answer) = connection.try_receive() {
             assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", answer.head);
             refused += 1;
@@ -213,7 +213,7 @@ fn beyond_the_limit_of_an_address() {
     wait_until("there is room again", || (hub.get("/topics").status == 200).then_some(()));
 }
 
-/// Requests of which the second half comes when the hub drains already.
+/// Requests whose second half arrives while the hub drains.
 #[test]
 fn a_stream_asked_for_while_the_hub_drains() {
     let hub = Hub::start_with(&[], &[("drain.window", "20s"), ("sse.retry", "4s")]);

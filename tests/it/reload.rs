@@ -1,4 +1,4 @@
-//! SIGHUP: what changes while the hub runs, and what the log says of it.
+//! SIGHUP: which settings change while the hub runs, and the log lines about them.
 
 use std::{
     fs::{self, File},
@@ -55,7 +55,7 @@ impl Reloaded {
         whole.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
-    /// What the log has said of `key`, last.
+    /// The last log line about `key`.
     #[track_caller]
     fn said_of(&self, key: &str) -> (String, String) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -127,7 +127,7 @@ fn what_can_change_does_and_the_log_says_what_waits() {
     );
     let summary = reloaded.reload(AFTER, "the report", |line| line["message"] == "the configuration is read anew");
     assert_eq!((&summary["effective"], &summary["waiting"]), (&8.into(), &3.into()), "{:?}", reloaded.lines());
-    // One reactor may look a moment later than another; there is one here, and it has been woken.
+    // Reactors read the new configuration at slightly different times. Here is one, and it has been woken.
     wait_until("the new origin", || allowed("https://b.example").then_some(()));
     assert!(!allowed("https://a.example"));
     assert_eq!(hub.post("/publish/t", vec![b'x'; 2000]).status, 413);
@@ -146,7 +146,7 @@ fn what_can_change_does_and_the_log_says_what_waits() {
     assert_eq!(reloaded.said_of("limits.inbox_events_max").0, waits);
     assert_eq!(reloaded.said_of("compat").0, waits);
     assert_eq!(hub.post("/pod/events/changes", "{}").status, 201, "a compatibility API stays until the restart");
-    // What waits is said again, and the rest is in force.
+    // Keys that need a restart are reported again, and the rest is in force.
     let summary = reloaded.reload(AFTER, "another report", |line| line["message"] == "the configuration is read anew");
     assert_eq!((&summary["effective"], &summary["waiting"]), (&0.into(), &3.into()));
     let Reloaded { hub, folder: _folder } = reloaded;
@@ -216,7 +216,7 @@ fn a_file_system_that_hangs_does_not_hold_up_the_hub() {
     let count = |message: &str| reloaded.lines().iter().filter(|line| line["message"] == message).count();
     let lease = Lease::hold(&reloaded.folder.path("fanfare.toml"));
     send_signal("HUP", reloaded.hub.pid());
-    // Each further one finds the first still reading, and all of them together make one more reading.
+    // Each further signal comes while the first reload still reads. All of them together cause one more reload.
     for _ in 0..3 {
         let before = count(STILL_READING);
         wait_until("it is reading", || {
@@ -240,7 +240,7 @@ fn a_file_system_that_hangs_does_not_hold_up_the_hub() {
     assert!(begun.elapsed() < Duration::from_secs(20), "it did not wait for the file, which takes 45 s: {begun:?}");
 }
 
-/// A pipe gives its content once; at the start that is enough.
+/// A pipe gives its content once, which is enough for the start.
 #[test]
 fn what_cannot_be_read_again_is_refused() {
     let text = "[log]\nlevel = \"info\"\n[drain]\ndelay = \"0s\"\n[auth]\nmode = \"jwt\"\nsecret_file = \"secret\"\n";
@@ -283,7 +283,7 @@ fn a_configuration_from_a_pipe_is_read_at_the_start() {
     assert_eq!(reloaded.hub.post("/publish/t", "eight by").status, 413);
 }
 
-/// The report names what takes effect, and it does.
+/// The log names the keys that take effect, and they do.
 #[test]
 fn a_longer_deny_list_takes_effect_and_is_reported_so() {
     let secret = "geheim, of thirty-two bytes or more, as HS256 demands";

@@ -38,14 +38,14 @@ impl Readers {
         let (named, unnamed) = (self.named.next(), self.unnamed.next());
         // Browsers deliver an event without a name as `message`.
         assert_eq!((named.kind.as_str(), unnamed.kind.as_str()), (on_sse, ""), "{kind}");
-        let told = self.v1.next_json();
-        assert_eq!((&told["op"], &told["type"]), (&json!("event"), &json!(kind)));
+        let received = self.v1.next_json();
+        assert_eq!((&received["op"], &received["type"]), (&json!("event"), &json!(kind)));
         assert_eq!(self.carried.next_event().name, on_socket_io, "{kind}");
     }
 }
 
 #[test]
-fn native_doors_let_no_word_of_the_hub_s_be_published() {
+fn native_routes_publish_no_reserved_type() {
     let hub = Hub::start_with(&[], &[("limits.messages_per_second", "1000")]);
     let mut readers = Readers::open(&hub, "t");
     let mut v1 = WebSocketClient::open_v1(&hub, "/ws");
@@ -66,13 +66,13 @@ fn native_doors_let_no_word_of_the_hub_s_be_published() {
         carried.emit("publish", &json!({ "topic": "t", "type": kind, "data": 1 }));
         assert_eq!(carried.expect_event("error")["error"], "ValidationError", "{kind}");
     }
-    // Nothing came of any of them; what is like them is no word of the hub's.
+    // None of them was published. Similar types are not reserved.
     assert_eq!(hub.post("/publish/t?type=errors", "1").status, 200);
     readers.expect("errors", "errors", "errors");
     assert_eq!(hub.metric("fanfare_reserved_types_total"), 0.0);
 }
 
-/// Where an API has types as data any type is taken. Where a type names the event it must not be taken for the hub's word.
+/// APIs that carry types as data accept any type. Where the type names the event, it must differ from the hub's own names.
 #[test]
 fn a_type_that_is_data_elsewhere_is_shown_as_a_message() {
     let hub = Hub::start();
@@ -90,7 +90,7 @@ fn a_type_that_is_data_elsewhere_is_shown_as_a_message() {
     for kind in RESERVED_KINDS {
         check(kind, "", "message");
     }
-    // What is a word of one transport's only.
+    // Names that only one transport reserves.
     check("open", "", "open");
     for answer in ["connected", "subscribed", "unsubscribed", "published", "stats", "pong"] {
         check(answer, answer, "message");
@@ -106,7 +106,7 @@ fn a_type_that_a_broker_brings_is_shown_as_a_message() {
     wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
     let mut readers = Readers::open(&hub, "t");
     for kind in ["gap", "error", "disconnect"] {
-        // As a hub of an earlier version, or any program, may publish it.
+        // As an older hub, or any program, may publish it.
         let envelope = [b"\xFFfanfare1\n".as_slice(), json!({ "type": kind }).to_string().as_bytes(), b"\n1"].concat();
         let receivers: u64 =
             redis::cmd("PUBLISH").arg("t").arg(envelope).query(&mut server.connect()).expect("the server answers");

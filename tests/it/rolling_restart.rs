@@ -15,13 +15,13 @@ use fanfare_core::protocol::http::Method;
 use socket2::Socket;
 
 use crate::support::{
-    OnDrop, PATIENCE, haproxy::Haproxy, http::HttpConnection, hub::Hub, nginx::Nginx, redis::RedisServer,
+    OnDrop, TIMEOUT, haproxy::Haproxy, http::HttpConnection, hub::Hub, nginx::Nginx, redis::RedisServer,
     redis::free_port, sse::SseClient, wait_until,
 };
 
 const HUBS: usize = 3;
 const READERS: usize = 6;
-/// The event behind which nothing comes.
+/// The last event.
 const LAST: &str = "last";
 
 #[test]
@@ -40,7 +40,7 @@ fn behind_nginx() {
     });
 }
 
-/// `start_proxy`: in front of these addresses; gives its own, and what has to live on.
+/// `start_proxy` starts a proxy in front of these addresses. It returns the proxy's address, and the guard that keeps it running.
 fn restart_all(start_proxy: impl FnOnce(&[&str]) -> (String, Box<dyn Send>)) {
     let server = RedisServer::start();
     let addresses = [(); HUBS].map(|()| format!("127.0.0.1:{}", free_port()));
@@ -95,7 +95,7 @@ fn start_hub(address: &str, server: &RedisServer) -> Hub {
     let settings = [
         ("topics.log", "redis-stream"),
         ("proxy.trusted", "127.0.0.0/8"),
-        // As the recipes have it, but for the time: readiness is asked for more often here, too.
+        // As recommended, but with shorter intervals of readiness checks.
         ("drain.delay", "500ms"),
         ("drain.window", "500ms"),
         ("server.default_topics", ""),
@@ -105,7 +105,7 @@ fn start_hub(address: &str, server: &RedisServer) -> Hub {
     hub
 }
 
-/// What a reader gets who comes back with its last id whenever its stream ends, and how many streams that took.
+/// The events of a client that resumes with its last id whenever its stream ends, and the number of streams.
 fn read_all(proxy: &str) -> (Vec<String>, usize) {
     let (mut received, mut last, mut streams) = (Vec::new(), None, 0);
     loop {
@@ -123,7 +123,7 @@ fn read_all(proxy: &str) -> (Vec<String>, usize) {
     }
 }
 
-/// Publishes as README says: again with the same key if it is not known whether the event arrived.
+/// Publishes as README recommends: again with the same key if the outcome is unknown.
 fn publish(proxy: &str, payload: &str) {
     wait_until("the publication is taken", || {
         let mut connection = HttpConnection::new(connect(proxy));
@@ -137,6 +137,6 @@ fn publish(proxy: &str, payload: &str) {
 fn connect(address: &str) -> Socket {
     let connected: io::Result<TcpStream> = TcpStream::connect(address);
     let socket = Socket::from(connected.expect("the proxy accepts"));
-    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     socket
 }

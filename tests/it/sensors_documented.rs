@@ -82,7 +82,7 @@ fn a_producer_prints_the_documented_lines() {
     send_signal("INT", producer.id());
     producer.wait().expect("it is our child");
     assert_eq!(form(&(said.join("\n") + "\n")), form(PRODUCER));
-    // The rate is right from the first line on. A busy machine makes it lower, and nothing makes it higher.
+    // The rate is right from the first line on. On a busy machine it is lower, and never higher.
     for (line, count) in said[6..].iter().zip([10, 20, 30]) {
         let rate = line.strip_prefix(&format!("Generated {count} events (")).and_then(|rest| rest.split(' ').next());
         let rate: f64 = rate.and_then(|rate| rate.parse().ok()).unwrap_or_else(|| panic!("{line}"));

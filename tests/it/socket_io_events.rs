@@ -9,7 +9,7 @@ use crate::support::{
     Folder,
     hub::Hub,
     redis::RedisServer,
-    socket_io::{Carried, Polled, SocketClient, Told, sessions},
+    socket_io::{Carried, Polled, ReceivedEvent, SocketClient, sessions},
     sse::SseClient,
     wait_until,
     websocket::WebSocketClient,
@@ -17,7 +17,7 @@ use crate::support::{
 
 const IN_HASTE: (&str, &str) = ("limits.messages_per_second", "10000");
 
-/// One client by each transport, listening to `topic`.
+/// One client on each transport, subscribed to `topic`.
 fn listeners(hub: &Hub, topic: &str) -> (Carried, Polled) {
     let (mut carried, mut polled) = (Carried::open(hub).enter(), Polled::open(hub).enter());
     carried.subscribe(topic);
@@ -33,9 +33,9 @@ fn payloads_of_all_kinds_arrive_as_they_are() {
         let query = if kind.is_empty() { String::new() } else { format!("?type={kind}") };
         let response = hub.post(&format!("/publish/t{query}"), payload);
         assert_eq!(response.status, 200, "{}", response.text());
-        for told in [carried.next_event(), polled.next_event()] {
+        for event in [carried.next_event(), polled.next_event()] {
             assert_eq!(
-                (told.name.as_str(), told.arguments.as_slice()),
+                (event.name.as_str(), event.arguments.as_slice()),
                 (name, &[expected.clone()][..]),
                 "{payload:.99}"
             );
@@ -70,9 +70,10 @@ fn binaries_in_payloads_become_attachments() {
         hub.publish("t", payload.to_string());
     }
     for number in 0..20 {
-        for told in [carried.next_event(), polled.next_event()] {
-            let argument = &told.arguments[0];
-            let attachment = |name: &str| &told.attachments[argument[name]["num"].as_u64().expect("a number") as usize];
+        for event in [carried.next_event(), polled.next_event()] {
+            let argument = &event.arguments[0];
+            let attachment =
+                |name: &str| &event.attachments[argument[name]["num"].as_u64().expect("a number") as usize];
             assert_eq!(argument["n"], number);
             assert!(*attachment("all") == bytes && attachment("none").is_empty(), "{number}");
         }
@@ -98,24 +99,24 @@ impl Doors {
         Self { carried, polled, stream, raw, fanfare }
     }
 
-    /// All get `expected`; with this as the attachment, if it holds one.
+    /// Checks that all get `expected`, with this attachment if it has one.
     #[track_caller]
     fn expect(&mut self, expected: &Value, attachment: &[u8]) {
         let parse = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
         assert_eq!(parse(&self.stream.next_data()), *expected);
         assert_eq!(parse(&self.raw.next_text()), *expected);
         assert_eq!(self.fanfare.next_json()["data"], *expected);
-        for told in [self.carried.next_event(), self.polled.next_event()] {
+        for event in [self.carried.next_event(), self.polled.next_event()] {
             match attachment {
-                [] => assert_eq!(told.arguments, std::slice::from_ref(expected)),
-                bytes => assert_eq!(told.attachments, [bytes], "{told:?}"),
+                [] => assert_eq!(event.arguments, std::slice::from_ref(expected)),
+                bytes => assert_eq!(event.attachments, [bytes], "{event:?}"),
             }
         }
     }
 }
 
 #[test]
-fn what_comes_in_at_any_door_goes_out_at_all() {
+fn what_any_api_publishes_reaches_all_protocols() {
     let folder = Folder::new();
     let config = folder.path("fanfare.toml");
     fs::write(&config, "[[topics.class]]\nmatch = \"kept.**\"\nlog = \"redis-stream\"\n").expect("the folder is ours");
@@ -152,13 +153,13 @@ fn what_comes_in_at_any_door_goes_out_at_all() {
     }
 }
 
-/// Checks that the numbers come in order and once, but for those that a `gap` covers, up to `last`. `ids`: of each number.
+/// Checks that the numbers up to `last` come in order and once, apart from those that a `gap` covers. `ids`: the id of each number.
 #[track_caller]
-fn expect_whole_or_told(client: &mut impl SocketClient, ids: &[String], size: usize) -> usize {
+fn expect_whole_or_gap(client: &mut impl SocketClient, ids: &[String], size: usize) -> usize {
     let mut next = 0;
     let mut gaps = 0;
     while next < ids.len() {
-        let Told { name, arguments, .. } = client.next_event();
+        let ReceivedEvent { name, arguments, .. } = client.next_event();
         if name == "gap" {
             let gap = &arguments[0];
             let before = if next == 0 { gap["from"].clone() } else { json!(ids[next - 1]) };
@@ -175,7 +176,7 @@ fn expect_whole_or_told(client: &mut impl SocketClient, ids: &[String], size: us
 }
 
 #[test]
-fn a_room_of_many_has_each_event_or_is_told() {
+fn a_room_of_many_gets_each_event_or_a_gap() {
     const SIZE: usize = 1000;
     let settings = [IN_HASTE, ("topics.history.count", "0"), ("topics.lag.count", "200")];
     let hub = Hub::start_with(&["--reactors", "4"], &settings);
@@ -183,7 +184,7 @@ fn a_room_of_many_has_each_event_or_is_told() {
     let mut polled: Vec<Polled> = (0..20).map(|_| Polled::open(&hub).enter()).collect();
     carried.iter_mut().for_each(|client| client.subscribe("t"));
     polled.iter_mut().for_each(|client| client.subscribe("t"));
-    // Some read nothing meanwhile: some of these fit into what the kernel keeps, and some do not.
+    // Some clients do not read for some time. The events of some of them fit into the kernel's buffers.
     let mut publisher = crate::support::http::HttpConnection::new(hub.connect());
     let ids: Vec<String> = (0..600)
         .map(|number| {
@@ -193,16 +194,16 @@ fn a_room_of_many_has_each_event_or_is_told() {
             response.json()["id"].as_str().expect("an embedded hub gives ids").to_owned()
         })
         .collect();
-    let of_carried: usize = carried.iter_mut().map(|client| expect_whole_or_told(client, &ids, SIZE)).sum();
-    let of_polled: Vec<usize> = polled.iter_mut().map(|client| expect_whole_or_told(client, &ids, SIZE)).collect();
-    assert!(of_polled.iter().all(|gaps| *gaps == 1), "who does not poll falls behind by more than is kept");
-    let told = of_carried + of_polled.iter().sum::<usize>();
-    assert_eq!(hub.metric("fanfare_gaps_total{reason=\"overflow\"}"), told as f64);
+    let of_carried: usize = carried.iter_mut().map(|client| expect_whole_or_gap(client, &ids, SIZE)).sum();
+    let of_polled: Vec<usize> = polled.iter_mut().map(|client| expect_whole_or_gap(client, &ids, SIZE)).collect();
+    assert!(of_polled.iter().all(|gaps| *gaps == 1), "a client that does not poll falls behind by more than is kept");
+    let notified = of_carried + of_polled.iter().sum::<usize>();
+    assert_eq!(hub.metric("fanfare_gaps_total{reason=\"overflow\"}"), notified as f64);
     assert_eq!(sessions(&hub), 220, "and nobody is sent away");
 }
 
 #[test]
-fn slow_readers_are_told_and_go_on() {
+fn slow_readers_get_a_gap_and_go_on() {
     const SIZE: usize = 60_000;
     let settings = [IN_HASTE, ("topics.history.count", "0"), ("topics.lag.count", "20")];
     let hub = Hub::start_with(&["--reactors", "2"], &settings);
@@ -211,21 +212,21 @@ fn slow_readers_are_told_and_go_on() {
     let ids: Vec<String> =
         (0..300).map(|number| hub.publish("t", format!("{:x<SIZE$}", format!("#{number} ")))).collect();
     for client in &mut slow {
-        assert!(0 < expect_whole_or_told(client, &ids, SIZE), "18 MB fit into no socket");
+        assert!(0 < expect_whole_or_gap(client, &ids, SIZE), "18 MB fit into no socket");
         client.emit("ping", &Value::Null);
         client.expect_event("pong");
     }
 }
 
 #[test]
-fn what_redis_lost_is_told() {
+fn losses_at_redis_are_reported() {
     let mut server = RedisServer::start();
     let settings =
         [IN_HASTE, ("redis.backoff_min", "20ms"), ("redis.backoff_max", "200ms"), ("esp.namespaces", "/,/x")];
     let hub = Hub::start_with(&["--redis", &server.url(), "--reactors", "2"], &settings);
     wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
     let (mut carried, mut polled) = listeners(&hub, "t");
-    // Two namespaces at once.
+    // One client in two namespaces.
     carried.send("40/x,");
     carried.next_packet();
     carried.expect_event("connected");
@@ -233,15 +234,15 @@ fn what_redis_lost_is_told() {
     carried.expect_event("subscribed");
     server.kill();
     server.restart();
-    let tell = |told: Told| {
-        assert_eq!((told.name.as_str(), &told.arguments[0]["reason"]), ("gap", &json!("source_lost")));
-        assert_eq!(told.arguments[0]["topic"], "t");
-        told.namespace
+    let gap_namespace = |event: ReceivedEvent| {
+        assert_eq!((event.name.as_str(), &event.arguments[0]["reason"]), ("gap", &json!("source_lost")));
+        assert_eq!(event.arguments[0]["topic"], "t");
+        event.namespace
     };
-    let mut namespaces = [tell(carried.next_event()), tell(carried.next_event())];
+    let mut namespaces = [gap_namespace(carried.next_event()), gap_namespace(carried.next_event())];
     namespaces.sort();
     assert_eq!(namespaces, ["/", "/x"]);
-    assert_eq!(tell(polled.next_event()), "/");
-    wait_until("it is heard again", || (server.command::<i64>(&["PUBLISH", "t", "1"]) == 1).then_some(()));
+    assert_eq!(gap_namespace(polled.next_event()), "/");
+    wait_until("it is subscribed again", || (server.command::<i64>(&["PUBLISH", "t", "1"]) == 1).then_some(()));
     assert_eq!((carried.expect_event("message"), polled.expect_event("message")), (json!(1), json!(1)));
 }

@@ -1,4 +1,4 @@
-//! Socket.IO sessions carried by requests, whichever reactor each request comes to.
+//! Socket.IO sessions over polling, whichever reactor each request arrives at.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{
     wait_until,
 };
 
-/// Many packets a second, so that only the test's own haste is limited.
+/// Many packets a second are allowed, so that the test itself is not limited.
 const IN_HASTE: (&str, &str) = ("limits.messages_per_second", "10000");
 
 fn post_head(client: &Polled, body: &str) -> String {
@@ -54,7 +54,7 @@ fn one_connection_carries_the_requests_of_many_sessions() {
     let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
     let mut clients: Vec<Polled> = (0..12).map(|_| Polled::open(&hub)).collect();
     let mut shared = HttpConnection::new(clients[0].connect());
-    // All at once: each is answered before the next is read, wherever the connection has got to by then.
+    // All at once: each is answered before the next one is read, at whichever reactor the connection is by then.
     let all: String = clients
         .iter()
         .map(|client| post_head(client, "40") + &poll_head(client) + "GET /health HTTP/1.1\r\nHost: hub\r\n\r\n")
@@ -160,7 +160,7 @@ fn requests_that_fit_no_session_are_refused_by_the_protocols_numbers() {
     };
     check(Method::Get, "/socket.io/?EIO=4", 0);
     check(Method::Get, "/socket.io/?EIO=4&transport=carrier-pigeon", 0);
-    // Of no form, of each reactor, and of none.
+    // Session ids without the right form, of each reactor, and of none.
     for sid in ["", "nonsense", "AAAAAAAAAAAAAAAAAAAAAA", "AQAAAAAAAAAAAAAAAAAAAA", "_wAAAAAAAAAAAAAAAAAAAA"] {
         check(Method::Get, &format!("{BY_POLLING}&sid={sid}"), 1);
         check(Method::Post, &format!("{BY_POLLING}&sid={sid}"), 1);
@@ -172,7 +172,7 @@ fn requests_that_fit_no_session_are_refused_by_the_protocols_numbers() {
     assert_eq!(client.post("40").text(), "ok", "nobody else is harmed");
 }
 
-/// A client that opens sessions without end keeps out nobody who has shown a token.
+/// A client that opens sessions without end does not keep out clients with a token.
 #[test]
 fn sessions_count_against_the_limit_on_connections_once_they_are_in_a_namespace() {
     for (limit, why) in [
@@ -191,14 +191,14 @@ fn sessions_count_against_the_limit_on_connections_once_they_are_in_a_namespace(
             format!("{BY_POLLING}&sid={}", handshake["sid"].as_str().expect("a text"))
         };
         let targets: Vec<String> = (0..30).map(|_| open(ask(Method::Get, BY_POLLING, ""))).collect();
-        // The connection that asks is one of them.
+        // The connection of this request is one of them.
         for (number, target) in targets.iter().enumerate() {
             ask(Method::Post, target, "40");
-            let told = ask(Method::Get, target, "");
+            let received = ask(Method::Get, target, "");
             let expected = if number < 3 { "40{".to_owned() } else { format!("44{{\"message\":\"{why}") };
-            assert!(told.starts_with(&expected), "{number}: {told}");
+            assert!(received.starts_with(&expected), "{number}: {received}");
         }
-        // Who leaves makes room.
+        // A session that ends makes room.
         ask(Method::Post, &targets[0], "1");
         wait_until("there is room", || {
             ask(Method::Post, &targets[29], "40");
@@ -245,12 +245,12 @@ fn a_payload_over_the_limit_ends_the_session() {
     wait_for_sessions(&hub, 0);
 }
 
-/// A request may hold as many packets as have room in it, unless a key says less.
+/// The number of packets in a request is limited only by the size of the body, unless a key sets a limit.
 #[test]
 fn a_request_may_have_many_packets() {
     let hub = Hub::start_with(&[], &[IN_HASTE]);
     let mut client = Polled::open(&hub).enter();
-    // Behind the long one all others wait.
+    // All packets behind the long one wait.
     let long = format!("42[\"publish\",{{\"topic\":\"t\",\"data\":\"{}\"}}]", "x".repeat(100_000));
     let publication = |number: usize| format!("42[\"publish\",{{\"topic\":\"t\",\"data\":{number}}}]");
     let packets: Vec<String> = (0..1000).map(publication).chain([long]).chain((1000..2000).map(publication)).collect();
@@ -275,7 +275,7 @@ fn a_request_may_have_many_packets() {
 }
 
 #[test]
-fn a_session_that_nobody_polls_ends() {
+fn a_session_without_polls_ends() {
     let hub = Hub::start_with(&[], &[("socketio.ping_interval", "30ms"), ("socketio.ping_timeout", "60ms")]);
     let began = Instant::now();
     let client = Polled::open(&hub).enter();
@@ -291,7 +291,7 @@ fn a_session_in_no_namespace_ends() {
     let (_polled, mut carried) = (Polled::open(&hub), Carried::open(&hub));
     carried.wait_for_end();
     wait_for_sessions(&hub, 0);
-    // Whoever has entered one stays.
+    // A client that has entered a namespace stays.
     let mut entered = Carried::open(&hub).enter();
     let (_polled, mut carried) = (Polled::open(&hub), Carried::open(&hub));
     carried.wait_for_end();

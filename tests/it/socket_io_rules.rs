@@ -34,10 +34,10 @@ fn each_transport(hub: &Hub, check: fn(&Hub, &mut dyn Talker)) {
     check(hub, &mut Polled::open(hub));
 }
 
-/// [`SocketClient`], whichever it is.
+/// Sends and receives texts, on either transport.
 trait Talker {
     fn say(&mut self, packet: &str);
-    fn hear(&mut self) -> String;
+    fn receive(&mut self) -> String;
     fn enter(&mut self, namespace: &str);
 }
 
@@ -47,7 +47,7 @@ impl<C: SocketClient> Talker for C {
     }
 
     #[track_caller]
-    fn hear(&mut self) -> String {
+    fn receive(&mut self) -> String {
         self.next_packet()
     }
 
@@ -68,25 +68,25 @@ fn a_namespace_is_left_and_entered_again() {
         client.enter("/");
         for _ in 0..3 {
             client.say("42/wells,[\"subscribe\",{\"topic\":\"t\"}]");
-            assert!(client.hear().starts_with("42/wells,[\"subscribed\""));
+            assert!(client.receive().starts_with("42/wells,[\"subscribed\""));
             client.say("42[\"subscribe\",{\"topic\":\"t\"}]");
-            assert!(client.hear().starts_with("42[\"subscribed\""));
+            assert!(client.receive().starts_with("42[\"subscribed\""));
             hub.publish("t", "1");
-            let mut both = [client.hear(), client.hear()];
+            let mut both = [client.receive(), client.receive()];
             both.sort();
             assert_eq!(both, ["42/wells,[\"message\",1]", "42[\"message\",1]"]);
             client.say("41/wells,");
             client.say("42[\"ping\"]");
-            assert!(client.hear().starts_with("42[\"pong\""));
+            assert!(client.receive().starts_with("42[\"pong\""));
             hub.publish("t", "2");
-            assert_eq!(client.hear(), "42[\"message\",2]", "the other namespace is as it was");
+            assert_eq!(client.receive(), "42[\"message\",2]", "the other namespace is as it was");
             client.say("42[\"unsubscribe\",{\"topic\":\"t\"}]");
-            assert!(client.hear().starts_with("42[\"unsubscribed\""));
+            assert!(client.receive().starts_with("42[\"unsubscribed\""));
             hub.wait_for_listeners("t", 0);
             hub.publish("t", "3");
             client.enter("/wells");
             client.say("42/wells,[\"get_stats\"]");
-            let stats = client.hear();
+            let stats = client.receive();
             assert!(stats.contains("\"subscriptions\":[]"), "it is a new one: {stats}");
         }
     });
@@ -97,25 +97,25 @@ fn a_namespace_that_is_not_served_is_refused() {
     each_transport(&hub(), |_, client| {
         client.enter("/");
         client.say("40/nowhere,{\"token\":1}");
-        assert_eq!(client.hear(), "44/nowhere,{\"message\":\"Invalid namespace\"}");
+        assert_eq!(client.receive(), "44/nowhere,{\"message\":\"Invalid namespace\"}");
         client.say("42[\"ping\"]");
-        assert!(client.hear().starts_with("42[\"pong\""), "which harms nobody");
+        assert!(client.receive().starts_with("42[\"pong\""), "which harms nobody");
     });
 }
 
-/// A client need not wait for the answer to its CONNECT. What stands behind one that is refused is not even read.
+/// A client need not wait for the answer to its CONNECT. Packets behind a refused CONNECT are not even read.
 #[test]
 fn what_stands_behind_a_connect_is_done_once_it_is_answered() {
     let hub = hub();
     let mut client = Polled::open(&hub);
     client.send("40\u{1e}42[\"ping\"]\u{1e}41\u{1e}40/wells,\u{1e}42/wells,7[\"ping\"]");
-    let heard: Vec<String> = (0..7).map(|_| client.hear()).collect();
+    let packets: Vec<String> = (0..7).map(|_| client.receive()).collect();
     for (packet, begin) in
-        heard.iter().zip(["40{", "42[\"connected\"", "42[\"pong\"", "40/wells,{", "42/wells,[\"connected\""])
+        packets.iter().zip(["40{", "42[\"connected\"", "42[\"pong\"", "40/wells,{", "42/wells,[\"connected\""])
     {
-        assert!(packet.starts_with(begin), "{begin}: {heard:?}");
+        assert!(packet.starts_with(begin), "{begin}: {packets:?}");
     }
-    assert!(heard[6].starts_with("43/wells,7[") || heard[5].starts_with("43/wells,7["), "{heard:?}");
+    assert!(packets[6].starts_with("43/wells,7[") || packets[5].starts_with("43/wells,7["), "{packets:?}");
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn acknowledgements_carry_the_answer_and_their_number() {
             (12, "[\"get_stats\"]", "stats"),
         ] {
             client.say(&format!("42/wells,{id}{event}"));
-            let told = client.hear();
+            let packet = client.receive();
             let data =
-                told.strip_prefix(&format!("42/wells,[\"{answer}\",")).unwrap_or_else(|| panic!("{event}: {told}"));
-            assert_eq!(client.hear(), format!("43/wells,{id}[{data}"), "{event}");
+                packet.strip_prefix(&format!("42/wells,[\"{answer}\",")).unwrap_or_else(|| panic!("{event}: {packet}"));
+            assert_eq!(client.receive(), format!("43/wells,{id}[{data}"), "{event}");
         }
     });
 }
@@ -149,29 +149,29 @@ fn attachments_of_a_client_reach_others_as_they_are() {
     polled.subscribe("t");
     let mut sender = Polled::open(&hub).enter();
     let event = r#"452-["publish",{"topic":"t","type":"blob","data":{"a":{"_placeholder":true,"num":1},"b":{"_placeholder":true,"num":0}}}]"#;
-    // Each in a request of its own, and all in one.
+    // Each in its own request, and all in one.
     for packet in [event, "bAAEC", "b/w=="] {
         sender.send(packet);
     }
     sender.send(&[event, "bAAEC", "b/w=="].join("\u{1e}"));
     for _ in 0..2 {
         sender.expect_event("published");
-        for told in [carried.next_event(), polled.next_event()] {
-            assert_eq!(told.name, "blob");
-            let place = |name: &str| told.arguments[0][name]["num"].as_u64().expect("a placeholder") as usize;
-            assert_eq!(told.attachments[place("a")], [255]);
-            assert_eq!(told.attachments[place("b")], [0, 1, 2]);
+        for event in [carried.next_event(), polled.next_event()] {
+            assert_eq!(event.name, "blob");
+            let index = |name: &str| event.arguments[0][name]["num"].as_u64().expect("a placeholder") as usize;
+            assert_eq!(event.attachments[index("a")], [255]);
+            assert_eq!(event.attachments[index("b")], [0, 1, 2]);
         }
     }
 }
 
 #[test]
-fn who_sends_too_fast_is_told_and_then_cut_off() {
+fn a_client_that_sends_too_fast_gets_errors_and_then_ends() {
     let settings = [("limits.messages_per_second", "5"), ("limits.rate_limit_patience", "200ms")];
     let hub = Hub::start_with(&[], &settings);
     let mut client = Carried::open(&hub).enter();
     let (mut pongs, mut errors) = (0, 0);
-    // Each waits for its answer, so none is on its way when the end comes.
+    // Each waits for its answer, so no request is pending at the end.
     while let Some(packet) = {
         client.send("42[\"ping\"]");
         client.try_next()
@@ -196,9 +196,9 @@ fn who_sends_too_fast_is_told_and_then_cut_off() {
     wait_until("no session is left", || (sessions(&hub) == 0).then_some(()));
 }
 
-/// A client library waits for each acknowledgement; over the limit it brings the error.
+/// A client library waits for each acknowledgement. Beyond the limit the acknowledgement carries the error.
 #[test]
-fn who_sends_too_fast_has_every_acknowledgement() {
+fn a_client_that_sends_too_fast_gets_every_acknowledgement() {
     const PINGS: usize = 20;
     let hub = Hub::start_with(&[], &[("limits.messages_per_second", "5")]);
     let long = format!("42{PINGS}[\"x\",\"{}\"]", "x".repeat(70_000));
@@ -207,7 +207,7 @@ fn who_sends_too_fast_has_every_acknowledgement() {
         let mut answered = vec![0; count];
         let mut limited = 0;
         while answered.contains(&0) {
-            let packet = client.hear();
+            let packet = client.receive();
             let Some((id, data)) = packet.strip_prefix("43").and_then(|ack| ack.split_once('[')) else { continue };
             answered[id.parse::<usize>().expect("a number")] += 1;
             limited += usize::from(data.contains("\"RateLimited\""));
@@ -227,7 +227,7 @@ fn who_sends_too_fast_has_every_acknowledgement() {
 }
 
 #[test]
-fn whoever_breaks_the_protocol_ends_the_session() {
+fn a_broken_rule_ends_the_session() {
     let hub = hub();
     let broken = [
         "2",

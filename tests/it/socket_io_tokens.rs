@@ -9,7 +9,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::support::{
-    PATIENCE,
+    TIMEOUT,
     hub::Hub,
     send_signal,
     socket_io::{CLOSE, Carried, Polled, SocketClient, sessions},
@@ -33,7 +33,7 @@ fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs_f64()
 }
 
-/// A token that is valid for so long from now on, or has not been for so long.
+/// A token that expires after so long, or that has expired so long ago.
 fn token(subject: &str, valid_s: f64, more: &Value) -> String {
     let mut claims = json!({ "sub": subject, "exp": unix_now() + valid_s, "subscribe": ["t"] });
     for (name, value) in more.as_object().into_iter().flatten() {
@@ -50,7 +50,7 @@ fn publish(hub: &Hub, payload: &str) {
 }
 
 #[test]
-fn who_shows_no_good_token_is_not_let_in() {
+fn a_client_without_a_good_token_is_refused() {
     let hub = hub();
     let forged = token("eve", 60.0, &json!({})) + "x";
     let check = |auth: &str, message: &str| {
@@ -63,7 +63,7 @@ fn who_shows_no_good_token_is_not_let_in() {
             let refused = packet.strip_prefix("44").unwrap_or_else(|| panic!("{auth}: {packet}"));
             assert_eq!(serde_json::from_str::<Value>(refused).expect("JSON"), expected, "{auth}");
         }
-        // It may try again.
+        // The client may try again.
         polled.enter_with(&json!({ "token": token("alice", 60.0, &json!({})) }));
     };
     check("", "Authentication token is required");
@@ -107,7 +107,7 @@ fn a_token_that_expires_ends_the_stay() {
     assert_eq!((carried.expect_event("message"), polled.expect_event("message")), (json!(1), json!(1)));
     assert_eq!(carried.expect_event("error")["error"], "AuthenticationError");
     assert_eq!(polled.expect_event("error")["error"], "AuthenticationError");
-    // So that clients do not come back by themselves with what they have shown.
+    // So that clients do not reconnect by themselves with the same credential.
     assert_eq!((carried.next_packet().as_str(), polled.next_packet().as_str()), ("41", "41"));
     carried.wait_for_end();
     assert_eq!(polled.next_packet(), CLOSE);
@@ -138,7 +138,7 @@ fn each_ends_in(window: Duration, hub: Hub) -> Vec<Duration> {
     let readers: Vec<_> = polls.chain(carried).collect();
     let ends = readers.into_iter().map(|reader| reader.join().expect("a proper end")).collect();
     assert!(hub.wait().success());
-    assert!(began.elapsed() < window + PATIENCE / 2);
+    assert!(began.elapsed() < window + TIMEOUT / 2);
     ends
 }
 

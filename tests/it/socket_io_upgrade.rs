@@ -25,7 +25,7 @@ fn masked(packets: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// Publishes numbers to `t` until `done`, and then the end.
+/// Publishes numbers to `t` until `done`, and then an end marker.
 fn publish_until(hub: &Hub, done: &AtomicBool) -> usize {
     let mut publisher = HttpConnection::new(hub.connect());
     let mut publish = |payload: &str| publisher.request(Method::Post, "/publish/t", &[], payload.as_bytes()).status;
@@ -38,11 +38,11 @@ fn publish_until(hub: &Hub, done: &AtomicBool) -> usize {
     number
 }
 
-/// Listens, is carried over after some events, and reads to the end; how many events it got.
-fn follow(hub: &Hub, patience: usize, carried: &AtomicUsize) -> usize {
+/// Subscribes, upgrades after `events_before` events, and reads to the end. Returns the number of events.
+fn follow(hub: &Hub, events_before: usize, carried: &AtomicUsize) -> usize {
     let mut client = Polled::open(hub).enter();
     client.subscribe("t");
-    let mut numbers: Vec<serde_json::Value> = (0..patience).map(|_| client.expect_event("message")).collect();
+    let mut numbers: Vec<serde_json::Value> = (0..events_before).map(|_| client.expect_event("message")).collect();
     let (mut client, early) = client.upgrade();
     for packet in early.iter().filter(|packet| packet.starts_with("42")) {
         let event: Vec<serde_json::Value> = serde_json::from_str(&packet[2..]).expect("an event");
@@ -55,7 +55,7 @@ fn follow(hub: &Hub, patience: usize, carried: &AtomicUsize) -> usize {
     }
     let first = numbers[0].as_u64().expect("a number");
     let numbers = &numbers[..numbers.len() - 1];
-    assert!(numbers.iter().zip(first..).all(|(got, expected)| *got == expected), "{patience}: {numbers:?}");
+    assert!(numbers.iter().zip(first..).all(|(got, expected)| *got == expected), "{events_before}: {numbers:?}");
     numbers.len()
 }
 
@@ -65,7 +65,7 @@ fn events_come_once_and_in_order_while_clients_are_carried_over() {
     let hub = Hub::start_with(&["--reactors", "4"], &[IN_HASTE]);
     let (carried, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        // Else a client that fails would leave the publisher at work.
+        // Otherwise the publisher would go on if a client fails.
         let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
         let publisher = scope.spawn(|| publish_until(&hub, &done));
         let clients: Vec<_> = (0..CLIENTS)
@@ -110,7 +110,7 @@ fn what_follows_the_upgrade_in_one_segment_is_taken() {
         let client = Polled::open(&hub).enter();
         let mut carried = Carried::over(client.probe());
         let bytes = masked(&["5", "42[\"ping\"]", "421[\"subscribe\",{\"topic\":\"t\"}]", "42[\"ping\"]"]);
-        // The last part comes when the session has changed hands.
+        // The last part arrives after the session has been upgraded.
         carried.websocket.send_bytes(&bytes[..bytes.len() - cut]);
         carried.expect_event("pong");
         carried.websocket.send_bytes(&bytes[bytes.len() - cut..]);
@@ -140,7 +140,7 @@ fn a_probe_that_is_given_up_leaves_the_session_to_its_polls() {
         client.emit("ping", &json!(null));
         client.expect_event("pong");
     }
-    // And then it may be carried over after all.
+    // And then the upgrade still works.
     let (mut client, _) = client.upgrade();
     hub.publish("t", "7");
     assert_eq!(client.expect_event("message"), 7);
@@ -154,7 +154,7 @@ fn of_two_probes_one_carries_the_session() {
         client.subscribe("t");
         let mut idle = WebSocketClient::open_on(client.connect(), &client.probe_target(), &[]);
         let (first, second) = (client.probe(), client.probe());
-        // The one that has probed last counts, whatever becomes of the other.
+        // The WebSocket that probed last counts, whatever happens to the other one.
         let carried = if is_first {
             drop(first);
             hub.publish("t", "0");
@@ -170,7 +170,7 @@ fn of_two_probes_one_carries_the_session() {
         carried.send("42[\"ping\"]");
         let mut carried = Carried::over(carried);
         carried.expect_event("pong");
-        // One that comes too late does not take it away.
+        // A late one does not take over the session.
         idle.send("2probe");
         idle.send("5");
         assert!(matches!(idle.next(), Incoming::Close(Some(1002), _)));

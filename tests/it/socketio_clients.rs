@@ -15,7 +15,7 @@ use crate::support::{
     wait_until,
 };
 
-/// Without a choice, both libraries begin with polling and go over to a WebSocket.
+/// By default both libraries begin with polling and upgrade to a WebSocket.
 const CLIENTS: [Client; 6] = [
     Client::Node(&[]),
     Client::Node(&["--transports", "websocket"]),
@@ -25,26 +25,26 @@ const CLIENTS: [Client; 6] = [
     Client::Python(&["--transports", "polling"]),
 ];
 
-/// All of `clients` at once hear the same.
+/// Checks that all of `clients` get the same events.
 #[track_caller]
 fn check_clients(clients: &[Client], server: &str, certificate: Option<&str>, publish: impl Fn(&str, &Value)) {
     let arguments = ["--well", "WELL-001", "--count", "3"];
     let listening: Vec<Conversation> =
         clients.iter().map(|client| client.start(server, &arguments, certificate)).collect();
     for (client, listening) in clients.iter().zip(&listening) {
-        let told: Value = serde_json::from_str(&listening.wait_for("subscribed ")).expect("it prints JSON");
-        assert_eq!(told["well_id"], "WELL-001", "{client:?}");
+        let received: Value = serde_json::from_str(&listening.wait_for("subscribed ")).expect("it prints JSON");
+        assert_eq!(received["well_id"], "WELL-001", "{client:?}");
     }
     for number in 0..3 {
         publish("wells.WELL-001?type=telemetry_update", &json!({ "number": number }));
     }
     for (client, listening) in clients.iter().zip(listening) {
-        let mut told = [(); 3].map(|()| listening.wait_for("event telemetry_update ").replace(": ", ":"));
-        // The library handles each message in a thread of its own, so it may show them in another order.
+        let mut received = [(); 3].map(|()| listening.wait_for("event telemetry_update ").replace(": ", ":"));
+        // The library handles each message in its own thread, so it may print them in another order.
         if matches!(client, Client::Python(_)) {
-            told.sort();
+            received.sort();
         }
-        assert_eq!(told, [0, 1, 2].map(|number| json!({ "number": number }).to_string()), "{client:?}");
+        assert_eq!(received, [0, 1, 2].map(|number| json!({ "number": number }).to_string()), "{client:?}");
         assert!(listening.wait().success(), "{client:?}");
     }
 }
@@ -66,7 +66,7 @@ fn every_client_with_every_transport_through_nginx() {
     });
 }
 
-/// What the library has to say while a request is under way it puts into the next one, all of it.
+/// The library collects packets during a request and sends all of them with the next one.
 #[test]
 fn the_library_says_much_at_once() {
     let hub = Hub::start_with(&[], &[("limits.messages_per_second", "100000")]);
@@ -83,7 +83,7 @@ fn the_library_says_much_at_once() {
     assert!(running.wait().success());
 }
 
-/// The network goes away and comes back; the hub takes up the session, and sends what was missed.
+/// The network fails and recovers. The hub recovers the session and sends the missed events.
 #[test]
 fn a_session_goes_on_where_it_was() {
     let hub = Hub::start_with(&[], &[("socketio.recovery", "1m")]);
@@ -97,7 +97,7 @@ fn a_session_goes_on_where_it_was() {
     network.cut();
     listening.wait_for("lost ");
     hub.publish("wells.WELL-001?type=alert", "2");
-    network.mend();
+    network.restore();
     assert_eq!(listening.wait_for("recovered"), "");
     assert_eq!(listening.wait_for("event alert "), "2", "what was missed");
     hub.publish("wells.WELL-001?type=alert", "3");
@@ -137,7 +137,7 @@ fn the_documented_example_runs_in_node() {
     let address = hub.address().to_owned();
     assert!(hub.terminate().success());
     running.wait_for("Disconnected from server");
-    // Nothing in it brings it back but the library.
+    // Only the library makes it reconnect.
     let hub = Hub::start_at(&address, &[], &[]);
     running.wait_for("Connected to server");
     wait_for_both_wells(&hub);
@@ -157,7 +157,7 @@ fn the_documented_example_runs_in_a_browser() {
     page.expect(json!(["notification", serde_json::from_str::<Value>(ALERT).expect("it is JSON")]));
 }
 
-/// A client reconnects with a renewed token by itself. One that cannot renew its token gets the reason of the refusal.
+/// A client reconnects with a renewed token by itself. A client that cannot renew its token gets the reason of the refusal.
 #[test]
 fn clients_sign_in() {
     let guarded = Guarded::start("4s", &[], &[("socketio.recovery", "1m")]);
@@ -165,8 +165,8 @@ fn clients_sign_in() {
     let arguments = ["--user", USER, "--well", "WELL-001", "--count", "2"];
     let listening = clients.map(|client| client.start(guarded.hub.url(0), &arguments, None));
     for listening in &listening {
-        let told: Value = serde_json::from_str(&listening.wait_for("connected ")).expect("it prints JSON");
-        assert_eq!((&told["user_id"], &told["username"]), (&json!(USER), &json!(USER)));
+        let received: Value = serde_json::from_str(&listening.wait_for("connected ")).expect("it prints JSON");
+        assert_eq!((&received["user_id"], &received["username"]), (&json!(USER), &json!(USER)));
     }
     let both = || (guarded.listeners("wells.WELL-001") == 2).then_some(());
     wait_until("both listen", both);

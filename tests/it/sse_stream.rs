@@ -8,7 +8,7 @@ use crate::support::{
     sse::{Received, SseClient, send_all},
 };
 
-/// The bytes that come on a connection, as far as some text.
+/// Reads the bytes of a connection up to some text.
 struct Bytes {
     socket: socket2::Socket,
     received: Vec<u8>,
@@ -21,7 +21,7 @@ impl Bytes {
         Self { socket, received: Vec::new() }
     }
 
-    /// All up to and including `end`, and takes it off.
+    /// Removes and returns everything up to and including `end`.
     fn read_until(&mut self, end: &str) -> String {
         let mut byte = [0];
         while !self.received.ends_with(end.as_bytes()) {
@@ -92,7 +92,7 @@ fn several_topics_have_a_vector_for_an_id() {
     let second = hub.publish("a", "a1");
     let event = stream.next();
     assert_eq!((event.id, event.data.as_str()), (format!("{second},{first}"), "a1"));
-    // Events published while nobody is subscribed are there for a client that comes back with that id.
+    // Events published without subscribers are there for a client that resumes from that id.
     drop(stream);
     for (topic, payload) in [("a", "a2"), ("b", "b2"), ("b", "b3")] {
         hub.publish(topic, payload);
@@ -120,7 +120,7 @@ fn resume_begins_behind_the_last_event_seen() {
     check("/sse?topic=t", &[("Last-Event-ID", &ids[1])], "3 4");
     check(&format!("/sse?topic=t&last_event_id={}", ids[2]), &[], "4 5");
     check(&format!("/sse?topic=t&lastEventId={}", ids[0]), &[], "2 3");
-    // The header is a browser's own, and newer than the URL it began with.
+    // The browser itself sets the header, so it is newer than the URL.
     check(&format!("/sse?topic=t&last_event_id={}", ids[0]), &[("Last-Event-ID", &ids[2])], "4 5");
     check("/sse?topic=t&last_event_id=first", &[], "1 2");
     check("/sse?topic=t&last_event_id=last:2", &[], "4 5");
@@ -166,14 +166,14 @@ fn without_a_topic_a_stream_has_the_default_ones() {
 fn a_silent_stream_gets_comments() {
     let hub = Hub::start_with(&[], &[("sse.heartbeat", "1s")]);
     let mut stream = SseClient::open(&hub, "/sse?topic=t");
-    // The first one opened it.
+    // The first event opened the stream.
     stream.wait_for_comments(3);
     hub.publish("t", "x");
     assert_eq!(stream.next_data(), "x");
 }
 
 #[test]
-fn the_end_of_the_hub_tells_when_to_come_back() {
+fn the_end_of_the_hub_has_a_reconnection_time() {
     let hub = Hub::start_with(&[], &[("sse.retry", "4s"), ("drain.window", "1s")]);
     let mut streams: Vec<SseClient> = (0..20).map(|_| SseClient::open(&hub, "/sse?topic=t")).collect();
     assert!(hub.terminate().success());

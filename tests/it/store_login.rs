@@ -31,7 +31,7 @@ fn url(server: &PostgresServer, password: &str) -> String {
     server.url().replace("postgres:geheim", &format!("hub:{password}"))
 }
 
-/// A reading is stored, by a connection made since, and read back by another.
+/// Checks that a reading is stored over a new connection, and read back over another.
 #[track_caller]
 fn check_round_trip(hub: &Hub, number: u64) {
     wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
@@ -57,11 +57,11 @@ fn a_rotated_password_is_read_anew_from_its_file() {
     settings.push(("store.url_file", &file));
     let hub = Hub::start_with(&[], &settings);
     check_round_trip(&hub, 1);
-    // The file first.
+    // The file changes first.
     write("two");
     rotate(&server, "two");
     check_round_trip(&hub, 2);
-    // The password first: the hub goes on trying, and heals once the file has it.
+    // The password changes first: the hub retries, and recovers once the file has it.
     rotate(&server, "three");
     wait_until("the login is refused", || {
         let ready = hub.get("/ready");

@@ -1,4 +1,4 @@
-//! `fanfare subscribe`: what it measures, what it logs, and its report.
+//! `fanfare subscribe`: its measurements, its logs, and its report.
 
 use std::{
     io::{BufRead, BufReader},
@@ -11,7 +11,7 @@ use serde_json::Value;
 use socket2::Socket;
 
 use crate::support::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
     http::{HttpConnection, Response, exchange},
     hub::Hub,
     redis::free_address,
@@ -164,7 +164,7 @@ fn what_is_replayed_is_no_duplicate() {
         relay.cut();
         hub.wait_for_listeners("t", 0);
         (4..=6).for_each(|sequence| drop(publish(sequence)));
-        relay.mend();
+        relay.restore();
         hub.wait_for_listeners("t", 1);
         publish(7);
         let report = last_report(&finish(subscriber));
@@ -174,30 +174,30 @@ fn what_is_replayed_is_no_duplicate() {
     }
 }
 
-/// Starts a subscriber with metrics; returns it and where they are.
+/// Starts a subscriber with metrics. Returns it and the address of the metrics.
 pub(crate) fn start_with_metrics(hub: &Hub) -> (Child, String) {
     let mut subscriber = start(&["subscribe", "-u", hub.url(0), "--metrics", "127.0.0.1:0"]);
     let said = BufReader::new(subscriber.stdout.as_mut().expect("it was asked for")).lines();
-    let place = said
+    let address = said
         .map(|line| line.expect("UTF-8"))
         .find_map(|line| line.strip_prefix("Metrics: http://")?.strip_suffix("/metrics").map(str::to_owned));
-    (subscriber, place.expect("the banner says where"))
+    (subscriber, address.expect("the banner says where"))
 }
 
-pub(crate) fn connect(place: &str) -> Socket {
-    let socket = Socket::from(TcpStream::connect(place).expect("somebody serves there"));
-    socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+pub(crate) fn connect(address: &str) -> Socket {
+    let socket = Socket::from(TcpStream::connect(address).expect("somebody serves there"));
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
     socket
 }
 
-fn ask(place: &str, method: Method, target: &str) -> Response {
-    HttpConnection::new(connect(place)).request(method, target, &[], b"")
+fn ask(address: &str, method: Method, target: &str) -> Response {
+    HttpConnection::new(connect(address)).request(method, target, &[], b"")
 }
 
 #[test]
 fn prometheus_reads_a_subscriber() {
     let hub = Hub::start();
-    let (subscriber, place) = start_with_metrics(&hub);
+    let (subscriber, address) = start_with_metrics(&hub);
     hub.wait_for_listeners("pods.alice.changes", 1);
     for age_ms in [0, 20, 70, 200, 700, 1500, 3000, 9000] {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
@@ -205,7 +205,7 @@ fn prometheus_reads_a_subscriber() {
         assert_eq!(hub.post("/alice/events/changes", event).status, 201);
     }
     let text = wait_until("all events are counted", || {
-        let text = ask(&place, Method::Get, "/metrics").text();
+        let text = ask(&address, Method::Get, "/metrics").text();
         text.contains("\nfanfare_subscriber_events_total 8\n").then_some(text)
     });
     let bucket = |line: &str| line.strip_prefix("sse_latency_seconds_bucket{le=")?.split(' ').nth(1)?.parse().ok();
@@ -223,29 +223,29 @@ fn prometheus_reads_a_subscriber() {
 #[test]
 fn metrics_are_all_there_is_at_their_address() {
     let hub = Hub::start();
-    let (subscriber, place) = start_with_metrics(&hub);
-    let ours = ask(&place, Method::Get, "/metrics");
+    let (subscriber, address) = start_with_metrics(&hub);
+    let ours = ask(&address, Method::Get, "/metrics");
     assert_eq!(ours.status, 200);
-    assert_eq!(ask(&place, Method::Get, "/").status, 404);
-    let refused = ask(&place, Method::Post, "/metrics");
+    assert_eq!(ask(&address, Method::Get, "/").status, 404);
+    let refused = ask(&address, Method::Post, "/metrics");
     assert_eq!((refused.status, refused.header("Allow")), (405, Some("GET, HEAD")));
-    assert_eq!(HttpConnection::new(connect(&place)).request(Method::Head, "/metrics", &[], b"").body, b"");
+    assert_eq!(HttpConnection::new(connect(&address)).request(Method::Head, "/metrics", &[], b"").body, b"");
     let long = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(10_000));
-    assert!(exchange(connect(&place), long.as_bytes()).starts_with("HTTP/1.1 431 "));
-    assert!(exchange(connect(&place), b"nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
-    // A silent client occupies a place for some seconds, and there are few places.
-    let silent: Vec<Socket> = (0..16).map(|_| connect(&place)).collect();
-    wait_until("there is no place left", || exchange(connect(&place), b"").is_empty().then_some(()));
+    assert!(exchange(connect(&address), long.as_bytes()).starts_with("HTTP/1.1 431 "));
+    assert!(exchange(connect(&address), b"nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    // A silent client holds a connection for some seconds, and there are few.
+    let silent: Vec<Socket> = (0..16).map(|_| connect(&address)).collect();
+    wait_until("no connection is left", || exchange(connect(&address), b"").is_empty().then_some(()));
     drop(silent);
     wait_until("there is one again", || {
-        exchange(connect(&place), b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        exchange(connect(&address), b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
             .starts_with("HTTP/1.1 200 ")
             .then_some(())
     });
-    let taken = finish(start(&["subscribe", "-u", hub.url(0), "--metrics", &place]));
+    let taken = finish(start(&["subscribe", "-u", hub.url(0), "--metrics", &address]));
     let complaint = String::from_utf8_lossy(&taken.stderr);
     assert!(
-        taken.status.code() == Some(1) && complaint.contains(&place) && complaint.contains("in use"),
+        taken.status.code() == Some(1) && complaint.contains(&address) && complaint.contains("in use"),
         "{complaint}"
     );
     send_signal("INT", subscriber.id());

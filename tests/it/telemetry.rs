@@ -18,11 +18,11 @@ fn a_reading_reaches_the_subscribers_of_its_well() {
         "motor_current": 50.0, "quality": "good" });
     let answer = hub.post(INGEST, reading.to_string());
     assert_eq!(answer.status, 202, "{}", answer.text());
-    let told = answer.json();
+    let reply = answer.json();
     let event = stream.next();
-    assert_eq!(told["stored"], false);
-    assert_eq!((&told["published"], &told["telemetry_id"]), (&true.into(), &Value::Null));
-    assert_eq!((event.kind.as_str(), event.id.as_str()), ("telemetry_update", told["id"].as_str().expect("an id")));
+    assert_eq!(reply["stored"], false);
+    assert_eq!((&reply["published"], &reply["telemetry_id"]), (&true.into(), &Value::Null));
+    assert_eq!((event.kind.as_str(), event.id.as_str()), ("telemetry_update", reply["id"].as_str().expect("an id")));
     let data: Value = serde_json::from_str(&event.data).expect("JSON");
     assert_eq!((&data["event"], &data["well_id"]), (&"telemetry_update".into(), &"WELL-001".into()));
     let expected = json!({ "telemetry_id": null, "timestamp": "2025-11-20T10:30:00Z", "flow_rate": 1000.5, "pip": 2000,
@@ -42,12 +42,12 @@ fn alerts_and_diagnostics_have_their_own_form() {
     let (first, second) = (stream.next(), stream.next());
     let payload = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     assert_eq!(first.kind, "alert");
-    let mut told = payload(&first.data);
-    assert!(told["alert"]["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{told}");
-    told["alert"].as_object_mut().expect("an object").remove("timestamp");
+    let mut reply = payload(&first.data);
+    assert!(reply["alert"]["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{reply}");
+    reply["alert"].as_object_mut().expect("an object").remove("timestamp");
     let mut expected = alert;
     expected.as_object_mut().expect("an object").remove("well_id");
-    assert_eq!(told["alert"], expected);
+    assert_eq!(reply["alert"], expected);
     assert_eq!(second.kind, "diagnostic_update");
     let expected = json!({ "timestamp": "2025-11-20T10:00:00Z", "gas_lock": { "probability": 0.4 } });
     assert_eq!(payload(&second.data)["diagnostic"], expected);
@@ -90,15 +90,15 @@ fn a_repeat_under_the_same_key_publishes_nothing_again() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn invalid_records_get_errors() {
     let hub = Hub::start_with(&[], &[("limits.objects_per_request_max", "2"), ("limits.event_bytes_max", "2KiB")]);
     let check = |target: &str, body: &str, status: u16, message: &str| {
         let answer = hub.post(target, body);
-        let told = answer.json();
-        assert_eq!(answer.status, status, "{body}: {told}");
+        let reply = answer.json();
+        assert_eq!(answer.status, status, "{body}: {reply}");
         let kind = if status == 413 && !message.contains("too many") { "PayloadTooLarge" } else { "ValidationError" };
-        assert_eq!(told["error"], kind, "{body}: {told}");
-        assert!(told["message"].as_str().is_some_and(|text| text.contains(message)), "{body}: {told}");
+        assert_eq!(reply["error"], kind, "{body}: {reply}");
+        assert!(reply["message"].as_str().is_some_and(|text| text.contains(message)), "{body}: {reply}");
     };
     let (alerts, diagnostics) = ("/api/v1/alerts", "/api/v1/diagnostics");
     check(INGEST, "", 400, "not JSON");
@@ -151,32 +151,32 @@ fn what_is_wrong_is_told() {
     assert_eq!(hub.get(INGEST).status, 405, "no well that is to be read back is called so");
 }
 
-/// What the hub dates has the document's form, whatever part of it dates: the answer, the event, and the record in the event. What a
-/// client has measured to a fraction of a second keeps it.
+/// Timestamps of the hub have the document's form in the answer, in the event, and in the event's record. Timestamps of clients
+/// keep fractions of a second.
 #[test]
 fn timestamps_have_the_form_of_the_document() {
     let hub = Hub::start();
     let mut stream = SseClient::open(&hub, "/api/v1/sse/stream/W");
     expect_timestamp(&serde_json::from_str::<Value>(&stream.next_data()).expect("JSON")["timestamp"]);
-    // The hub's clock would have to be at a whole second each time for another form to go unseen.
+    // Another form could go unnoticed only if the hub's clock were at a whole second each time.
     for round in 0..3 {
         for (target, member, record) in [
             (INGEST, "data", json!({ "well_id": "W", "pip": round })),
             ("/api/v1/alerts", "alert", json!({ "well_id": "W", "type": "t", "severity": "info", "message": "m" })),
             ("/api/v1/diagnostics", "diagnostic", json!({ "well_id": "W", "a": round })),
         ] {
-            let told = hub.post(target, record.to_string()).json();
+            let reply = hub.post(target, record.to_string()).json();
             let event: Value = serde_json::from_str(&stream.next_data()).expect("JSON");
-            expect_timestamp(&told["timestamp"]);
+            expect_timestamp(&reply["timestamp"]);
             expect_timestamp(&event["timestamp"]);
             expect_timestamp(&event[member]["timestamp"]);
             let mut measured = record.clone();
             measured["timestamp"] = json!("2025-11-20T12:30:00.25+02:00");
-            let told = hub.post(target, measured.to_string()).json();
+            let reply = hub.post(target, measured.to_string()).json();
             let event: Value = serde_json::from_str(&stream.next_data()).expect("JSON");
             expect_timestamp(&event["timestamp"]);
             let expected = json!("2025-11-20T10:30:00.25Z");
-            assert_eq!((&told["timestamp"], &event[member]["timestamp"]), (&expected, &expected));
+            assert_eq!((&reply["timestamp"], &event[member]["timestamp"]), (&expected, &expected));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 const INGEST: &str = "/api/v1/telemetry/ingest";
 
-/// Settings with which a hub finds out soon, and comes back soon.
+/// Settings with which a hub notices an outage soon and reconnects soon.
 const HASTY: [(&str, &str); 5] = [
     ("store.backoff_min", "20ms"),
     ("store.backoff_max", "100ms"),
@@ -56,16 +56,16 @@ fn a_reading_is_stored_published_and_read_back_also_after_a_restart() {
         "pip": 2000, "gor": 1e-7, "quality": "good" });
     let answer = hub.post(INGEST, reading.to_string());
     assert_eq!(answer.status, 201, "{}", answer.text());
-    let told = answer.json();
-    assert_eq!((&told["stored"], &told["published"]), (&true.into(), &true.into()));
+    let reply = answer.json();
+    assert_eq!((&reply["stored"], &reply["published"]), (&true.into(), &true.into()));
     let event = stream.next();
-    assert_eq!((event.kind.as_str(), Some(event.id.as_str())), ("telemetry_update", told["id"].as_str()));
+    assert_eq!((event.kind.as_str(), Some(event.id.as_str())), ("telemetry_update", reply["id"].as_str()));
     let payload: Value = serde_json::from_str(&event.data).expect("JSON");
-    let expected = json!({ "telemetry_id": told["telemetry_id"], "timestamp": "2025-11-20T10:30:00.5Z",
+    let expected = json!({ "telemetry_id": reply["telemetry_id"], "timestamp": "2025-11-20T10:30:00.5Z",
         "flow_rate": 1000.5, "pip": 2000, "gor": 1e-7, "quality": "good" });
     assert_eq!(payload["data"], expected);
     let row = server.sql("select telemetry_id, well_id, time at time zone 'utc', flow_rate, pip, gor, vibration, extra from fanfare.telemetry");
-    let id = &told["telemetry_id"];
+    let id = &reply["telemetry_id"];
     assert_eq!(row, format!("{id}|WELL-001|2025-11-20 10:30:00.5|1000.5|2000|1e-07||{{\"quality\": \"good\"}}"));
     let check = |hub: &Hub| {
         let page = read_back(hub, "WELL-001");
@@ -94,11 +94,11 @@ fn alerts_and_diagnostics_have_tables_of_their_own() {
         { "well_id": "W", "type": "high", "severity": "critical", "message": "m", "value": 5.2, "threshold": 4 },
         { "well_id": "W", "type": "low", "severity": "info", "message": "it's \u{1F525} \\ \"", "by": ["x"] },
     ]);
-    let told = hub.post("/api/v1/alerts", alerts.to_string());
-    assert_eq!((told.status, &told.json()["results"][1]["stored"]), (201, &true.into()), "{}", told.text());
+    let reply = hub.post("/api/v1/alerts", alerts.to_string());
+    assert_eq!((reply.status, &reply.json()["results"][1]["stored"]), (201, &true.into()), "{}", reply.text());
     let found = json!({ "well_id": "W", "gas_lock": { "probability": 0.4 } });
-    let told = hub.post("/api/v1/diagnostics", found.to_string());
-    assert!(told.status == 201 && told.json()["diagnostic_id"].is_i64(), "{}", told.text());
+    let reply = hub.post("/api/v1/diagnostics", found.to_string());
+    assert!(reply.status == 201 && reply.json()["diagnostic_id"].is_i64(), "{}", reply.text());
     let rows =
         server.sql("select type, severity, message, value, threshold, extra from fanfare.alerts order by alert_id");
     assert_eq!(rows, "high|critical|m|5.2|4|\nlow|info|it's \u{1F525} \\ \"|||{\"by\": [\"x\"]}");
@@ -106,14 +106,14 @@ fn alerts_and_diagnostics_have_tables_of_their_own() {
     assert_eq!(server.sql("select count(*) from fanfare.telemetry"), "0");
 }
 
-/// An alert as the platform's document prints it, without a message; and what the hub dates, read back.
+/// An alert as the platform's document prints it, without a message. Its timestamp is the hub's, and is read back.
 #[test]
 fn a_documented_alert_is_stored_and_dates_are_read_back_in_one_form() {
     let server = PostgresServer::start();
     let hub = hub_on(&server, &[]);
     let alert = r#"{"event":"alert","timestamp":"2025-11-20T10:30:00Z","well_id":"W","alert":{"type":"high_vibration","severity":"critical"}}"#;
-    let told = hub.post("/api/v1/alerts", alert);
-    assert_eq!(told.status, 201, "{}", told.text());
+    let reply = hub.post("/api/v1/alerts", alert);
+    assert_eq!(reply.status, 201, "{}", reply.text());
     let row = server
         .sql("select well_id, time at time zone 'utc', type, severity, message, value, extra from fanfare.alerts");
     assert_eq!(row, "W|2025-11-20 10:30:00|high_vibration|critical|||");
@@ -151,7 +151,7 @@ fn pages_follow_each_other_without_gap_or_repeat() {
             all.extend(pips(&page));
             let Some(next) = page["next_cursor"].as_str() else { break };
             cursor = next.to_owned();
-            // What comes in meanwhile moves nothing.
+            // New readings do not shift the pages.
             assert_eq!(ingest(&hub, "other", 1.0).status, 201);
         }
         assert_eq!(all, *expected, "{order}");
@@ -220,7 +220,7 @@ fn a_repeat_under_the_same_key_is_answered_as_the_first_by_any_hub() {
 #[test]
 fn what_was_stored_and_not_published_is_published_later() {
     let server = PostgresServer::start();
-    // As a hub leaves it that ends between the commit and the publication.
+    // As after a hub that ended between the commit and the publication.
     drop(hub_on(&server, &[]));
     server.sql(
         r#"insert into fanfare.outbox (key, record_id, kind, well_id, time, received_at, stored_at, body)
@@ -255,7 +255,7 @@ fn two_hubs_that_start_at_once_make_the_tables_once() {
     });
 }
 
-/// TimescaleDB itself cannot be had from Debian: a function of its name and form stands for it.
+/// Debian has no package of TimescaleDB: a function of the same name and form replaces it.
 #[test]
 fn a_hypertable_is_made_where_there_are_such() {
     let server = PostgresServer::start();
@@ -269,7 +269,7 @@ fn a_hypertable_is_made_where_there_are_such() {
     let hub = hub_on(&server, &[]);
     assert_eq!(server.sql("select what from called"), "fanfare.telemetry by time true");
     assert_eq!(ingest(&hub, "T", 1.0).status, 201);
-    // A table that has rows is left as it is; and one that cannot be turned is used as it is.
+    // A table with rows is not converted. A table whose conversion fails is used as it is.
     drop((hub, hub_on(&server, &[])));
     assert_eq!(server.sql("select count(*) from called"), "1");
     server.sql("delete from fanfare.telemetry; drop table called");
@@ -281,7 +281,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
     let server = PostgresServer::start();
     let settings = [("store.queue_rows_max", "5"), ("store.write_timeout", "20s"), ("store.patience", "20s")];
     let hub = hub_on(&server, &settings);
-    server.stand_still();
+    server.suspend();
     let mut waiting: Vec<HttpConnection> = (0..5).map(|_| HttpConnection::new(hub.connect())).collect();
     for connection in &mut waiting {
         let body = r#"{"well_id":"Q","pip":1}"#;
@@ -294,7 +294,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
     assert_eq!((refused.status, &refused.json()["error"]), (503, &"StorageOverloaded".into()));
     assert!(refused.header("Retry-After").is_some());
     assert_eq!(hub.get("/health").status, 200, "no reactor waits");
-    server.go_on();
+    server.resume();
     for connection in &mut waiting {
         assert_eq!(connection.receive().status, 201);
     }
@@ -303,7 +303,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
 }
 
 #[test]
-fn a_database_that_is_away_is_told_and_waited_for() {
+fn an_unreachable_database_is_reported_and_waited_for() {
     let mut server = PostgresServer::start();
     let hub = hub_on(&server, &[("store.patience", "500ms")]);
     assert_eq!(read_back(&hub, "A")["count"], 0);
@@ -330,7 +330,7 @@ fn a_row_that_the_database_will_not_have_does_not_take_others_with_it() {
     let server = PostgresServer::start();
     let hub = hub_on(&server, &[("store.write_timeout", "20s"), ("store.patience", "20s")]);
     server.sql("alter table fanfare.telemetry add check (pip < 100)");
-    server.stand_still();
+    server.suspend();
     let mut waiting: Vec<HttpConnection> = (0..4).map(|_| HttpConnection::new(hub.connect())).collect();
     for (connection, pip) in waiting.iter_mut().zip([1, 2, 100, 3]) {
         let body = format!(r#"{{"well_id":"C","pip":{pip}}}"#);
@@ -339,7 +339,7 @@ fn a_row_that_the_database_will_not_have_does_not_take_others_with_it() {
         );
     }
     wait_until("all of them wait", || (hub.metric("fanfare_store_queue_rows") == 4.0).then_some(()));
-    server.go_on();
+    server.resume();
     let statuses: Vec<u16> = waiting.iter_mut().map(|connection| connection.receive().status).collect();
     assert_eq!(statuses, [201, 201, 500, 201]);
     assert_eq!(server.sql("select pip from fanfare.telemetry order by pip"), "1\n2\n3");

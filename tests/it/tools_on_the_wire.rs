@@ -9,7 +9,7 @@ use std::{
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::support::{PATIENCE, wait_until};
+use crate::support::{TIMEOUT, wait_until};
 
 /// A tool that runs until the test ends.
 struct Tool(Child);
@@ -29,7 +29,7 @@ impl Drop for Tool {
     }
 }
 
-/// A server that this test plays itself.
+/// A server that the test itself implements.
 struct Server(TcpListener);
 
 impl Server {
@@ -43,11 +43,11 @@ impl Server {
         format!("http://{}", self.0.local_addr().expect("it is bound"))
     }
 
-    /// The next connection, and all it has sent by the end of its request's head.
+    /// The next connection, and all that it has sent up to the end of its request's head.
     fn accept(&self) -> (TcpStream, Vec<u8>) {
         let (mut stream, _) = wait_until("a connection", || self.0.accept().ok());
         stream.set_nonblocking(false).expect("a socket of ours");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket of ours");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a socket of ours");
         let mut bytes = Vec::new();
         while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
             bytes.extend(read(&mut stream));
@@ -56,7 +56,7 @@ impl Server {
     }
 }
 
-/// What arrives next; it is an error if nothing does.
+/// The next bytes. Fails if none arrive.
 fn read(stream: &mut TcpStream) -> Vec<u8> {
     let mut buffer = [0; 4096];
     let count = stream.read(&mut buffer).expect("the client sends something");
@@ -70,7 +70,7 @@ fn field<'a>(head: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name}: {head}"))
 }
 
-/// The answer that makes a WebSocket of the connection whose request this is.
+/// The response that accepts the WebSocket of this request.
 fn grant(head: &str, protocol: Option<&str>) -> String {
     let accept = derive_accept_key(field(head, "Sec-WebSocket-Key").as_bytes());
     let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
@@ -89,7 +89,7 @@ fn a_request_is_all_that_is_sent_before_the_answer() {
         let server = Server::start();
         let _tool = Tool::start(&[tool, &["--transport", transport, "--url", &server.url()]].concat());
         let (mut stream, mut bytes) = server.accept();
-        // Nobody waits for what must not come: the client is refused, and what it had to say has then arrived.
+        // The test does not wait for what must not come: the client is refused, and by then all its bytes have arrived.
         stream
             .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             .expect("it reads");

@@ -22,7 +22,7 @@ struct Site {
 }
 
 impl Site {
-    /// Idle connections are closed soon, so that another request needs another one.
+    /// Idle connections are closed soon, so that another request needs another connection.
     fn start() -> Self {
         let guarded = Guarded::start("1h", &[], &[("limits.idle_timeout", "50ms")]);
         let site = Self { guarded, folder: Folder::new() };
@@ -49,22 +49,22 @@ impl Site {
     }
 }
 
-/// A token that no hub takes.
+/// A token that no hub accepts.
 const WRONG: &str = "no.such.token";
 
-/// A tool, which is ended when it is dropped.
+/// A tool that is ended when dropped.
 struct Tool(Child);
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 impl Tool {
-    /// Waits for the end, which a refusal must have brought. What it says until then fits the pipes.
+    /// Waits for the end, which a refusal must cause. The output fits into the pipes.
     #[track_caller]
     fn check_refused(mut self) {
         let status = wait_until("the tool ends", || self.0.try_wait().expect("it is our child"));
@@ -89,7 +89,7 @@ fn a_stream_that_comes_back_shows_it() {
     site.rotate(WRONG);
     relay.cut();
     wait_for(0);
-    relay.mend();
+    relay.restore();
     subscriber.check_refused();
 }
 
@@ -117,7 +117,7 @@ fn a_load_shows_it() {
     load.check_refused();
 }
 
-/// A connection that lasts outlives its token: what is published over it goes on with the one that the file has by then.
+/// A connection may outlive its token: publications over it use the token that the file has by then.
 #[test]
 fn publishing_outlives_a_token() {
     let guarded = Guarded::start("1h", &[], &[]);
@@ -137,7 +137,7 @@ fn publishing_outlives_a_token() {
         let mut said = String::new();
         tool.0.stderr.take().expect("it was asked for").read_to_string(&mut said).expect("it writes UTF-8");
         let refused = said.matches("401").count();
-        // A load's publications are under way while it learns of the first refusal.
+        // Publications are in flight when the first refusal arrives.
         assert!(status.success() || line[0] == "load" && refused < 3, "{line:?}: {said}");
     }
     let all = 40.0 * 3.0;
@@ -145,7 +145,7 @@ fn publishing_outlives_a_token() {
 }
 
 #[test]
-fn who_comes_during_a_bench_shows_it() {
+fn clients_that_connect_during_a_bench_use_it() {
     let site = Site::start();
     let line = ["bench", "--url", site.guarded.hub.url(0), "--subscribers", "1", "--churn", "20", "--duration", "10m"];
     let _bench = site.tool(&line);
@@ -153,7 +153,7 @@ fn who_comes_during_a_bench_shows_it() {
     assert_eq!(site.sum("fanfare_auth_failures_total"), 0.0);
     site.rotate(WRONG);
     wait_until("somebody is refused", || (0.0 < site.sum("fanfare_auth_failures_total")).then_some(()));
-    // It is admitted again as well.
+    // The tool is also admitted again.
     site.rotate(site.guarded.admin_token());
     let opened = || site.sum("fanfare_connects_total");
     let before = opened();

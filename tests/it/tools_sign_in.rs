@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{Folder, guarded::Guarded, nginx::Nginx, stdout_of, wait_until};
 
-/// An API key of the hub, and a part of every secret here, by which it is found where it does not belong.
+/// An API key of the hub, and a part that all secrets here have, by which the test finds them where they must not be.
 const API_KEY: &str = "s3cret-of-a-service";
 
 /// A hub with a user, an API key, and nginx with TLS before it.
@@ -35,7 +35,7 @@ impl Site {
     }
 }
 
-/// A tool that finds nothing in its environment.
+/// A tool with an empty environment.
 fn tool(arguments: &[&str], flags: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(arguments).args(flags).env_remove("FANFARE_TOKEN");
@@ -51,7 +51,7 @@ fn finish(child: Child) -> Output {
     child.wait_with_output().expect("it is our child")
 }
 
-/// What a tool complained about that failed.
+/// The error of a tool that failed.
 #[track_caller]
 fn complaint(command: Command) -> String {
     let output = finish(start(command));
@@ -84,7 +84,7 @@ fn each_way_to_sign_in_lets_in() {
 }
 
 #[test]
-fn whoever_shows_nothing_or_something_wrong_is_told() {
+fn a_missing_or_wrong_credential_is_reported() {
     let site = Site::start();
     let url = site.guarded.hub.url(0);
     let lines: [&[&str]; 5] = [
@@ -130,7 +130,7 @@ fn a_certificate_is_trusted_only_if_it_is_named() {
     let sign_in = &site.flags()[..2];
     let publish = ["publish", "--url", &url, "--topic", "t", "--data", "x"];
     let many = ["subscribe", &url, "--topic", "t", "--clients", "2"];
-    // They end, as trying again would not help.
+    // The tools end, because trying again would not help.
     for line in [&publish[..], &["subscribe", &url, "--topic", "t"], &many] {
         let said = complaint(tool(line, sign_in));
         assert!(said.contains("certificate") && said.contains("--ca FILE"), "{said}");
@@ -139,12 +139,12 @@ fn a_certificate_is_trusted_only_if_it_is_named() {
     let flags = [sign_in, &["--ca".to_owned(), other.certificate()]].concat();
     assert!(complaint(tool(&publish, &flags)).contains("certificate"));
     stdout_of(&finish(start(tool(&publish, &[sign_in, &["--insecure-tls".to_owned()]].concat()))));
-    // The certificate is for its own names only.
+    // The certificate is valid for its own names only.
     let port = url.rsplit_once(':').expect("it has a port").1;
     let flags = site.flags();
     let said = complaint(tool(&["publish", "--url", &format!("https://localhost:{port}"), "--data", "x"], &flags));
     assert!(said.contains("cannot reach https://localhost:"), "{said}");
-    // A hub without TLS is no server with TLS.
+    // A hub without TLS cannot be reached by TLS.
     let plain = site.guarded.hub.url(0).replace("http:", "https:");
     let said = complaint(tool(&["publish", "--url", &plain, "--data", "x"], &flags));
     assert!(said.contains("cannot reach https://127.0.0.1:"), "{said}");
@@ -163,7 +163,7 @@ fn publishing_and_listening_through_nginx_with_tls() {
             start(tool(&[&["subscribe", url, "--topic", "t", "--count", "500"], *transport].concat(), &flags))
         })
         .collect();
-    // Many on one poll, and more than one record of TLS for each.
+    // Many connections on one poll, with more than one TLS record each.
     let many =
         start(tool(&["subscribe", &https, "--topic", "t", "--clients", "20", "--count", "10000", "--json"], &flags));
     wait_until("all listen", || (site.guarded.listeners("t") == 23).then_some(()));
@@ -272,7 +272,7 @@ fn a_token_in_a_query_is_in_no_report() {
             written.contains("/sse?topic={topic}&token=…") || written.contains("/sse?topic={topic}&amp;token=…");
         assert!(shown && !written.contains(token), "{written}");
     }
-    // Errors are reported without it as well.
+    // Errors do not contain the secret either.
     let (code, said) = bench(&format!("{url}/nowhere?topic={{topic}}&token={token}"));
     assert!(code == Some(1) && said.contains("404"), "{said}");
     let (code, said) = bench(&format!("ftp://hub?token={token}"));

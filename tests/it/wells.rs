@@ -18,7 +18,7 @@ use crate::support::{
 
 pub(crate) const STREAM: &str = "/api/v1/sse/stream/WELL-001";
 
-/// What a browser's `EventSource` sends along.
+/// The headers that a browser's `EventSource` adds.
 pub(crate) const BROWSER: [(&str, &str); 2] = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
 
 pub(crate) fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
@@ -27,7 +27,7 @@ pub(crate) fn publish(hub: &Hub, kind: &str, data: &Value) -> String {
     response.json()["id"].as_str().expect("an embedded hub gives ids").to_owned()
 }
 
-/// What the platform publishes of a reading.
+/// The event that the platform publishes for a reading.
 pub(crate) fn telemetry(flow_rate: f64) -> Value {
     let data = json!({ "flow_rate": flow_rate, "pip": 2000.25, "motor_current": 50.5 });
     json!({ "event": "telemetry_update", "timestamp": "2025-11-20T10:30:00Z", "well_id": "WELL-001", "data": data })
@@ -58,7 +58,7 @@ pub(crate) fn expect_timestamp(timestamp: &Value) {
     assert!("2026" <= text, "the wall clock's time: {text}");
 }
 
-/// The next event but heartbeats, whose time comes when it comes.
+/// The next event other than a heartbeat. Heartbeats may come at any time.
 #[track_caller]
 pub(crate) fn expect_event(stream: &mut SseClient, kind: &str, id: &str, data: &Value) {
     let mut event = stream.next();
@@ -95,13 +95,13 @@ fn a_stream_resumes_from_its_greeting_its_events_and_its_heartbeats() {
     assert_eq!((heartbeat.kind.as_str(), heartbeat.id.as_str()), ("heartbeat", first.as_str()));
     drop(stream);
     let second = publish(&hub, "alert", &alert());
-    let check = |place: &str, header: Option<&str>, missed_first: bool| {
-        let target = format!("{STREAM}?last_event_id={place}");
+    let check = |last_id: &str, header: Option<&str>, missed_first: bool| {
+        let target = format!("{STREAM}?last_event_id={last_id}");
         let headers: Vec<(&str, &str)> = header.map(|id| ("Last-Event-ID", id)).into_iter().collect();
         let mut stream = SseClient::open_with(&hub, &target, &headers);
-        let told = expect_greeting(&mut stream);
+        let received = expect_greeting(&mut stream);
         if missed_first {
-            assert_eq!(told.id, greeting.id);
+            assert_eq!(received.id, greeting.id);
             expect_event(&mut stream, "telemetry_update", &first, &telemetry(1.0));
         }
         expect_event(&mut stream, "alert", &second, &alert());
@@ -118,14 +118,14 @@ fn a_number_of_the_former_server_is_a_gap() {
     let hub = Hub::start();
     let id = publish(&hub, "alert", &alert());
     let mut stream = SseClient::open_with(&hub, STREAM, &[("Last-Event-ID", "15")]);
-    // The greeting comes first, with the id before the gap: a client that is cut off in between gets the gap again.
+    // The greeting comes first, with the id before the gap. So a client that loses its connection in between gets the gap again.
     assert_eq!(expect_greeting(&mut stream).id, "0-15");
     let gap = stream.next();
     assert_eq!(gap.kind, "gap");
-    let told: Value = serde_json::from_str(&gap.data).expect("JSON");
-    assert_eq!((&told["topic"], &told["reason"]), (&json!("wells.WELL-001"), &json!("epoch")));
+    let received: Value = serde_json::from_str(&gap.data).expect("JSON");
+    assert_eq!((&received["topic"], &received["reason"]), (&json!("wells.WELL-001"), &json!("epoch")));
     expect_event(&mut stream, "alert", &id, &alert());
-    // The id of the former server's greeting: all there is.
+    // The id of the former server's greeting: the client gets everything.
     let mut stream = SseClient::open(&hub, &format!("{STREAM}?last_event_id=0"));
     expect_greeting(&mut stream);
     expect_event(&mut stream, "alert", &id, &alert());
@@ -135,7 +135,7 @@ fn a_number_of_the_former_server_is_a_gap() {
 fn heartbeats_come_whether_there_are_events_or_not() {
     let hub = Hub::start_with(&[], &[("esp.heartbeat", "1s"), ("sse.heartbeat", "1s")]);
     let (mut stream, mut native) = (SseClient::open(&hub, STREAM), SseClient::open(&hub, "/sse?topic=wells.WELL-001"));
-    let mut place = expect_greeting(&mut stream).id;
+    let mut last_id = expect_greeting(&mut stream).id;
     let (mut heartbeats, mut between) = (0, 0);
     while heartbeats < 2 || between < 2 {
         if between < 1000 {
@@ -143,18 +143,18 @@ fn heartbeats_come_whether_there_are_events_or_not() {
         }
         let event = stream.next();
         match event.kind.as_str() {
-            "alert" => (place, between) = (event.id, between + 1),
+            "alert" => (last_id, between) = (event.id, between + 1),
             "heartbeat" => {
-                assert_eq!(event.id, place, "the id of what came last");
+                assert_eq!(event.id, last_id, "the id of what came last");
                 expect_timestamp(&serde_json::from_str::<Value>(&event.data).expect("JSON")["timestamp"]);
                 heartbeats += 1;
             }
             other => panic!("{other}"),
         }
     }
-    // No other stream has them.
+    // No other stream has heartbeat events.
     assert!(std::iter::repeat_with(|| native.next()).take(between).all(|event| event.kind == "alert"));
-    // A quiet stream has them as well, and no comments but the one at its beginning.
+    // A quiet stream has heartbeat events as well, and no comments other than the first.
     let mut quiet = SseClient::open(&hub, "/api/v1/sse/stream/WELL-002");
     assert_eq!([quiet.next().kind, quiet.next().kind], ["connected", "heartbeat"]);
     assert_eq!(quiet.comments(), 1);
@@ -173,7 +173,7 @@ fn refusals_are_events() {
         let plain = refused(&hub, target, headers);
         assert_eq!((plain.status, plain.text()), (400, event.clone()));
         assert_eq!(plain.header("content-type"), Some("text/event-stream"));
-        // A page would see nothing of any other status.
+        // A page could not read a response with any other status.
         let page = refused(&hub, target, &[headers, &BROWSER].concat());
         assert_eq!((page.status, page.text()), (200, format!("retry: 1234\n{event}")));
         let foreign = refused(
@@ -226,7 +226,7 @@ fn curl_listens_to_a_well() {
     assert!(lines[4].starts_with(greeting), "{lines:?}");
     let expected = ["", &format!("id: {id}"), "event: alert", &format!("data: {}", alert()), ""];
     assert_eq!(lines[5..10], expected);
-    // Some clients take the id of whatever comes last, so heartbeats have it, too.
+    // Some clients use the id of the last block, so heartbeats have an id as well.
     assert_eq!(lines[10..12], [&format!("id: {id}"), "event: heartbeat"]);
     assert!(lines[12].starts_with("data: {\"timestamp\":\""), "{lines:?}");
 }
@@ -234,7 +234,7 @@ fn curl_listens_to_a_well() {
 /// The platform's own complete example, as its document prints it.
 const EXAMPLE: &str = include_str!("documents/esp_sse.js");
 
-/// What the example leaves to the page; and what it writes to the console is reported.
+/// Functions that the example leaves to the page. The page also reports what the example writes to the console.
 const EXAMPLE_PAGE: &str = r#"
 console.log = (...words) => report(...words);
 console.error = (what, detail) => report(what, detail instanceof Event ? null : detail);
@@ -258,9 +258,9 @@ fn the_platform_s_example_runs_in_a_browser() {
     expect_timestamp(&heartbeat[1]);
     // Heartbeats may come in between.
     let mut next = || loop {
-        let told = page.next();
-        if told[0] != "Heartbeat at:" {
-            return told;
+        let received = page.next();
+        if received[0] != "Heartbeat at:" {
+            return received;
         }
     };
     publish(&hub, "telemetry_update", &telemetry(1000.5));
@@ -287,12 +287,12 @@ fn a_page_that_was_cut_off_before_any_event_misses_none() {
     network.cut();
     publish(&hub, "alert", &alert());
     page.expect(json!(["error", 0]));
-    network.mend();
+    network.restore();
     // Attempts while the network was down may have failed as well.
     let mut next = page.next();
     while next[0] == "error" {
         next = page.next();
     }
-    assert_eq!(next, greeting, "the same place");
+    assert_eq!(next, greeting, "the same position");
     page.expect(json!(["alert", alert()]));
 }

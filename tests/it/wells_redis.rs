@@ -7,7 +7,7 @@ use crate::{
     wells::{STREAM, alert, expect_event, expect_greeting, publish, telemetry},
 };
 
-/// A hub whose events are in `server`; the newest of them, and those that readers may lag behind, it has itself.
+/// A hub whose events are in `server`. Its own log has the newest ones and the permitted lag.
 fn hub_on(server: &RedisServer, lag: &str) -> Hub {
     let kept = [("topics.log", "redis-stream"), ("topics.history.count", "1"), ("topics.lag.count", lag)];
     let hub = Hub::start_with(&["--redis", &server.url()], &[&kept[..], &[("esp.heartbeat", "1s")]].concat());
@@ -31,14 +31,14 @@ fn a_stream_goes_on_at_another_hub_behind_its_greeting() {
     drop((hub, stream));
     let hub = hub_on(&server, "1");
     let mut stream = SseClient::open_with(&hub, STREAM, &[("Last-Event-ID", &published[0])]);
-    // What follows comes from Redis, for the hub itself has only the last.
+    // The following events come from Redis, because the hub's own log has only the last one.
     assert_eq!(expect_greeting(&mut stream).id, published[0]);
     for (number, id) in published.iter().enumerate().skip(1) {
         expect_event(&mut stream, "telemetry_update", id, &telemetry(number as f64));
     }
     let id = publish(&hub, "alert", &alert());
     expect_event(&mut stream, "alert", &id, &alert());
-    // Before the first event of a well, its stream begins at the beginning.
+    // Before the first event of a well, its stream starts at `0-0`.
     let other = "/api/v1/sse/stream/WELL-002";
     let mut fresh = SseClient::open(&hub, other);
     let greeting = fresh.next();
@@ -47,7 +47,7 @@ fn a_stream_goes_on_at_another_hub_behind_its_greeting() {
     assert_eq!([again.next().kind, again.next().kind], ["connected", "alert"]);
 }
 
-/// What makes wells resume at any hub of a fleet, as the documentation names it.
+/// The documented configuration with which wells resume at any hub of a fleet.
 const WELLS_IN_STREAMS: &str = "[[topics.class]]\nmatch = \"wells.**\"\nlog = \"redis-stream\"\n";
 
 #[test]
@@ -57,7 +57,7 @@ fn the_documentation_names_what_wells_of_a_fleet_need() {
     }
 }
 
-/// Two hubs with `config`, both up, on one server.
+/// Two hubs with `config` on one server, both ready.
 fn fleet(server: &RedisServer, config: &str) -> [Hub; 2] {
     let folder = Folder::new();
     let path = folder.path("fanfare.toml");
@@ -74,32 +74,33 @@ fn ingest(hub: &Hub, pip: u32) {
     assert_eq!(taken.status, 202, "{}", taken.text());
 }
 
-/// The next event that a client gets: the reading's pressure, or why events are missing.
+/// The next event of a client: the reading's pressure, or the reason of a gap.
 fn next(stream: &mut SseClient) -> Value {
     let event = stream.next();
     let data: Value = serde_json::from_str(&event.data).expect("JSON");
     if event.kind == "gap" { data["reason"].clone() } else { data["data"]["pip"].clone() }
 }
 
-/// A client goes to and fro between the hubs, while both take readings in: nothing is missing, nothing comes twice, in one order.
+/// A client alternates between the hubs while both accept readings: nothing is missing, nothing comes twice, and the order is the
+/// same.
 #[test]
 fn a_client_of_a_well_goes_on_at_any_hub_of_a_fleet() {
     let server = RedisServer::start();
     let hubs = fleet(&server, WELLS_IN_STREAMS);
-    let mut place = expect_greeting(&mut SseClient::open(&hubs[0], STREAM)).id;
+    let mut last_id = expect_greeting(&mut SseClient::open(&hubs[0], STREAM)).id;
     let mut expected = 0;
     for round in 0..6 {
-        // While there are no subscribers, at either hub.
+        // At either hub, while there are no subscribers.
         (0..5).for_each(|number| ingest(&hubs[(round + number) % 2], (round * 10 + number) as u32));
         let hub = &hubs[(round + 1) % 2];
-        let mut stream = SseClient::open_with(hub, STREAM, &[("Last-Event-ID", &place)]);
-        assert_eq!(expect_greeting(&mut stream).id, place, "it stands where it stood");
+        let mut stream = SseClient::open_with(hub, STREAM, &[("Last-Event-ID", &last_id)]);
+        assert_eq!(expect_greeting(&mut stream).id, last_id, "it stands where it stood");
         (5..10).for_each(|number| ingest(&hubs[number % 2], (round * 10 + number) as u32));
         for _ in 0..10 {
             let event = stream.next();
             let data: Value = serde_json::from_str(&event.data).expect("JSON");
             assert_eq!((event.kind.as_str(), &data["data"]["pip"]), ("telemetry_update", &json!(expected)));
-            (place, expected) = (event.id, expected + 1);
+            (last_id, expected) = (event.id, expected + 1);
         }
     }
     for hub in &hubs {
@@ -109,14 +110,14 @@ fn a_client_of_a_well_goes_on_at_any_hub_of_a_fleet() {
     }
 }
 
-/// Without the class each hub has ids of its own, so a client gets a gap.
+/// Without the class each hub has its own ids, so a client gets a gap.
 #[test]
-fn without_streams_a_client_is_told_of_a_gap_at_another_hub() {
+fn without_streams_a_client_gets_a_gap_at_another_hub() {
     let server = RedisServer::start();
     let hubs = fleet(&server, "");
     let mut stream = SseClient::open(&hubs[0], STREAM);
     expect_greeting(&mut stream);
-    // So that the other hub hears of the well, too.
+    // So that the other hub gets the well's events as well.
     let mut other = SseClient::open(&hubs[1], STREAM);
     expect_greeting(&mut other);
     ingest(&hubs[0], 1);

@@ -18,7 +18,7 @@ pub(crate) fn guarded_hub(settings: &[(&str, &str)]) -> Hub {
     Hub::start_with(&[], &[&guarded[..], settings].concat())
 }
 
-/// A token that such a hub takes, with the rights that the flags of `fanfare token` give.
+/// A token that such a hub accepts, with the rights that these flags of `fanfare token` give.
 pub(crate) fn token(flags: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(["token", "--sub", "user-123", "--username", "john.doe"]).args(flags);
@@ -60,7 +60,7 @@ fn tokens_and_what_clients_see_of_them() {
     expect_greeting(&mut SseClient::open(&hub, &format!("{STREAM}?token={good}")));
     let authorization = format!("Bearer {good}");
     expect_greeting(&mut SseClient::open_with(&hub, STREAM, &[("Authorization", &authorization)]));
-    // Two refusals a row: the honest one and that of the browser.
+    // Two refusals for each row: the plain one, and the one for browsers.
     assert_eq!(hub.metric("fanfare_auth_failures_total{reason=\"forbidden\"}"), 2.0);
     assert_eq!(hub.metric("fanfare_auth_failures_total{reason=\"token_missing\"}"), 4.0);
 }
@@ -72,7 +72,7 @@ fn a_token_runs_out_and_a_fresh_one_goes_on() {
     let brief = token(&["--subscribe", "wells.*", "--ttl", "2s"]);
     let mut stream = SseClient::open(&hub, &format!("{STREAM}?token={brief}"));
     let greeting = expect_greeting(&mut stream);
-    let last = stream.read_to_end().pop().expect("it is told why");
+    let last = stream.read_to_end().pop().expect("it gets the reason");
     assert_eq!((last.kind.as_str(), last.id.as_str()), ("error", greeting.id.as_str()), "no id of its own");
     let expected = json!({ "error": "AuthenticationError", "message": "Invalid or expired authentication token" });
     assert_eq!(serde_json::from_str::<Value>(&last.data).expect("JSON"), expected);
@@ -86,14 +86,14 @@ fn a_token_runs_out_and_a_fresh_one_goes_on() {
 }
 
 #[test]
-fn the_platform_s_example_is_told_that_its_token_is_wrong() {
+fn the_platform_s_example_shows_that_its_token_is_wrong() {
     let hub = guarded_hub(&[("esp.denied_retry", "50ms")]);
     let mut page = Page::open(hub.url(0), &example_for(&hub, "YOUR_JWT_TOKEN"));
-    let told = json!({ "error": "AuthenticationError", "message": "Invalid or expired authentication token" });
+    let expected = json!({ "error": "AuthenticationError", "message": "Invalid or expired authentication token" });
     page.expect(json!(["SSE connection established"]));
     page.expect(json!(["SSE connection error:", null]));
-    page.expect(json!(["Error:", told]));
-    // It comes back, but not before the retry time, which is an hour by default. The example takes the end of a connection for an
-    // event with data.
-    while page.next() != json!(["Error:", told]) {}
+    page.expect(json!(["Error:", expected]));
+    // The page reconnects, but not before the retry time, which is an hour by default. The example takes the end of a connection
+    // for an event with data.
+    while page.next() != json!(["Error:", expected]) {}
 }

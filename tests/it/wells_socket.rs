@@ -12,7 +12,7 @@ use crate::{
 struct Client(WebSocketClient);
 
 impl Client {
-    /// Connects with this `auth` object; the answer to that is the next packet.
+    /// Connects with this `auth` object. The answer is the next packet.
     #[track_caller]
     fn connect(hub: &Hub, auth: &Value) -> Self {
         let mut client = Self(WebSocketClient::open(hub, "/socket.io/?EIO=4&transport=websocket"));
@@ -52,7 +52,7 @@ impl Client {
         (parts[0].as_str().expect("a name").to_owned(), data)
     }
 
-    /// Emits an event and returns the one that answers it.
+    /// Emits an event and returns the answering event.
     #[track_caller]
     fn ask(&mut self, event: &Value) -> (String, Value) {
         self.0.send(&format!("42{event}"));
@@ -87,7 +87,7 @@ fn the_events_of_the_document() {
     assert_eq!(hub.post("/publish/wells.WELL-001?type=telemetry_update", telemetry(1000.5).to_string()).status, 200);
     check_whole(client.event(), "telemetry_update", &telemetry(1000.5));
     let published = client.ask(&json!(["publish", { "well_id": "WELL-001", "type": "alert", "data": alert() }]));
-    // The receipt and the event itself have no order between them.
+    // The order of the receipt and of the event itself is not defined.
     let other = client.event();
     let (receipt, event) = if published.0 == "published" { (published, other) } else { (other, published) };
     assert_eq!((receipt.0.as_str(), &receipt.1["well_id"]), ("published", &json!("WELL-001")));
@@ -121,7 +121,7 @@ fn an_acknowledgement_says_the_same() {
     assert_eq!((name.as_str(), client.next()), ("error", format!("438[{error}]")));
 }
 
-/// As the hub writes it.
+/// As the hub encodes it.
 fn in_order(data: &Value) -> String {
     format!(r#"{{"well_id":{},"timestamp":{}}}"#, data["well_id"], data["timestamp"])
 }
@@ -158,6 +158,6 @@ fn a_token_runs_out() {
     let mut client = Client::open(&hub, &json!({ "token": brief }));
     let (name, error) = client.event();
     assert_eq!((name.as_str(), &error["error"]), ("error", &json!("AuthenticationError")));
-    // Removed from the namespace, so that it does not reconnect by itself with the same token.
+    // The client is removed from the namespace, so that it does not reconnect by itself with the same token.
     assert_eq!(client.next(), "41");
 }

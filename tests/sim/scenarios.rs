@@ -471,7 +471,7 @@ fn a_pipelined_flood_does_not_delay_another_connection() {
 /// The clock moves within a turn, as it does on a busy machine: a long message is checked in several turns. In each of them more
 /// bytes come, for which there may be no time, so that the session has to go on in the next turn: behind the close frame.
 #[test]
-fn what_is_said_before_a_close_frame_is_published() {
+fn messages_before_a_close_frame_are_published() {
     let weather = Weather { short_write_odds: 0, drift: Duration::from_millis(5) };
     let mut world = World::new(Plan { weather, ..calm_plan(Policy::Close) }, 1);
     let mut said = format!("GET /ws {UPGRADE}Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n").into_bytes();

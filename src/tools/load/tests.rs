@@ -70,7 +70,7 @@ fn only_the_flags_of_load_get_a_second_dash() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn mistakes_are_reported() {
     let check = |words: &str, expected: &str| {
         let problem = plan(words).expect_err(words);
         assert!(problem.contains(expected), "{words}: {problem}");

@@ -73,7 +73,7 @@ pub(super) const WEBSOCKET: &[Requirement] = &[
         &["src/core/protocol/websocket/handshake.rs"],
         &["tests/conformance/websocket/handshake.rs: declined"]),
     elsewhere("4.2.2", "it MUST return an appropriate HTTP error code (e.g., 403 Forbidden) and abort the WebSocket handshake",
-        "src/hub/endpoint, the origins of pages", &["tests/it/page_origins.rs: pages_of_strangers_reach_nothing_of_a_hub_that_asks_nobody"]),
+        "src/hub/endpoint, the origins of pages", &["tests/it/page_origins.rs: pages_of_other_origins_reach_nothing_of_a_hub_without_tokens"]),
     elsewhere("4.2.2", "the server MUST send an appropriate HTTP error code (such as 404 Not Found) and abort the WebSocket handshake.",
         "src/hub/endpoint, the routes", &["tests/conformance/websocket/handshake.rs: refused"]),
     not_concerned("4.2.2", "The server's TLS handshake",

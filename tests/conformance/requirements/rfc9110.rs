@@ -103,7 +103,7 @@ pub(super) const HTTP_SEMANTICS: &[Requirement] = &[
     not_concerned("15.4", "Redirections, and statuses that no answer has",
         "Neither sent nor followed."),
     elsewhere("15.5.2", "response MUST send a WWW-Authenticate header field",
-        "src/hub/endpoint, the rights of clients", &["tests/it/auth/doors.rs: some_doors_are_open_to_everybody"]),
+        "src/hub/endpoint, the rights of clients", &["tests/it/auth/routes.rs: some_routes_ask_for_no_token"]),
     elsewhere("15.5.6", "The origin server MUST generate an Allow header field in a 405 response",
         "src/hub/endpoint, the routes", &["tests/conformance/http/lines.rs: methods"]),
     met("15.5.22", "The server MUST send an Upgrade header field in a 426 response",

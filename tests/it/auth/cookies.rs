@@ -43,7 +43,7 @@ fn a_cookie_serves_pages_of_the_hub_and_of_origins_that_are_named() {
     let gone = ask(&hub, Method::Post, "/api/v1/auth/logout", &[], "");
     assert_eq!(gone.status, 204);
     assert!(gone.header("set-cookie").is_some_and(|set| set.starts_with("fanfare_token=; Path=/; Max-Age=0")));
-    // Another site may send the request, and would sign the person out.
+    // Otherwise any site could sign the user out.
     for page in [("Origin", "https://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")] {
         let refused = ask(&hub, Method::Post, "/api/v1/auth/logout", &[page, ("Cookie", cookie)], "");
         assert_eq!((refused.status, refused.error_code().as_str()), (403, "origin_refused"), "{page:?}");
@@ -68,7 +68,7 @@ fn the_configuration_decides_what_a_cookie_is_like() {
     assert!(set.ends_with("; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax"), "{set}");
 }
 
-/// A page may open WebSockets wherever it likes; the hub has to refuse those that are not allowed.
+/// Browsers let any page open a WebSocket to any host, so the hub has to check the origin.
 #[test]
 fn websockets_of_foreign_pages_are_refused() {
     let hub = start(&[("cors.allow_origins", "https://app.example,https://*.team.example")]);

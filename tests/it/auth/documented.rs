@@ -57,7 +57,7 @@ const TELEMETRY_BY_SSE: &str = r#"data: {"event":"telemetry_update","timestamp":
 
 const ALERT_BY_SSE: &str = r#"data: {"event":"alert","timestamp":"2025-11-20T10:30:00Z","well_id":"WELL-001","alert":{"type":"high_vibration","severity":"critical"}}"#;
 
-/// The document names the type and prints no example: this is its pattern.
+/// The document names this type without an example. This follows its other examples.
 const DIAGNOSTIC: &str = r#"data: {"event":"diagnostic_update","timestamp":"2025-11-20T10:30:00Z","well_id":"WELL-001","diagnostic":{"gas_lock":{"probability":0.4}}}"#;
 
 /// The JSON of a printed sample: a line of a stream, or a comment with an object of JavaScript, whose names have no quotes.
@@ -111,24 +111,24 @@ fn each_sample_of_the_document_is_taken() {
         assert_eq!(taken.status, 202, "{printed}: {}", taken.text());
         let event = stream.next();
         assert_eq!((event.kind.as_str(), Some(event.id.as_str())), (kind, taken.json()["id"].as_str()), "{printed}");
-        let told: Value = serde_json::from_str(&event.data).expect("JSON");
+        let reply: Value = serde_json::from_str(&event.data).expect("JSON");
         let mut expected: Value = serde_json::from_str(&body).expect("JSON");
-        // The hub's own: when it made the event, and the number that a database would give the record.
-        expect_timestamp(&told["timestamp"]);
-        expected["timestamp"] = told["timestamp"].clone();
+        // The hub adds the time at which it made the event, and the number that a database would give the record.
+        expect_timestamp(&reply["timestamp"]);
+        expected["timestamp"] = reply["timestamp"].clone();
         expected[member]["timestamp"] = json!("2025-11-20T10:30:00Z");
         if kind == "telemetry_update" {
             expected[member]["telemetry_id"] = Value::Null;
         }
-        assert_eq!(told, expected, "{printed}");
+        assert_eq!(reply, expected, "{printed}");
     }
-    // Several at once, in both forms.
+    // Several events in one request, in both forms.
     let both = format!("[{},{}]", json_of(ALERT_BY_SSE), r#"{"well_id":"WELL-001","type":"t","severity":"info"}"#);
     let taken = ask(&hub, Method::Post, "/api/v1/alerts", &[("Authorization", &bearer)], &both);
     assert_eq!((taken.status, &taken.json()["count"]), (202, &json!(2)));
     let types = [stream.next_data(), stream.next_data()].map(|data| {
-        let told: Value = serde_json::from_str(&data).expect("JSON");
-        told["alert"]["type"].clone()
+        let reply: Value = serde_json::from_str(&data).expect("JSON");
+        reply["alert"]["type"].clone()
     });
     assert_eq!(types, ["high_vibration", "t"]);
 }

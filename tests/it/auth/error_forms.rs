@@ -1,4 +1,4 @@
-//! Every error on a path of an API has the form of that API, whatever part of the hub refuses the request.
+//! Each error has the form of the API that the path belongs to, whichever part of the hub refuses the request.
 
 use std::io::Write;
 
@@ -33,7 +33,7 @@ fn expect_envelope(response: &Response, status: u16, code: &str) {
     assert!(body["message"].is_string() && body["timestamp"].is_i64(), "{body}");
 }
 
-/// The answer to a head that announces a body of `length` bytes and does not send it.
+/// The response to a head that announces a body of `length` bytes, without the body.
 fn announce(hub: &Hub, target: &str, length: usize) -> Response {
     let mut socket = hub.connect();
     let head = format!("POST {target} HTTP/1.1\r\nHost: hub\r\nContent-Length: {length}\r\n\r\n");
@@ -61,7 +61,7 @@ fn errors_of_signing_in_have_the_platform_s_form() {
         expect_platform(&refused, 405, "MethodNotAllowed");
         assert_eq!(refused.header("allow"), Some("POST, OPTIONS"));
     }
-    // Before its body is read, by the hub's limit and by the one for strangers.
+    // Before the body is read: by the hub's limit, and by the limit for clients without a token.
     expect_platform(&announce(&hub, LOGIN, 2 << 20), 413, "PayloadTooLarge");
     expect_platform(&announce(&hub, LOGIN, 20 << 10), 413, "PayloadTooLarge");
     expect_platform(&announce(&hub, REFRESH, 20 << 10), 401, "AuthenticationError");
@@ -101,7 +101,7 @@ fn so_have_all_errors_at_the_paths_of_an_api() {
     let _holder = SseClient::open(&full, "/sse?topic=t");
     expect_platform(&full.post("/api/v1/alerts", "{}"), 503, "ServiceUnavailable");
     expect_envelope(&full.post("/api/v1/events/broadcast", "{}"), 503, "overloaded");
-    // The native API keeps its own.
+    // The native API has a form of its own.
     let native: Value = full.post("/publish/t", "{}").json();
     assert!(native["error"]["code"].is_string() && native["error"]["message"].is_string(), "{native}");
     expect_native(&announce(&hub, "/publish/t", 2 << 20), 413);

@@ -43,7 +43,7 @@ fn an_event_stream_says_that_its_token_has_expired_and_nothing_is_lost() {
     assert_eq!(said["error"], "AuthenticationError");
     assert_eq!(said["code"], "token_expired");
     assert_eq!(hub.metric("fanfare_closes_total{transport=\"sse\",reason=\"token_expired\"}"), 1.0);
-    // An expired token is not taken as none, nor as another one.
+    // An expired token counts neither as no token nor as an invalid one.
     assert_eq!(status_of(&hub, &target, &[]), 401);
     assert_eq!(status_of(&hub, "/sse?topic=a.b", &[]), 401);
 
@@ -101,11 +101,11 @@ fn a_websocket_that_does_not_sign_in_is_closed() {
     let mut client = WebSocketClient::open_v1(&hub, "/ws");
     assert_eq!(client.ask(&json!({ "op": "ping" }))["op"], "pong");
     assert_eq!(client.next(), Incoming::Close(Some(4401), "no token came in time".into()));
-    // Raw ones have no way to.
+    // Raw WebSockets cannot renew their token.
     assert_eq!(WebSocketClient::open(&hub, "/ws").close_code(), Some(4401));
 }
 
-/// Whoever is taken out of the users file while the hub runs is refused, and what they listen to ends.
+/// A user who is removed from the users file while the hub runs is refused, and the user's streams end.
 #[test]
 fn the_streams_of_a_user_who_is_disabled_end() {
     let folder = Folder::new();

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{ask, claims, sign, start, status_of, with};
 
-/// Where streams are opened, each of an unused topic of its own.
+/// The routes that open streams, each with an unused topic.
 const STREAMS: [(&str, &str); 5] = [
     ("/sse?topic=a.head", "a.head"),
     ("/sse?topic=a.one&topic=a.two", "a.one"),
@@ -23,7 +23,7 @@ fn a_head_asks_for_the_rights_of_its_get_and_opens_nothing() {
     for (target, topic) in STREAMS {
         let join = if target.contains('?') { '&' } else { '?' };
         let of_head = tokens.each_ref().map(|token| {
-            // As an EventSource would ask. What browsers get in streams must not appear here.
+            // With the headers of an EventSource. What a browser gets within a stream must not appear here.
             let browser = [("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors")];
             let with_token = format!("{target}{join}token={token}");
             let plain = ask(&hub, Method::Head, &with_token, &[], "");
@@ -42,7 +42,7 @@ fn a_head_asks_for_the_rights_of_its_get_and_opens_nothing() {
     }
     assert_eq!(topics, 0.0);
     assert_eq!(hub.metric("fanfare_connects_total{transport=\"sse\"}"), STREAMS.len() as f64);
-    // What is wrong with the request is said before anything is opened as well.
+    // Errors in the request are also reported before a stream is opened.
     let bad = [("/sse?topic=a..b", 400), ("/api/v1/sse/stream/a.b", 400), ("/sse?topic=a&since=x", 400)];
     for (target, status) in bad {
         let join = if target.contains('?') { '&' } else { '?' };

@@ -22,7 +22,7 @@ fn sign_with(private: &str, id: &str) -> String {
     encode(&header, &claims(), &key).expect("it signs")
 }
 
-/// While keys change hands both are in the set; then the old one is taken out.
+/// During a key rotation the set has both keys. Then the old one is removed.
 #[test]
 fn keys_of_a_set_change_without_a_break() {
     let folder = Folder::new();
@@ -37,7 +37,7 @@ fn keys_of_a_set_change_without_a_break() {
     let settings = [("auth.mode", "jwt"), ("auth.algorithms", "EdDSA"), ("auth.jwks_file", path.as_str())];
     let hub = Hub::start_with(&[], &settings);
     let statuses = || {
-        // The last one says that it is of the new key, and is not.
+        // The last token names the new key, but the old key signed it.
         let tokens = [sign_with(&old, "1"), sign_with(&new, "2"), sign_with(&old, "2")];
         tokens.map(|token| status_of(&hub, &format!("/sse?topic=a.b&token={token}"), &[]))
     };
@@ -47,7 +47,7 @@ fn keys_of_a_set_change_without_a_break() {
         send_signal("HUP", hub.pid());
         wait_until("the set is read anew", || (statuses() == expected).then_some(()));
     }
-    // What is wrong is not taken over.
+    // A bad key set does not take effect.
     fs::write(&path, "garbage").expect("the folder is writable");
     send_signal("HUP", hub.pid());
     assert_eq!(hub.get("/health").status, 200);

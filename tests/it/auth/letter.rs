@@ -1,4 +1,4 @@
-//! Credentials as their standards define them, to the letter, and from the hub's start on.
+//! Credentials exactly as their standards define them, also those that the hub reads when it starts.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -8,7 +8,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use super::{SECRET, ask, claims, make_keys, mint, sign, start, status_of};
 use crate::support::{Folder, hub::Hub, wait_until};
 
-/// What `fanfare config check` says of these variables, or of a file with this text, and whether it finds anything wrong.
+/// The output of `fanfare config check` for these variables, or for a file with this text, and whether it fails.
 fn check_config(settings: &[(&str, &str)], text: &str) -> (bool, String) {
     let folder = Folder::new();
     let path = folder.path("fanfare.toml");
@@ -23,7 +23,7 @@ fn check_config(settings: &[(&str, &str)], text: &str) -> (bool, String) {
     (output.status.success(), said)
 }
 
-/// RFC 6750 section 2: more than one credential of a kind is none. Who stands before the hub may have looked at another one.
+/// RFC 6750 section 2: more than one credential of a kind is none. A proxy in front of the hub may have checked another one.
 #[test]
 fn what_is_shown_twice_does_not_count() {
     let hub = start(&[]);
@@ -47,13 +47,13 @@ fn what_is_shown_twice_does_not_count() {
     assert_eq!((refused.status, refused.error_code().as_str()), (401, "token_invalid"));
 }
 
-/// As `openssl rand 32` makes it: each byte counts.
+/// A secret of random bytes, as `openssl rand 32` makes it. Each byte counts.
 #[test]
 fn a_secret_file_may_hold_raw_bytes() {
     let folder = Folder::new();
     let path = folder.path("jwt.key");
     let mut bytes: Vec<u8> = (0..32).map(|byte| (byte * 8) | 0x80).collect();
-    // White space around a text would be none of it.
+    // White space around a text secret is removed.
     bytes[0] = b' ';
     bytes[31] = b'\n';
     fs::write(&path, &bytes).expect("the folder is writable");
@@ -113,7 +113,7 @@ fn no_mistake_in_the_configuration_prints_a_secret() {
     let (is_good, said) = check_config(&[("auth.secert", HIDDEN)], "");
     assert!(!is_good && said.contains("FANFARE_AUTH__SECERT") && !said.contains(HIDDEN), "{said}");
 
-    // The content of a file that was named by mistake is not shown either.
+    // The content of a file that was given by mistake must not be shown either.
     let folder = Folder::new();
     for content in [HIDDEN.to_owned(), format!("\"{HIDDEN}\""), format!("user = \"{HIDDEN}\""), format!("{HIDDEN} = 1")]
     {
@@ -125,7 +125,7 @@ fn no_mistake_in_the_configuration_prints_a_secret() {
                 [("auth.mode", "jwt"), ("auth.secret", SECRET), ("auth.algorithms", algorithm), (key, &path)];
             let (is_good, said) = check_config(&settings, "");
             assert!(!is_good, "{key} {content}");
-            // What would be a key of the file is no secret to its parser.
+            // The parser reports an unknown key of the file, which may be a secret.
             assert!(content.ends_with("= 1") || !said.contains("geheim"), "{key} {content}:\n{said}");
         }
     }

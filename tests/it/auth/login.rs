@@ -42,7 +42,7 @@ fn a_password_becomes_a_token_and_that_a_fresh_one() {
 }
 
 #[test]
-fn what_is_wrong_with_a_login_is_not_told() {
+fn a_failed_login_does_not_show_the_reason() {
     let folder = Folder::new();
     let hub = start(&[("users.file", &write_users(&folder, ""))]);
     let check = |body: &str, status: u16, code: &str| {
@@ -60,9 +60,9 @@ fn what_is_wrong_with_a_login_is_not_told() {
 }
 
 #[test]
-fn who_fails_too_often_has_to_wait() {
+fn repeated_failures_have_to_wait() {
     let folder = Folder::new();
-    // Longer than the tries take on a machine that is busy.
+    // Longer than the attempts take on a busy machine.
     let hub = start(&[("users.file", &write_users(&folder, "")), ("auth.login_failure_window", "1h")]);
     for _ in 0..5 {
         assert_eq!(log_in(&hub, "wrong").status, 401);
@@ -75,9 +75,9 @@ fn who_fails_too_often_has_to_wait() {
     assert_eq!(hub.metric("fanfare_auth_failures_total{reason=\"too_many_failures\"}"), 1.0);
 }
 
-/// While passwords are checked the reactor serves others, and no more of them wait than may.
+/// While passwords are checked, the reactor serves other clients, and the queue of checks is bounded.
 #[test]
-fn more_logins_than_may_wait_are_told_to_come_back() {
+fn logins_beyond_the_queue_are_asked_to_retry() {
     let folder = Folder::new();
     let settings = [("users.file", write_users(&folder, "")), ("auth.login_queue_max", "1".into())];
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
@@ -100,14 +100,14 @@ fn more_logins_than_may_wait_are_told_to_come_back() {
     assert_eq!(log_in(&hub, "correct").status, 200);
 }
 
-/// A login as `user`, passed on by a trusted proxy for a client at `address`.
+/// A login of `user` through a trusted proxy, which names the client's `address`.
 fn log_in_from(hub: &Hub, address: &str, user: &str, password: &str) -> Response {
     let body = json!({ "username": user, "password": password }).to_string();
     ask(hub, Method::Post, "/api/v1/auth/login", &[("X-Forwarded-For", address)], &body)
 }
 
-/// Fresh names from one address, and many addresses against one name, are refused before they are hashed; users come in
-/// from where they came before.
+/// Many names from one address, and many addresses against one name, are refused before anything is hashed. A user can still sign
+/// in from an address that the user has signed in from before.
 #[test]
 fn addresses_and_users_have_limits_of_their_own() {
     let folder = Folder::new();
@@ -137,14 +137,14 @@ fn addresses_and_users_have_limits_of_their_own() {
     }
     check("192.0.2.9", "ann", "correct", "429 too_many_failures");
     check("2001:db8::5", "ann", "correct", "200 ");
-    // A proxy that does not name its clients is not one client.
+    // A proxy that does not name its clients does not count as one client.
     for index in 0..6 {
         let body = json!({ "username": format!("name{index}"), "password": "x" }).to_string();
         assert_eq!(ask(&hub, Method::Post, "/api/v1/auth/login", &[], &body).status, 401, "{index}");
     }
 }
 
-/// More logins wait than may, all the time, and all from one address: another one gets in.
+/// One address keeps the queue of logins full. A login from another address still gets in.
 #[test]
 fn a_right_password_gets_through_a_flood() {
     let folder = Folder::new();
@@ -178,7 +178,7 @@ fn a_right_password_gets_through_a_flood() {
     assert_eq!(statuses, [200; 5]);
 }
 
-/// A flood of tokens that are not valid from one address costs no more signatures after a few, and others notice nothing.
+/// A flood of invalid tokens from one address: after a few, no more signatures are verified, and other clients are not affected.
 #[test]
 fn a_flood_of_wrong_tokens_is_refused_unchecked() {
     let hub = start(&[("proxy.trusted", "127.0.0.1"), ("auth.token_failures_max", "5"), ("sse.retry", "4s")]);
@@ -197,8 +197,8 @@ fn a_flood_of_wrong_tokens_is_refused_unchecked() {
     assert!(1.0 <= hub.metric("fanfare_auth_failures_total{reason=\"too_many_tokens\"}"));
 }
 
-/// The same without an address: from this machine, by one connection that sends without waiting for answers. Its last token gets
-/// an answer that ends the connection; what it has sent after that is not read.
+/// The same from this machine, whose address is not limited: one connection sends tokens without waiting for answers. The answer to
+/// the last token allowed ends the connection, and the rest is not read.
 #[test]
 fn a_connection_that_shows_wrong_tokens_is_closed() {
     const SENT: usize = 500;
@@ -218,7 +218,7 @@ fn a_connection_that_shows_wrong_tokens_is_closed() {
     assert_eq!(refusals, [4.0, 1.0], "no more than these were checked");
     let good = format!("Bearer {}", sign(&claims()));
     assert_eq!(ask(&hub, Method::Get, "/topics", &[("Authorization", &good)], "").status, 200);
-    // By any API, and also where a signature is right and the token is too old.
+    // By any API, and also for tokens with a right signature that have expired.
     let expired = sign(&with(claims(), "exp", unix_s() - 10));
     for target in ["/api/v1/telemetry/w", "/api/v1/events/streams", "/pods/events/changes", "/api/v1/sse/stream/w"] {
         let mut flood = HttpConnection::new(hub.connect());
@@ -230,7 +230,7 @@ fn a_connection_that_shows_wrong_tokens_is_closed() {
     }
 }
 
-/// So does one that shows them in messages, and one that brings them for one Socket.IO session after the other.
+/// So does a connection that sends tokens in messages, and one that brings them for one Socket.IO session after another.
 #[test]
 fn wrong_tokens_in_messages_close_the_connection_too() {
     let hub = start(&[("auth.token_failures_per_connection_max", "5"), ("limits.messages_per_second", "100")]);
@@ -250,7 +250,7 @@ fn wrong_tokens_in_messages_close_the_connection_too() {
     }
     assert_eq!(carried.websocket.close_code(), Some(1013));
 
-    // Sessions of their own, by one connection.
+    // One connection for many sessions.
     let mut connection = HttpConnection::new(hub.connect());
     let statuses: Vec<u16> = (0..5)
         .map(|_| connection.request(Method::Post, &Polled::open(&hub).target(), &[], connect.as_bytes()).status)
@@ -259,7 +259,7 @@ fn wrong_tokens_in_messages_close_the_connection_too() {
     assert!(connection.is_closed());
 }
 
-/// The file decides: the earlier token of a user who is disabled there, or gone, is refused.
+/// The users file decides: tokens of a user who is disabled or removed there are refused.
 #[test]
 fn a_user_who_is_taken_out_of_the_file_is_refused() {
     let folder = Folder::new();
@@ -274,6 +274,6 @@ fn a_user_who_is_taken_out_of_the_file_is_refused() {
     check(text.clone(), &token, 200);
     check(format!("{text}disabled = true\n"), &token, 401);
     check(text.replace("\"ann\"", "\"bob\""), &token, 401);
-    // Other issuers' subjects need no entry.
+    // Subjects of other issuers need no entry in the file.
     check(text.replace("\"ann\"", "\"bob\""), &sign(&with(claims(), "sub", "zoe")), 200);
 }

@@ -2,13 +2,13 @@
 
 mod cookies;
 mod documented;
-mod doors;
 mod error_forms;
 mod expiry;
 mod heads;
 mod keys;
 mod letter;
 mod login;
+mod routes;
 mod secrecy;
 mod withdrawn;
 
@@ -30,7 +30,7 @@ use crate::support::{
     run_program, stdout_of,
 };
 
-/// What the hubs of these tests sign and check with.
+/// The secret with which the hubs of these tests sign and verify.
 const SECRET: &str = "a secret for tests of no less than thirty-two bytes";
 
 /// Seconds since 1970.
@@ -38,7 +38,7 @@ fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs()
 }
 
-/// A hub that asks for tokens signed with [`SECRET`], and further settings.
+/// A hub that requires tokens signed with [`SECRET`], with further settings.
 fn start(settings: &[(&str, &str)]) -> Hub {
     let all: Vec<(&str, &str)> =
         [("auth.mode", "jwt"), ("auth.secret", SECRET)].into_iter().chain(settings.iter().copied()).collect();
@@ -50,7 +50,7 @@ fn sign(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("it signs")
 }
 
-/// The claims of a client that may listen and publish to `a.*`, for a minute.
+/// The claims of a client that may subscribe and publish to `a.*`, for a minute.
 fn claims() -> Value {
     json!({ "sub": "ann", "exp": unix_s() + 60, "subscribe": ["a.*"], "publish": ["a.*"] })
 }
@@ -66,7 +66,7 @@ fn ask(hub: &Hub, method: Method, target: &str, headers: &[(&str, &str)], body: 
     HttpConnection::new(hub.connect()).request(method, target, headers, body.as_bytes())
 }
 
-/// The status of the answer to a GET, which may be a stream without an end.
+/// The status of the response to a GET. The response may be a stream.
 fn status_of(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> u16 {
     let mut socket = hub.connect();
     let mut bytes = Vec::new();
@@ -87,7 +87,7 @@ fn hash_password(password: &str) -> String {
     stdout_of(&child.wait_with_output().expect("it is our child")).trim().to_owned()
 }
 
-/// A users file in `folder` with the user `ann`, whose password is `correct`, and what else is said of her.
+/// A users file in `folder` with the user `ann`, whose password is `correct`, and with these further lines about her.
 fn write_users(folder: &Folder, extra: &str) -> String {
     let path = folder.path("users.toml");
     let hash = hash_password("correct");
@@ -133,5 +133,5 @@ fn mint(settings: &[(&str, &str)], arguments: &[&str]) -> String {
     stdout_of(&command.output().expect("it was just built")).trim().to_owned()
 }
 
-/// So short that a test can wait for it.
+/// Short enough for a test to wait for.
 const MOMENT: Duration = Duration::from_millis(300);

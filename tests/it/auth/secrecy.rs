@@ -14,7 +14,7 @@ fn the_log_holds_no_credential_even_at_the_finest_level() {
     let users = write_users(&folder, "");
     let log = folder.path("log");
     let mut command = Command::new("sh");
-    // The shell stands in for the process only to say where the log goes.
+    // The shell only redirects the log; it replaces itself with the hub.
     command.args([
         "-c",
         "exec \"$0\" serve --listen 127.0.0.1:0 --log-level trace 2>\"$1\"",

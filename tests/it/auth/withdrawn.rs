@@ -1,4 +1,4 @@
-//! Rights that are withdrawn while streams use them. The streams end at the SIGHUP, not when something else happens to them.
+//! Rights that are withdrawn while streams use them. The streams end at the SIGHUP, not at their next activity.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ use crate::support::{
 
 const KEY: &str = "0123456789abcdef";
 
-/// A hub whose files may be changed, and which looks at a silent stream once in ten minutes.
+/// A hub whose files can be changed, and which checks a silent stream once in ten minutes.
 struct Changing {
     folder: Folder,
     hash: String,
@@ -95,7 +95,7 @@ impl Streams {
         }
     }
 
-    /// All of them end, for this reason.
+    /// Checks that all of them end for this reason.
     #[track_caller]
     fn expect_end(mut self, websocket_code: u16, code: &str) {
         let rest = self.sse.read_to_end();
@@ -108,13 +108,13 @@ impl Streams {
         assert_eq!([self.raw.close_code(), self.v1.close_code()], [Some(websocket_code); 2]);
         assert_eq!(self.carried.expect_event("error")["code"], code);
         assert_eq!(self.polled.expect_event("error")["code"], code);
-        // So that clients do not come back by themselves with what they have shown.
+        // So that clients do not reconnect by themselves with the same credential.
         assert_eq!((self.carried.next_packet().as_str(), self.polled.next_packet().as_str()), ("41", "41"));
         self.carried.wait_for_end();
         assert_eq!((self.carried.close_code, self.polled.next_packet().as_str()), (Some(websocket_code), CLOSE));
     }
 
-    /// All of them go on.
+    /// Checks that all of them go on.
     #[track_caller]
     fn expect_event(&mut self, data: &str) {
         assert_eq!((self.sse.next_data(), self.raw.next_text()), (data.to_owned(), data.to_owned()));
@@ -124,7 +124,7 @@ impl Streams {
     }
 }
 
-/// What is withdrawn ends, by every transport and whatever was shown; what is not goes on.
+/// Streams whose right is withdrawn end, on every transport and for each kind of credential. Others go on.
 #[test]
 fn streams_end_with_the_rights_they_were_opened_by() {
     const FORBIDDEN: Option<(u16, &str)> = Some((1008, "forbidden"));
@@ -160,7 +160,7 @@ fn streams_end_with_the_rights_they_were_opened_by() {
     check(|it| it.change("denied.toml", "sub = [\"ann\", \"ingest\"]"), [None, GONE, GONE]);
 }
 
-/// A subscription waits until the broker has confirmed its topic. The right to it may be gone by then.
+/// A subscription waits until the broker has confirmed its topic. By then the client may have lost the right.
 #[test]
 fn a_subscription_that_waited_begins_by_the_rights_of_now() {
     let port = free_port();
@@ -187,7 +187,7 @@ fn a_subscription_that_waited_begins_by_the_rights_of_now() {
     assert_eq!(keeper.next_json()["op"], "subscribed");
 }
 
-/// A client that listens to nothing goes on, with the rights that it has by now.
+/// A client without subscriptions stays connected, with its present rights.
 #[test]
 fn commands_count_by_the_rights_of_now() {
     let changing = Changing::start();

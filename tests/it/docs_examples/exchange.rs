@@ -7,7 +7,7 @@ use fanfare_core::protocol::http::{ResponsePart, ResponseReader};
 use super::{player::Player, process::difference};
 use crate::support::websocket::{Incoming, WebSocketClient};
 
-/// Plays the lines of a WebSocket.
+/// Runs an example of a WebSocket.
 pub(super) fn play_socket(player: &mut Player, lines: &[String], protocols: &[&str]) -> Result<(), String> {
     let (target, lines) = match lines.split_first() {
         Some((first, rest)) if first.starts_with("GET ") => (&first["GET ".len()..], rest),
@@ -32,7 +32,7 @@ pub(super) fn play_socket(player: &mut Player, lines: &[String], protocols: &[&s
     Ok(())
 }
 
-/// What came, as a page shows it.
+/// A received message, as a page shows it.
 fn describe(incoming: Incoming) -> String {
     match incoming {
         Incoming::Text(text) => text,
@@ -46,7 +46,7 @@ fn describe(incoming: Incoming) -> String {
     }
 }
 
-/// Plays a request and its response.
+/// Runs an example of a request and its response.
 pub(super) fn play_http(player: &mut Player, lines: &[String]) -> Result<(), String> {
     let side = |mark: char| -> Vec<String> {
         let lines = lines.iter().filter_map(|line| line.strip_prefix(mark));
@@ -80,7 +80,7 @@ fn split_message(lines: &[String]) -> (Vec<String>, Vec<String>) {
     (head, body)
 }
 
-/// A request as it is sent. Says how long its body is, unless the page does.
+/// The bytes of a request. Adds the length of the body, unless the page gives it.
 fn encode(lines: &[String]) -> Vec<u8> {
     let (mut head, body) = split_message(lines);
     let body = body.join("\n");
@@ -94,7 +94,7 @@ fn encode(lines: &[String]) -> Vec<u8> {
     format!("{}\r\n\r\n{body}", head.join("\r\n")).into_bytes()
 }
 
-/// What came of a response.
+/// The part of a response that has arrived.
 struct Response {
     head: Vec<String>,
     body: Vec<String>,

@@ -19,11 +19,11 @@ use crate::support::{
     redis::RedisServer,
 };
 
-/// What stands on pages for the hub, and for its Redis.
+/// The addresses that pages show for the hub and for its Redis.
 const HUB: &str = "127.0.0.1:8080";
 const REDIS: &str = "127.0.0.1:6379";
 
-/// What stands before each command: the state that an earlier one left, and programs as one has them who follows the page.
+/// Runs before each command: restores the state that an earlier one left, and provides the programs that a reader of the page has.
 const PRELUDE: &str = r#"
 exec 2>&1
 set -a
@@ -36,7 +36,7 @@ fanfare() {
 trap 'export -p > "$PAGE_STATE"' EXIT
 "#;
 
-/// A page under way.
+/// A page that is being run.
 pub(super) struct Player {
     ids: Ids,
     folder: Folder,
@@ -183,7 +183,7 @@ impl Player {
         Ok(())
     }
 
-    /// In place of the page's hub so far, once the examples that run on are done with that one.
+    /// Replaces the page's hub, once the running examples have finished with it.
     fn start_hub(&mut self, flags: &[&str]) -> Result<(), String> {
         self.finish().map_err(|failure| format!("before there is another hub: line {failure}"))?;
         self.hub = None;
@@ -191,7 +191,7 @@ impl Player {
         Ok(())
     }
 
-    /// The hub that the block at hand is about.
+    /// The hub that the present block is about.
     pub(super) fn hub(&mut self) -> &Hub {
         if self.is_on_redis {
             let redis = self.redis.get_or_insert_with(RedisServer::start).url();
@@ -209,13 +209,13 @@ impl Player {
         format!("{}:{}", redis.host(), redis.port())
     }
 
-    /// What the page says to a hub, with what this run has in place of addresses, ids, and `$NAME`.
+    /// Text of the page that is sent to a hub, with this run's addresses and ids, and the values of `$NAME`.
     pub(super) fn said(&mut self, text: &str) -> String {
         let text = self.real(text);
         self.variables().iter().fold(text, |text, (name, value)| text.replace(&format!("${name}"), value))
     }
 
-    /// The page's exported variables, of which the longest name comes first.
+    /// The page's exported variables, the longest name first.
     fn variables(&self) -> Vec<(String, String)> {
         let state = fs::read_to_string(self.folder.path(".state")).unwrap_or_default();
         let declared = state.lines().filter_map(|line| {
@@ -227,13 +227,13 @@ impl Player {
         variables
     }
 
-    /// What the page says, with the addresses and ids of this run.
+    /// Text of the page, with the addresses and ids of this run.
     pub(super) fn real(&mut self, text: &str) -> String {
         let text = self.ids.fill_in(text);
         self.with_addresses(&text)
     }
 
-    /// What the page shows, with the addresses of this run.
+    /// Output that the page shows, with the addresses of this run.
     pub(super) fn here(&mut self, shown: &[String]) -> Vec<String> {
         shown.iter().map(|line| self.with_addresses(line)).collect()
     }
@@ -249,7 +249,7 @@ impl Player {
         text
     }
 
-    /// Whether what came is as the page shows it.
+    /// Whether the output is as the page shows it.
     pub(super) fn is_shown(&mut self, shown: &str, real: &str) -> bool {
         let shown = self.with_addresses(shown);
         self.ids.match_line(&shown, real)
@@ -268,7 +268,7 @@ impl Player {
             .into_iter()
             .chain(env::split_paths(&folders));
         let mut shell = Command::new("bash");
-        // Variables of the test's own would be taken for keys.
+        // The hub would take variables of the test run for keys.
         let own = env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("FANFARE_"));
         for name in own {
             shell.env_remove(name);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::shown::Ids;
-use crate::support::PATIENCE;
+use crate::support::TIMEOUT;
 
 /// A program under way. Dropped, its whole group is killed.
 #[derive(Debug)]
@@ -22,21 +22,21 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, whose errors come with what else it prints.
+    /// Starts `command`. Its standard error is part of its output.
     pub(super) fn start(mut command: Command) -> Result<Self, String> {
         let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
         let errors = writer.try_clone().map_err(|error| format!("no pipe: {error}"))?;
         command.stdin(Stdio::null()).stdout(writer).stderr(errors).process_group(0);
         let child = command.spawn();
         let child = child.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
-        // With it go our ends of the pipe.
+        // This closes our ends of the pipe.
         drop(command);
         Ok(Self { child, lines: read_lines(reader), printed: Vec::new() })
     }
 
-    /// Waits for its end. All that it printed, and whether it succeeded.
+    /// Waits for the end. Returns all output, and whether the program succeeded.
     pub(super) fn finish(mut self) -> Result<(Vec<String>, bool), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(line) = self.next_line(deadline)? {
             self.printed.push(line);
         }
@@ -46,7 +46,7 @@ impl Process {
 
     /// Waits until what it printed begins with all of `shown`, or fails.
     pub(super) fn wait_for(&mut self, shown: &[String], ids: &mut Ids) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if self.has_printed(shown, ids) {
                 return Ok(());
@@ -75,7 +75,7 @@ impl Process {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
-                Err(format!("it does not end within {PATIENCE:?}; it printed:\n{}", self.printed.join("\n")))
+                Err(format!("it does not end within {TIMEOUT:?}; it printed:\n{}", self.printed.join("\n")))
             }
         }
     }
@@ -84,7 +84,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let group = format!("-{}", self.child.id());
-        // They may have ended already.
+        // The processes may have ended already.
         let signal = |name: &str| Command::new("kill").args([name, "--", &group]).stderr(Stdio::null()).status();
         let _ = signal("-INT");
         let deadline = Instant::now() + GRACE;
@@ -96,15 +96,15 @@ impl Drop for Process {
     }
 }
 
-/// How long a program may take to end that was interrupted.
+/// How long an interrupted program may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What was to be seen, and what was.
+/// Expected and actual output, for an error.
 pub(super) fn difference(shown: &[String], real: &[String], why: &str) -> String {
     format!("{why}.\n--- the page shows\n{}\n--- what came\n{}", shown.join("\n"), real.join("\n"))
 }
 
-/// A pipe knows no deadline, a channel does. Ends when nobody holds the pipe any more.
+/// Copies a pipe to a channel, because only a channel can be read with a deadline. Ends when the last writer closes the pipe.
 fn read_lines(reader: PipeReader) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Compares what a page shows with what came, but for what differs from run to run.
+//! Compares what a page shows with what was received, apart from what differs from run to run.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ enum Part<'a> {
 const EPOCH_DIGITS_MIN: usize = 10;
 
 impl Ids {
-    /// `text` of the page as it is said to a hub: with the ids that the shown ones stand for.
+    /// `text` of the page as it is sent to a hub: with the ids that the shown ones stand for.
     pub(super) fn fill_in(&self, text: &str) -> String {
         let real = |part| match part {
             (Part::Epoch(shown), _) => self.0.get(shown).map_or(shown, String::as_str),
@@ -190,7 +190,7 @@ fn lines_are_the_same_but_for_what_changes() {
 }
 
 #[test]
-fn ids_that_were_seen_are_said() {
+fn ids_that_were_seen_are_replaced() {
     let mut ids = Ids::default();
     assert!(ids.match_line("{\"id\":\"7710467327018517069-1\"}", "{\"id\":\"1111111111111-1\"}"));
     let said = ids.fill_in("Last-Event-ID: 7710467327018517069-1 of 8810467327018517069-4 in 12345 … ms");

@@ -13,7 +13,7 @@ use fanfare_core::protocol::websocket::encode_text;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// Who owes more answers than this is sent away.
+/// A client with more unanswered pings than this is disconnected.
 const PONGS_OWED_MAX: u32 = 30;
 
 /// Serves until the process ends: WebSocket, and `POST` of `{"channel":…,"data":…}` to publish.
@@ -26,7 +26,7 @@ pub(crate) struct Bidirectional {
 #[derive(Debug, Default)]
 struct Hall {
     clients: HashMap<u64, Client>,
-    /// What the clients have done so far, by what it is: `subscribed`, `answered`, `silent`, `rude`.
+    /// Counts of what clients have done so far: `subscribed`, `answered`, `silent`, `rude`.
     counts: HashMap<&'static str, u32>,
 }
 
@@ -55,7 +55,7 @@ impl Bidirectional {
         format!("{scheme}://{}{path}", self.address)
     }
 
-    /// How often something happened.
+    /// One of the counts.
     pub(crate) fn count(&self, what: &str) -> u32 {
         lock(&self.hall).counts.get(what).copied().unwrap_or_default()
     }
@@ -65,12 +65,12 @@ fn lock(hall: &Mutex<Hall>) -> MutexGuard<'_, Hall> {
     hall.lock().expect("nobody panics with it")
 }
 
-/// The first bytes of a connection tell what it wants.
+/// The first bytes of a connection decide its protocol.
 fn attend(id: u64, socket: TcpStream, hall: &Mutex<Hall>) {
     let mut first = [0; 4];
     match socket.peek(&mut first) {
         Ok(4) if &first == b"GET " => {
-            // A client that goes away in the middle is no fault.
+            // A client may leave at any time.
             if let Ok(websocket) = tungstenite::accept(socket) {
                 converse(id, websocket, hall);
             }
@@ -118,11 +118,11 @@ impl Hall {
 
     fn tell(&mut self, id: u64, text: &str) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        // Whoever is gone is taken out by its own thread.
+        // The client's own thread removes it when it has left.
         let _ = client.socket.write_all(&encode_text(text.as_bytes()));
     }
 
-    /// Each push comes with a ping in the same message, before it and behind it in turn.
+    /// Each push comes with a ping in the same message, alternately before and after it.
     fn publish(&mut self, channel: &str, data: &str) {
         let push = format!(r#"{{"push":{{"channel":"{channel}","pub":{{"data":{data}}}}}}}"#);
         let listeners = self.clients.iter().filter(|(_, client)| client.channel.as_deref() == Some(channel));
@@ -131,7 +131,7 @@ impl Hall {
             let Some(client) = self.clients.get_mut(&id) else { continue };
             client.pongs_owed += 1;
             if PONGS_OWED_MAX < client.pongs_owed {
-                // It may be gone already.
+                // The client may have left already.
                 let _ = client.socket.shutdown(Shutdown::Both);
                 self.clients.remove(&id);
                 self.note("silent");

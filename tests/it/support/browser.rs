@@ -33,24 +33,24 @@ const FLAGS: [&str; 14] = [
     "--no-first-run",
     "--no-default-browser-check",
     "--no-proxy-server",
-    // Those of the tests' proxies are signed by themselves.
+    // The certificates of the tests' proxies are self-signed.
     "--ignore-certificate-errors",
-    // Hosts that are not this machine, as far as a browser knows.
+    // Names that a browser does not take for this machine.
     "--host-resolver-rules=MAP *.example 127.0.0.1",
 ];
 
 /// Where a page comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum From<'a> {
-    /// A server at this host; such as end in `.example` are no loopback names.
+    /// A server at this host. Names that end in `.example` are no loopback names.
     Host(&'a str),
-    /// The same, which passes on to this hub, a `host:port`, what is no file: the page's own origin is the hub's then.
+    /// The same, but requests other than for files go to this hub, a `host:port`. So the page and the hub have one origin.
     InFrontOf(&'a str, &'a str),
     /// The disk: its origin is `null`.
     Disk,
 }
 
-/// A page in a browser of its own. It reports what it sees by publishing it to a second hub, to which the test is subscribed.
+/// A page in its own browser. It reports by publishing to a second hub, to which the test is subscribed.
 #[derive(Debug)]
 pub(crate) struct Page {
     browser: Child,
@@ -60,12 +60,12 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Runs `script` in a page that knows `hub`, the URL of the hub it is about.
+    /// Runs `script` in a page in which `hub` is the URL of the tested hub.
     pub(crate) fn open(hub: &str, script: &str) -> Self {
         Self::open_from(From::Host("localhost"), hub, script)
     }
 
-    /// The same in a page that comes from elsewhere.
+    /// The same in a page of another origin.
     pub(crate) fn open_from(from: From<'_>, hub: &str, script: &str) -> Self {
         Self::open_page(Folder::new(), from, "<!doctype html><meta charset=utf-8>", hub, script)
     }
@@ -125,7 +125,7 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // It may have ended already; its own children end with it.
+        // The browser may have ended already. Its children end with it.
         let _ = self.browser.kill();
         let _ = self.browser.wait();
     }

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// Killed when dropped.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Conversation {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
-    /// What it has said so far, to be shown when it says no more.
+    /// The output so far, for the error if no more comes.
     said: RefCell<Vec<String>>,
 }
 
@@ -27,7 +27,7 @@ impl Conversation {
         Self::run(Command::new(program).args(arguments), package)
     }
 
-    /// The same, with a folder or an environment of its own.
+    /// The same, with another folder or environment.
     pub(crate) fn run(command: &mut Command, package: &str) -> Self {
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let program = command.get_program().display();
@@ -38,20 +38,20 @@ impl Conversation {
         Self { child, stdin, lines, said: RefCell::default() }
     }
 
-    /// The next line of what it says.
+    /// The next line of output.
     #[track_caller]
     pub(crate) fn next_line(&self) -> String {
         let mut said = self.said.borrow_mut();
-        let line = self.lines.recv_timeout(PATIENCE);
+        let line = self.lines.recv_timeout(TIMEOUT);
         let line = line.unwrap_or_else(|error| panic!("the program should say more ({error}) than {said:#?}"));
         said.push(line.clone());
         line
     }
 
-    /// Passes over lines until one begins with `start`, and returns what follows it.
+    /// Skips lines until one begins with `start`. Returns the rest of that line.
     #[track_caller]
     pub(crate) fn wait_for(&self, start: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(rest) = self.next_line().strip_prefix(start) {
                 return rest.to_owned();
@@ -60,34 +60,34 @@ impl Conversation {
         }
     }
 
-    /// Writes a line to it.
+    /// Writes a line to the program's input.
     pub(crate) fn say(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").expect("the program reads");
     }
 
-    /// Ends it, and returns the lines that were left.
+    /// Ends the program, and returns the lines that were left.
     pub(crate) fn end(mut self) -> Vec<String> {
         let _ = self.child.kill();
         self.lines.iter().collect()
     }
 
-    /// Waits until it ends by itself. Its output meanwhile is dropped.
+    /// Waits until the program ends by itself. Drops its output.
     #[track_caller]
     pub(crate) fn wait(mut self) -> ExitStatus {
-        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        while self.lines.recv_timeout(TIMEOUT).is_ok() {}
         self.child.wait().expect("it is our child")
     }
 }
 
 impl Drop for Conversation {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A pipe knows no deadline, a channel does.
+/// Copies a pipe to a channel, because only a channel can be read with a deadline.
 fn read_lines(stdout: ChildStdout) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {

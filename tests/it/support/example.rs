@@ -8,7 +8,7 @@ use super::{
     packages::{node_examples, python},
 };
 
-/// A client, and the flags that say which of its transports.
+/// A client, and the flags that choose its transport.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Client {
     Python(&'static [&'static str]),
@@ -19,7 +19,7 @@ pub(crate) enum Client {
 const CERTIFICATE_VARIABLES: [&str; 3] = ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "WEBSOCKET_CLIENT_CA_BUNDLE"];
 
 impl Client {
-    /// Starts it, with further flags, and with a certificate to trust besides those of the system.
+    /// Starts the client, with further flags, and with a certificate to trust besides those of the system.
     pub(crate) fn start(self, server: &str, arguments: &[&str], certificate: Option<&str>) -> Conversation {
         let (mut command, file, flags) = match self {
             Self::Python(flags) => (Command::new(python()), "client.py", flags),

@@ -1,4 +1,4 @@
-//! A hub that asks for tokens.
+//! A hub that requires tokens.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use super::{
     stdout_of,
 };
 
-/// Who may listen to all wells.
+/// A user who may subscribe to all wells.
 pub(crate) const USER: &str = "operator";
 
 /// The password of all users.
@@ -24,7 +24,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// The secret of its tokens.
 const SECRET: &str = "of thirty-two bytes or more, as HS256 demands";
 
-/// A hub with a user [`USER`], who may listen to all wells, and `admin`, who may do everything.
+/// A hub with a user [`USER`], who may subscribe to all wells, and `admin`, who may do everything.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) hub: Hub,
@@ -57,7 +57,7 @@ impl Guarded {
         &self.admin_token
     }
 
-    /// A token of `subject`, who may publish to and listen to the topics of `pattern`, for an hour.
+    /// A token of `subject` with the rights to publish and subscribe to the topics of `pattern`, for an hour.
     pub(crate) fn token(&self, subject: &str, pattern: &str) -> String {
         mint_token(&["--sub", subject, "--publish", pattern, "--subscribe", pattern])
     }

@@ -10,7 +10,7 @@ use std::{
 use socket2::Socket;
 
 use super::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
     nginx::{HOST, make_certificate, replace},
     redis::free_port,
     wait_until,
@@ -22,14 +22,14 @@ const RECIPE: &str = include_str!("../../../scripts/deploy/haproxy.cfg");
 #[derive(Debug)]
 pub(crate) struct Haproxy {
     child: Child,
-    /// With TLS; from the second, without, a client is sent on, unless there is no TLS at all.
+    /// The first address has TLS. The second one, without TLS, redirects to it, unless there is no TLS at all.
     ports: [u16; 2],
     folder: Folder,
 }
 
 impl Haproxy {
-    /// As the recipe says for a network of one's own, without TLS, in front of `hubs`, each a `host:port`. Their readiness is
-    /// asked for more often, so that tests need not wait.
+    /// With the configuration recommended for a private network, without TLS, in front of `hubs`, each a `host:port`. Readiness is
+    /// checked more often, so that tests need not wait.
     pub(crate) fn start(hubs: &[&str]) -> Self {
         Self::launch(hubs, &|text, [port, _], _| {
             let tls: String = text.lines().filter(|line| line.starts_with("    bind :443")).collect();
@@ -39,7 +39,7 @@ impl Haproxy {
         })
     }
 
-    /// As the recipe is, and with a certificate of the test's own.
+    /// With the recommended configuration, and a certificate made for the test.
     pub(crate) fn start_tls(hubs: &[&str]) -> Self {
         Self::launch(hubs, &|text, [port, plain_port], folder| {
             make_certificate(folder);
@@ -57,7 +57,7 @@ impl Haproxy {
         let (folder, ports) = (Folder::new(), [free_port(), free_port()]);
         let mut text = RECIPE.to_owned();
         listen(&mut text, ports, &folder);
-        // What the machine allows is not what a proxy of production needs.
+        // The limits of this machine are lower than those that a production proxy needs.
         replace(&mut text, "maxconn 65536", "maxconn 500");
         replace(&mut text, "inter 1s", "inter 100ms");
         for tracks in [false, true] {
@@ -92,7 +92,7 @@ impl Haproxy {
         format!("{HOST}:{}", self.ports[0])
     }
 
-    /// Where one is sent on from.
+    /// The address that redirects.
     pub(crate) fn plain_url(&self) -> String {
         format!("http://{HOST}:{}", self.ports[1])
     }
@@ -105,11 +105,11 @@ impl Haproxy {
     /// A new connection to it.
     pub(crate) fn connect(&self) -> Socket {
         let socket = Socket::from(TcpStream::connect(self.address()).expect("HAProxy should accept"));
-        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         socket
     }
 
-    /// What it logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path("log")).unwrap_or_default()
     }

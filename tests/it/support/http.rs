@@ -10,7 +10,7 @@ use fanfare_core::protocol::http::{Method, ResponsePart, ResponseReader, write_r
 use serde_json::Value;
 use socket2::Socket;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// A whole response.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ impl Response {
 pub(crate) struct HttpConnection {
     socket: Socket,
     reader: ResponseReader,
-    /// Received, but behind the last response that was returned.
+    /// Received after the last response that was returned.
     pending: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ impl HttpConnection {
 
     /// Sends `bytes` as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        // A hub that refuses early may close before it has read all; its answer says more than this error.
+        // A hub that refuses early may close before it has read everything. Its response explains more than this error.
         let _ = self.socket.write_all(bytes);
     }
 
@@ -91,13 +91,13 @@ impl HttpConnection {
     pub(crate) fn try_receive(&mut self) -> Option<Response> {
         let mut response = Response::default();
         let mut raw = Vec::new();
-        // A limit to each read would not end an endless stream, which was taken for a response.
-        let deadline = Instant::now() + PATIENCE;
+        // A timeout of each read would not end a stream that was taken for a response.
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             assert!(Instant::now() < deadline, "a response without end: {}", String::from_utf8_lossy(&raw));
             for index in 0..self.pending.len() {
                 raw.push(self.pending[index]);
-                // One byte at a time, so that what belongs to the next response stays where it is.
+                // One byte at a time, so that nothing of the next response is consumed.
                 if advance(&mut self.reader, &raw, &mut response) {
                     self.pending.drain(..=index);
                     return Some(response);
@@ -153,7 +153,7 @@ impl HttpConnection {
     }
 }
 
-/// Reads what is there. A read with a time limit is interrupted when the test is stopped and goes on, as by a debugger.
+/// Reads what is there. Retries interrupted reads: a read with a timeout is interrupted when the process is stopped and continued.
 pub(crate) fn read_some(mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(buffer) {
@@ -178,14 +178,14 @@ fn advance(reader: &mut ResponseReader, raw: &[u8], response: &mut Response) -> 
     ended
 }
 
-/// Sends `bytes`, ends our direction, and returns all that comes until the hub closes.
+/// Sends `bytes`, shuts down our direction, and returns everything until the hub closes.
 pub(crate) fn exchange(mut socket: Socket, bytes: &[u8]) -> String {
     let _ = socket.write_all(bytes);
     let _ = socket.shutdown(Shutdown::Write);
     String::from_utf8_lossy(&read_to_end(socket)).into_owned()
 }
 
-/// Returns all that comes until the hub closes.
+/// Returns everything until the hub closes.
 pub(crate) fn read_to_end(mut socket: Socket) -> Vec<u8> {
     let mut answer = Vec::new();
     match socket.read_to_end(&mut answer) {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use socket2::Socket;
 
 use super::{
-    PATIENCE,
+    TIMEOUT,
     http::{HttpConnection, Response},
     send_signal, wait_until,
 };
@@ -35,16 +35,16 @@ impl Hub {
         Self::start_at("127.0.0.1:0", flags, settings)
     }
 
-    /// At an address of the caller's choice, such as that of a hub that is no more.
+    /// At a chosen address, such as that of a hub that has ended.
     pub(crate) fn start_at(address: &str, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
         command.args(["serve", "--listen", address]).args(flags);
         Self::spawn(command, settings)
     }
 
-    /// By a command line of one's own, for what `--listen` and the limits of a process decide.
+    /// With a command line of the caller's, for tests of `--listen` and of process limits.
     pub(crate) fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
-        // A test that ends its hub has no clients to spare.
+        // A test that ends its hub need not spare its clients.
         command
             .env("FANFARE_LOG__LEVEL", "error")
             .env("FANFARE_DRAIN__WINDOW", "100ms")
@@ -66,7 +66,7 @@ impl Hub {
         Self { child, urls }
     }
 
-    /// What `command` says, which must fail without starting a hub.
+    /// The error of `command`, which must fail without starting a hub.
     #[track_caller]
     pub(crate) fn refusal(mut command: Command) -> String {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -75,7 +75,7 @@ impl Hub {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the hub writes UTF-8");
         if !line.is_empty() {
-            // It serves, and would for ever.
+            // The hub has started, and would run for ever.
             let _ = child.kill();
         }
         let output = child.wait_with_output().expect("it is our child");
@@ -84,7 +84,7 @@ impl Hub {
         said
     }
 
-    /// `http://host:port` or `unix:/path`, in the order of the flags, those for administration last.
+    /// `http://host:port` or `unix:/path`, in the order of the flags, admin listeners last.
     pub(crate) fn url(&self, index: usize) -> &str {
         &self.urls[index]
     }
@@ -111,7 +111,7 @@ impl Hub {
             None => TcpStream::connect(url.trim_start_matches("http://")).map(Socket::from),
         };
         let socket = connected.unwrap_or_else(|error| panic!("the hub should accept at {url}: {error}"));
-        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         socket
     }
 
@@ -143,33 +143,34 @@ impl Hub {
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{series} is not in\n{text}"))
     }
 
-    /// Waits until `count` connections listen to `topic`. One that is not known has none: it is forgotten soon after they left.
+    /// Waits until `topic` has `count` subscribers. An unknown topic has none: the hub forgets a topic soon after its subscribers
+    /// left.
     #[track_caller]
     pub(crate) fn wait_for_listeners(&self, topic: &str, count: u64) {
         let what = format!("{count} listeners of {topic}");
         wait_until(&what, || (self.listeners(topic).unwrap_or(0) == count).then_some(()));
     }
 
-    /// How many connections listen to `topic`, if it is known.
+    /// The number of subscribers of `topic`, if the hub knows it.
     pub(crate) fn listeners(&self, topic: &str) -> Option<u64> {
         let described = self.get(&format!("/topics/{topic}"));
         (described.status == 200).then(|| described.json()["listeners"].as_u64())?
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Terminates the hub, and waits until it has ended.
     pub(crate) fn terminate(self) -> ExitStatus {
         send_signal("TERM", self.pid());
         self.wait()
     }
 
-    /// Asks it to end, and waits until it has begun to: no connection is accepted any more.
+    /// Terminates the hub, and waits until it accepts no more connections.
     pub(crate) fn drain(self) -> Self {
         send_signal("TERM", self.pid());
         wait_until("the hub stops listening", || TcpStream::connect(self.address()).is_err().then_some(()));
         self
     }
 
-    /// Waits until it has ended.
+    /// Waits until the hub has ended.
     pub(crate) fn wait(mut self) -> ExitStatus {
         wait_until("the hub ends", || self.child.try_wait().expect("it is our child"))
     }
@@ -177,7 +178,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,14 +1,14 @@
-//! What the tests are built from: servers to start, clients to connect, and one way to wait.
+//! What tests share: servers, clients, and a way to wait for conditions.
 
 pub(crate) mod bidirectional;
 pub(crate) mod browser;
 pub(crate) mod conversation;
 pub(crate) mod example;
+pub(crate) mod faulty_hub;
 pub(crate) mod guarded;
 pub(crate) mod haproxy;
 pub(crate) mod http;
 pub(crate) mod hub;
-pub(crate) mod liar;
 pub(crate) mod nats;
 pub(crate) mod nginx;
 pub(crate) mod packages;
@@ -33,16 +33,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take before a test gives up. Far beyond what it takes on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for anything before it fails. Far more than is needed on a loaded machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often a condition is looked at that nothing announces.
+/// The interval at which conditions are polled.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Waits until `condition` gives a value, and returns it. Fails the test, naming `what`, when [`PATIENCE`] is over.
+/// Waits until `condition` returns a value, and returns that value. Fails the test with `what` after [`TIMEOUT`].
 #[track_caller]
 pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = condition() {
             return value;
@@ -52,7 +52,7 @@ pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
-/// A folder of its own, removed when dropped.
+/// A temporary folder, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -74,8 +74,8 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // The children of a program that was killed may write for a moment longer.
-        let deadline = Instant::now() + PATIENCE;
+        // Children of a killed program may still write for a moment.
+        let deadline = Instant::now() + TIMEOUT;
         while fs::remove_dir_all(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
             thread::park_timeout(GLANCE);
         }
@@ -89,7 +89,7 @@ pub(crate) fn run_program(program: &str, package: &str, arguments: &[&str]) -> O
     output.unwrap_or_else(|error| panic!("cannot run {program}: {error}; install it: apt-get install {package}"))
 }
 
-/// What a program wrote on its standard output; it must have succeeded.
+/// The standard output of a program, which must have succeeded.
 #[track_caller]
 pub(crate) fn stdout_of(output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! A NATS server of the test's own, and clients that use the product's codec.
+//! A NATS server for a test, and clients that use the hub's codec.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use serde_json::Value;
 use socket2::Socket;
 
 use super::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
     http::HttpConnection,
     redis::{HOST, free_port, make_certificate},
     send_signal, wait_until,
@@ -34,7 +34,7 @@ pub(crate) struct NatsServer {
     folder: Folder,
 }
 
-/// A client of the server's, beside the hub.
+/// A client of the server besides the hub.
 pub(crate) struct NatsClient {
     socket: TcpStream,
 }
@@ -49,7 +49,7 @@ impl NatsServer {
         Self::start_at(free_port(), lines)
     }
 
-    /// Two servers that pass each other's messages on.
+    /// A cluster of two servers.
     pub(crate) fn start_pair() -> [Self; 2] {
         let routes = [free_port(), free_port()];
         let start = |own: usize| {
@@ -90,7 +90,7 @@ impl NatsServer {
         server
     }
 
-    /// A file of its folder.
+    /// The path of a file in its folder.
     pub(crate) fn file(&self, name: &str) -> String {
         self.folder.path(name)
     }
@@ -99,25 +99,25 @@ impl NatsServer {
         self.port
     }
 
-    /// Replaces its further lines, and has it read them.
+    /// Replaces the further lines of its configuration, and reloads it.
     pub(crate) fn reload(&self, lines: &str) {
         write_configuration(&self.folder, self.port, self.monitor, lines);
         send_signal("HUP", self.child.id());
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills the server, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
 
-    /// Starts it again, where it was.
+    /// Starts the server again at the same port.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.folder);
         self.wait_until_listening();
     }
 
-    /// Stops it from doing anything, as a machine without power would.
+    /// Stops the process (SIGSTOP), as if its machine had failed.
     pub(crate) fn freeze(&self) {
         send_signal("STOP", self.child.id());
     }
@@ -126,7 +126,7 @@ impl NatsServer {
         send_signal("CONT", self.child.id());
     }
 
-    /// What the hubs on it are subscribed to, but for their inboxes and the orders that they give each other.
+    /// The subjects to which hubs are subscribed, without their inboxes and hub commands.
     pub(crate) fn subjects(&self) -> Vec<String> {
         let answer = self.monitored("/connz?subs=1");
         let connections = answer["connections"].as_array().into_iter().flatten();
@@ -146,7 +146,7 @@ impl NatsServer {
         wait_until(&format!("the subjects {expected:?} at NATS"), || (self.subjects() == expected).then_some(()));
     }
 
-    /// What its monitor says.
+    /// A response of the server's monitoring port.
     fn monitored(&self, target: &str) -> Value {
         let socket = Socket::from(TcpStream::connect((HOST, self.monitor)).expect("the monitor listens"));
         HttpConnection::new(socket).request(Method::Get, target, &[], b"").json()
@@ -161,7 +161,7 @@ impl NatsServer {
     pub(crate) fn client_as(&self, user: &str, password: &str) -> NatsClient {
         let login = NatsLogin::User { user: user.into(), password: password.into() };
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         let mut out = Vec::new();
         let login = (!user.is_empty()).then_some(&login);
         write_connect(&ConnectOptions { login, ..ConnectOptions::default() }, &mut out);
@@ -175,7 +175,7 @@ impl NatsServer {
         self.client_as("", "")
     }
 
-    /// Publishes, and waits until the server has passed it on.
+    /// Publishes, and waits until the server has processed it.
     pub(crate) fn publish(&self, subject: &str, payload: impl AsRef<[u8]>) {
         self.client().publish(subject, payload);
     }
@@ -189,7 +189,7 @@ impl NatsServer {
     /// with the server.
     pub(crate) fn subscribe(&self, pattern: &str, mut each: impl FnMut(&str, Option<&[u8]>, &[u8]) + Send + 'static) {
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         let mut out = Vec::new();
         write_connect(&ConnectOptions::default(), &mut out);
         write_subscribe(&SubjectPattern::parse(pattern).expect("the test's pattern is one"), None, 1, &mut out);
@@ -204,12 +204,12 @@ impl NatsServer {
 }
 
 impl NatsClient {
-    /// Publishes, and waits until the server has passed it on.
+    /// Publishes, and waits until the server has processed it.
     pub(crate) fn publish(&mut self, subject: &str, payload: impl AsRef<[u8]>) {
         self.publish_all(subject, [payload]);
     }
 
-    /// Publishes in one piece, and waits until the server has passed all on.
+    /// Publishes in one piece, and waits until the server has processed everything.
     pub(crate) fn publish_all(&mut self, subject: &str, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>) {
         let subject = Subject::parse(subject).expect("the test's subject is one");
         let mut out = Vec::new();
@@ -227,7 +227,7 @@ impl NatsClient {
         self.flush();
     }
 
-    /// Sends these bytes, and waits until the server has passed them on.
+    /// Sends these bytes, and waits until the server has processed them.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).expect("the server reads");
         self.flush();
@@ -279,7 +279,7 @@ fn receive(
 
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -8,12 +8,12 @@ use std::{
 
 use socket2::Socket;
 
-use super::{Folder, PATIENCE, redis::free_port, run_program, send_signal, stdout_of, wait_until};
+use super::{Folder, TIMEOUT, redis::free_port, run_program, send_signal, stdout_of, wait_until};
 
-/// Not 127.0.0.1, for the reason that a Redis has its own.
+/// Not 127.0.0.1, for the same reason as with Redis.
 pub(super) const HOST: &str = "127.0.0.2";
 
-/// What the configuration says about the machine it is made for, which is not the one of a test.
+/// Parts of the configuration that only fit a production machine.
 const HUBS: [&str; 2] = ["server 127.0.0.1:8080 ", "server 127.0.0.1:8081 "];
 
 /// What `scripts/deploy` has: the two whole configurations, and what they include.
@@ -28,7 +28,7 @@ const PARTS: [(&str, &str); 2] = [
 #[derive(Debug)]
 pub(crate) struct Nginx {
     child: Child,
-    /// The first is the one to talk to; the second sends those on who come without TLS.
+    /// The first address serves; the second one redirects clients without TLS.
     ports: [u16; 2],
     tls: bool,
     folder: Folder,
@@ -52,8 +52,8 @@ impl Nginx {
         })
     }
 
-    /// With a part of a configuration that somebody has: what stands in it `from` is put `to` something else. It has TLS
-    /// at `listen 443 ssl http2;`, and its certificates are `hub.pem` and `hub.key`.
+    /// With a part of another configuration, in which each `from` is replaced by its `to`. The part has TLS at
+    /// `listen 443 ssl http2;`, with the certificate `hub.pem` and the key `hub.key`.
     pub(crate) fn start_site(site: &str, changes: &[(&str, &str)]) -> Self {
         let (folder, ports) = (Folder::new(), [free_port(), free_port()]);
         let mut text = site.to_owned();
@@ -62,7 +62,7 @@ impl Nginx {
         let mut main = PLAIN.to_owned();
         let own = [main.find("    server {"), main.rfind('}')].map(|place| place.expect("it has a server block"));
         main.replace_range(own[0]..own[1], &text);
-        // The recommended parts are not for it.
+        // The recommended parts do not go with it.
         replace(&mut main, "include fanfare-hubs.conf;", "");
         adapt(&mut main, &folder);
         Self::launch(main, ports, true, folder)
@@ -110,7 +110,7 @@ impl Nginx {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.address())
     }
 
-    /// Where one is sent on from.
+    /// The address that redirects.
     pub(crate) fn plain_url(&self) -> String {
         format!("http://{HOST}:{}", self.ports[1])
     }
@@ -123,7 +123,7 @@ impl Nginx {
     /// A new connection to it.
     pub(crate) fn connect(&self) -> Socket {
         let socket = Socket::from(TcpStream::connect(self.address()).expect("nginx should accept"));
-        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         socket
     }
 
@@ -135,7 +135,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, it would leave its workers behind; asked to, it ends them first.
+        // A killed nginx would leave its workers behind. A terminated one ends them first.
         if matches!(self.child.try_wait(), Ok(None)) {
             send_signal("TERM", self.child.id());
         }
@@ -143,7 +143,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Other folders, nothing else.
+/// Replaces folders, nothing else.
 fn adapt(text: &mut String, folder: &Folder) {
     replace(text, "/run/nginx.pid", &folder.path("nginx.pid"));
     replace(text, "/var/log/nginx/error.log", &folder.path("error.log"));

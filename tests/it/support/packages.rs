@@ -96,7 +96,7 @@ pub(crate) fn outside_clients() -> &'static Path {
     })
 }
 
-/// Has `install` fill the folder `name`, unless it did so before for the same `wanted`. One test at a time.
+/// Calls `install` to fill the folder `name`, unless it was filled for the same `wanted` before. One test at a time.
 fn install_once(name: &str, wanted: &str, install: impl FnOnce(&Path)) -> PathBuf {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (folder, done) = (base.join(name), base.join(format!("{name}.done")));

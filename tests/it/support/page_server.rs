@@ -15,7 +15,7 @@ pub(crate) struct PageServer {
 }
 
 impl PageServer {
-    /// What is no file goes to `hub`, a `host:port`, as it is: for a browser page and hub are one origin then.
+    /// Requests other than for files go to `hub`, a `host:port`, unchanged. So the page and the hub have one origin.
     pub(crate) fn start(folder: &Path, hub: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -34,7 +34,7 @@ impl PageServer {
     }
 }
 
-/// One file for each connection, or all that the connection is for.
+/// Serves one file for each connection, or forwards the connection to the hub.
 fn serve(mut client: TcpStream, folder: &Path, hub: Option<&str>) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {

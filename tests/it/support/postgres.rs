@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the test's own.
+//! A PostgreSQL server for a test.
 
 use std::{
     fs,
@@ -29,10 +29,10 @@ impl PostgresServer {
     /// With further settings, such as `["ssl=on"]`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         let folder = Folder::new();
-        // The server refuses to run as root, so its folder is to be that of another.
+        // The server refuses to run as root, so its folder belongs to another user.
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).expect("it is ours");
         let data = folder.path("data");
-        // One password, so that passing it to the hub is tested, too.
+        // With a password, so that passing one to the hub is tested as well.
         fs::write(folder.path("password"), "geheim").expect("it is ours");
         let password = format!("--pwfile={}", folder.path("password"));
         let arguments = ["-D", &data, "-U", "postgres", "-A", "scram-sha-256", "--no-sync", &password];
@@ -49,53 +49,53 @@ impl PostgresServer {
         format!("postgres://postgres:geheim@{HOST}:{}/postgres", self.port)
     }
 
-    /// What a statement prints: rows by line, columns by `|`.
+    /// The output of a statement: a line for each row, with `|` between columns.
     #[track_caller]
     pub(crate) fn sql(&self, statement: &str) -> String {
         let arguments = ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url()];
         stdout_of(&run_program("psql", "postgresql", &arguments)).trim_end().to_owned()
     }
 
-    /// Ends it at once, with all that belongs to it, as a machine that fails does.
+    /// Kills the server with all its processes, as if its machine had failed.
     pub(crate) fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // Its children end by themselves as soon as they see that it is gone; until then it would not start again.
+        // Its children end as soon as they notice that it has ended. Until then it would not start again.
         let _ = child.kill();
         let _ = child.wait();
         wait_until("the server's children have ended", || self.processes().is_empty().then_some(()));
     }
 
-    /// Ends it in order, but without waiting for its clients.
+    /// Shuts the server down without waiting for its clients.
     pub(crate) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         send_signal("INT", child.id());
         let _ = child.wait();
     }
 
-    /// Stops the server and all its children in their tracks; [`PostgresServer::go_on`] lets them go on.
-    pub(crate) fn stand_still(&self) {
-        // Itself first, so that it has no further children.
+    /// Stops the server and all its children (SIGSTOP). [`PostgresServer::resume`] continues them.
+    pub(crate) fn suspend(&self) {
+        // The server first, so that it makes no further children.
         self.child.iter().for_each(|child| send_signal("STOP", child.id()));
         self.signal_all("STOP");
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         self.signal_all("CONT");
     }
 
-    /// One of its children may end by itself meanwhile and needs no signal.
+    /// A child may end by itself meanwhile. It needs no signal.
     fn signal_all(&self, signal: &str) {
         for pid in self.processes() {
-            let told =
+            let signalled =
                 Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
-            assert!(told.is_ok(), "there is no kill on this machine");
+            assert!(signalled.is_ok(), "there is no kill on this machine");
         }
     }
 
-    /// Starts it again, where it was.
+    /// Starts the server again at the same port.
     pub(crate) fn restart(&mut self) {
         let (port, sockets) = (self.port.to_string(), format!("unix_socket_directories={}", self.folder.path("")));
-        // No less safe than by default, but for a crash of the whole machine.
+        // As safe as the defaults, except against a crash of the whole machine.
         let fixed = [&sockets, "fsync=off", "max_wal_size=256MB", "shared_buffers=16MB", "autovacuum=off"];
         let mut command = as_nobody("postgres");
         command.args(["-D", &self.folder.path("data"), "-h", HOST, "-p", &port]);
@@ -121,12 +121,12 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        self.go_on();
+        self.resume();
         self.kill();
     }
 }
 
-/// A program of the server's, which does not run as root.
+/// A program of the server, run as a user other than root.
 fn as_nobody(program: &str) -> Command {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|entry| entry.path().join("bin")).filter(|path| path.join(program).exists()).max();
@@ -143,7 +143,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
 }
 
-/// The user as whom the server runs, if not the one who runs the tests.
+/// The user of the server process, if it is not the user of the tests.
 pub(crate) fn server_user() -> Option<(u32, u32)> {
     // `nobody` and `nogroup` on Debian.
     is_root().then_some((65534, 65534))

@@ -1,4 +1,4 @@
-//! Readers of metrics, all of other projects: a Prometheus server, its `promtool`, and the parsers of the Python client library.
+//! Other projects' readers of metrics: a Prometheus server, its `promtool`, and the parsers of the Python client library.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 use fanfare_core::protocol::http::Method;
 
 use super::{
-    Folder, PATIENCE,
+    Folder, TIMEOUT,
     http::{HttpConnection, Response},
     packages::SYSTEM_PYTHON,
     redis::{HOST, free_port},
@@ -21,7 +21,7 @@ pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The other, as a Prometheus server asks for it.
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Reads standard input by the parser that its argument names, and fails on what the parser lets pass: a family that comes twice,
+/// Reads standard input with the parser that the argument names. Also fails on what the parser accepts: a family that comes twice,
 /// and a histogram that does not end in `+Inf` with all its values. Prints the families' names.
 const PARSE: &str = r#"
 import sys
@@ -46,7 +46,7 @@ for family in parse(sys.stdin):
 print("\n".join(names))
 "#;
 
-/// Has foreign parsers read all forms of what `fetch` gets for an `Accept` field; returns the families' names.
+/// Other projects' parsers read all forms that `fetch` gets for an `Accept` field. Returns the families' names.
 #[track_caller]
 pub(crate) fn check_exposition(fetch: impl Fn(Option<&str>) -> Response) -> Vec<String> {
     let mut names = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn check_exposition(fetch: impl Fn(Option<&str>) -> Response) -> Vec<
         let parsed = read_by(python.args(["-c", PARSE, form]), &text, "python3-prometheus-client");
         names.extend(stdout_of(&parsed).lines().map(str::to_owned));
         if expected == TEXT {
-            // What it finds it also complains of where that is no error.
+            // It also prints warnings that are no errors.
             let checked = read_by(Command::new("promtool").args(["check", "metrics"]), &text, "prometheus");
             let complaints = String::from_utf8_lossy(&checked.stderr).into_owned() + &stdout_of(&checked);
             assert_eq!(complaints, "", "{text}");
@@ -112,7 +112,7 @@ impl Prometheus {
         server
     }
 
-    /// Waits until `query` (PromQL) has a value that `is_it`, and returns the first one.
+    /// Waits until `query` (PromQL) has a value for which `is_it` is true. Returns the first one.
     #[track_caller]
     pub(crate) fn wait_for(&self, query: &str, is_it: impl Fn(f64) -> bool) -> f64 {
         wait_until(query, || {
@@ -124,7 +124,7 @@ impl Prometheus {
 
     fn get(&self, target: &str) -> Response {
         let stream = TcpStream::connect(&self.address).expect("Prometheus serves");
-        stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         HttpConnection::new(stream.into()).request(Method::Get, target, &[], b"")
     }
 }

@@ -1,4 +1,4 @@
-//! A Redis server of the test's own.
+//! A Redis server for a test.
 
 use std::{
     io::{Read, Write},
@@ -35,12 +35,12 @@ impl RedisServer {
         Self::launch(free_port(), options)
     }
 
-    /// Another program than Debian's `redis-server`.
+    /// With a program other than Debian's `redis-server`.
     pub(crate) fn start_program(program: &str) -> Self {
         Self::launch_program(program, free_port(), &[])
     }
 
-    /// A replica of `master`, once it has a copy of what is there.
+    /// A replica of `master` that has completed its first synchronization.
     pub(crate) fn start_replica_of(master: &Self, options: &[&str]) -> Self {
         let port = master.port.to_string();
         let mut all = vec!["--replicaof", HOST, &port];
@@ -132,13 +132,13 @@ impl RedisServer {
         wait_until(&what, || (self.channels() == expected).then_some(()));
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills the server, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
 
-    /// Starts it again, where it was.
+    /// Starts the server again at the same port.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.program, self.port, &self.folder, &self.options);
         self.wait_until_ready();
@@ -150,7 +150,7 @@ impl RedisServer {
             socket.write_all(b"PING\r\n").ok()?;
             let mut answer = [0; 5];
             socket.read_exact(&mut answer).ok()?;
-            // A server that wants a password first is as ready as one that answers.
+            // A server that requires a password is ready as well.
             matches!(&answer, b"+PONG" | b"-NOAU").then_some(())
         });
     }
@@ -158,7 +158,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have been killed already.
+        // The process may have been killed already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -179,8 +179,8 @@ impl TlsRedis {
         ["redis", "other"].iter().for_each(|name| make_certificate(&folder, name));
         let (port, [certificate, key]) =
             (free_port(), ["pem", "key"].map(|kind| folder.path(&format!("redis.{kind}"))));
-        let place = port.to_string();
-        let own = ["--tls-port", &place, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let tls_port = port.to_string();
+        let own = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
         let more = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
         let plain = RedisServer::start_with(&[&own[..], &more, options].concat());
         Self { plain, port, folder }
@@ -202,7 +202,7 @@ impl TlsRedis {
     }
 }
 
-/// Makes `NAME.pem` and `NAME.key`: a certificate of its own authority for the address of our servers, and its key.
+/// Makes `NAME.pem` and `NAME.key`: a self-signed certificate for the address of the tests' servers, and its key.
 pub(crate) fn make_certificate(folder: &Folder, name: &str) {
     let (certificate, key) = (folder.path(&format!("{name}.pem")), folder.path(&format!("{name}.key")));
     let fixed = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=redis -addext basicConstraints=critical,CA:FALSE";

@@ -19,7 +19,7 @@ pub(crate) struct Relay {
 struct Line {
     is_cut: bool,
     sockets: Vec<TcpStream>,
-    /// All that clients were sent.
+    /// Everything that was sent to clients.
     passed: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ impl Relay {
         let (line, target) = (Arc::clone(&relay.line), target.to_owned());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A connection that cannot be passed on is dropped, as by a network that is down.
+                // A connection that cannot be forwarded is dropped, as when the network is down.
                 let _ = pass_on(client, &target, &line);
             }
         });
@@ -42,7 +42,7 @@ impl Relay {
         self.address
     }
 
-    /// Ends all connections, and new ones as soon as they come.
+    /// Ends all connections, and from now on new ones as well.
     pub(crate) fn cut(&self) {
         let mut line = self.line.lock().expect("nobody panics with it");
         line.is_cut = true;
@@ -52,14 +52,14 @@ impl Relay {
         }
     }
 
-    /// How often `text` has been passed on to clients.
+    /// How often `text` has been forwarded to clients.
     pub(crate) fn passed_count(&self, text: &str) -> usize {
         let line = self.line.lock().expect("nobody panics with it");
         String::from_utf8_lossy(&line.passed).matches(text).count()
     }
 
     /// Lets new connections through again.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn restore(&self) {
         self.line.lock().expect("nobody panics with it").is_cut = false;
     }
 }
@@ -79,7 +79,7 @@ fn pass_on(client: TcpStream, target: &str, shared: &Arc<Mutex<Line>>) -> io::Re
     Ok(())
 }
 
-/// Calls `passed` with what has been sent on.
+/// Calls `passed` with the bytes that were forwarded.
 fn copy(mut from: TcpStream, mut to: TcpStream, passed: impl Fn(&[u8])) {
     let mut buffer = [0; 16 * 1024];
     loop {
@@ -89,6 +89,6 @@ fn copy(mut from: TcpStream, mut to: TcpStream, passed: impl Fn(&[u8])) {
             _ => break,
         }
     }
-    // However it ends, the other side is closed.
+    // However one side ends, the other one is closed.
     let _ = to.shutdown(Shutdown::Write);
 }

@@ -13,7 +13,7 @@ use super::{
     wait_until,
 };
 
-/// What the sentinels call the two servers.
+/// The sentinels' name of the service.
 const SERVICE: &str = "fanfare";
 
 /// How many sentinels must agree.
@@ -63,7 +63,7 @@ impl SentinelGroup {
         self.servers.iter_mut().find(|server| server.port() == port).expect("it is one of ours")
     }
 
-    /// Where the first sentinel believes the master to be.
+    /// The address of the master, according to the first sentinel.
     pub(crate) fn master_port(&self) -> Option<u16> {
         let answer = self.sentinels[0].ask(&["get-master-addr-by-name", SERVICE])?;
         redis::from_redis_value::<(String, u16)>(answer).ok().map(|(_, port)| port)
@@ -111,7 +111,7 @@ impl Sentinel {
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

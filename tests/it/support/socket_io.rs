@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use socket2::Socket;
 
 use super::{
-    PATIENCE,
+    TIMEOUT,
     http::{HttpConnection, Response},
     hub::Hub,
     websocket::{Incoming, WebSocketClient},
@@ -23,16 +23,16 @@ use super::{
 pub(crate) const OVER_WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 pub(crate) const BY_POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// What the hub sends when a session has ended while it was polled.
+/// The packet that the hub sends when a session ends during a poll.
 pub(crate) const CLOSE: &str = "1";
 
 /// An event of the hub.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct ReceivedEvent {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) arguments: Vec<Value>,
-    /// What follows it, as many as it announced.
+    /// The attachments, as many as the packet announced.
     pub(crate) attachments: Vec<Vec<u8>>,
 }
 
@@ -44,11 +44,11 @@ pub(crate) trait SocketClient: Sized {
     /// The next packet; `None` at the end of the session.
     fn try_next(&mut self) -> Option<String>;
 
-    /// The next packet but pings, which are answered, and those that say nothing.
+    /// The next packet other than pings and noops. Answers pings.
     #[track_caller]
     fn next_packet(&mut self) -> String {
-        // Pings would keep it waiting for ever.
-        let deadline = Instant::now() + PATIENCE;
+        // Pings would make it wait for ever.
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             assert!(Instant::now() < deadline, "nothing came but pings");
             let packet = self.try_next().expect("the session should go on");
@@ -62,34 +62,34 @@ pub(crate) trait SocketClient: Sized {
 
     /// The next packet, which must be an event.
     #[track_caller]
-    fn next_event(&mut self) -> Told {
+    fn next_event(&mut self) -> ReceivedEvent {
         let packet = self.next_packet();
-        let (announced, mut told) =
+        let (announced, mut event) =
             parse_announced(&packet).unwrap_or_else(|| panic!("an event should come, not {packet}"));
         for _ in 0..announced {
             let packet = self.next_packet();
             let base64 = packet.strip_prefix('b').unwrap_or_else(|| panic!("an attachment should come, not {packet}"));
-            told.attachments.push(BASE64.decode(base64.as_bytes()).expect("base64"));
+            event.attachments.push(BASE64.decode(base64.as_bytes()).expect("base64"));
         }
-        told
+        event
     }
 
     /// The next event, which must be called `name`: its first argument.
     #[track_caller]
     fn expect_event(&mut self, name: &str) -> Value {
-        let told = self.next_event();
-        assert_eq!(told.name, name, "{told:?}");
-        told.arguments.into_iter().next().unwrap_or_default()
+        let event = self.next_event();
+        assert_eq!(event.name, name, "{event:?}");
+        event.arguments.into_iter().next().unwrap_or_default()
     }
 
-    /// Enters `/` without showing anything.
+    /// Enters `/` without credentials.
     #[track_caller]
     fn enter(mut self) -> Self {
         self.enter_with(&Value::Null);
         self
     }
 
-    /// Enters `/` with `auth`, and passes over the greeting; what the hub says to it.
+    /// Enters `/` with `auth`. Returns the hub's answer, and skips the greeting.
     #[track_caller]
     fn enter_with(&mut self, auth: &Value) -> Value {
         let auth = if auth.is_null() { String::new() } else { auth.to_string() };
@@ -105,17 +105,17 @@ pub(crate) trait SocketClient: Sized {
         self.send(&format!("42{}", json!([name, argument])));
     }
 
-    /// Listens to `topic` from now on.
+    /// Subscribes to `topic`.
     #[track_caller]
     fn subscribe(&mut self, topic: &str) {
         self.emit("subscribe", &json!({ "topic": topic }));
         self.expect_event("subscribed");
     }
 
-    /// Passes over what else comes until the session ends.
+    /// Skips packets until the session ends.
     #[track_caller]
     fn wait_for_end(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.try_next().is_some_and(|packet| packet != CLOSE) {
             assert!(Instant::now() < deadline, "the session should end");
         }
@@ -123,12 +123,12 @@ pub(crate) trait SocketClient: Sized {
 }
 
 /// The event, if `packet` is one.
-pub(crate) fn parse_event(packet: &str) -> Option<Told> {
-    parse_announced(packet).map(|(_, told)| told)
+pub(crate) fn parse_event(packet: &str) -> Option<ReceivedEvent> {
+    parse_announced(packet).map(|(_, event)| event)
 }
 
-/// The number of attachments and the rest of an event, if `packet` is one. Acknowledgements are none.
-fn parse_announced(packet: &str) -> Option<(usize, Told)> {
+/// The number of attachments and the rest of an event, if `packet` is one. Acknowledgements are no events.
+fn parse_announced(packet: &str) -> Option<(usize, ReceivedEvent)> {
     let (announced, rest) = match packet.strip_prefix("45") {
         Some(binary) => {
             let (count, rest) = binary.split_once('-')?;
@@ -140,14 +140,14 @@ fn parse_announced(packet: &str) -> Option<(usize, Told)> {
     let mut array: Vec<Value> = serde_json::from_str(&rest[head.len()..]).ok()?;
     let name = array.remove(0).as_str()?.to_owned();
     let namespace = head.strip_suffix(',').unwrap_or("/").to_owned();
-    Some((announced, Told { namespace, name, arguments: array, attachments: Vec::new() }))
+    Some((announced, ReceivedEvent { namespace, name, arguments: array, attachments: Vec::new() }))
 }
 
 /// A client whose session a WebSocket carries.
 #[derive(Debug)]
 pub(crate) struct Carried {
     pub(crate) websocket: WebSocketClient,
-    /// With what the hub has ended it.
+    /// The close frame with which the hub has ended the session.
     pub(crate) close_code: Option<u16>,
 }
 
@@ -161,7 +161,7 @@ impl Carried {
         Self::over(websocket)
     }
 
-    /// The session that `websocket` carries by now.
+    /// The session that `websocket` carries.
     pub(crate) fn over(websocket: WebSocketClient) -> Self {
         Self { websocket, close_code: None }
     }
@@ -189,7 +189,7 @@ impl SocketClient for Carried {
 #[derive(Debug)]
 pub(crate) struct Polled {
     address: String,
-    /// What the hub has said of the session.
+    /// The handshake of the session.
     pub(crate) handshake: Value,
     packets: VecDeque<String>,
     /// How many packets were in one answer.
@@ -212,23 +212,23 @@ impl Polled {
         self.handshake["sid"].as_str().expect("a text")
     }
 
-    /// Where its requests go.
+    /// The target of its requests.
     pub(crate) fn target(&self) -> String {
         format!("{BY_POLLING}&sid={}", self.sid())
     }
 
-    /// Where a WebSocket asks to carry it.
+    /// The target of a WebSocket that upgrades the session.
     pub(crate) fn probe_target(&self) -> String {
         format!("{OVER_WEBSOCKET}&sid={}", self.sid())
     }
 
     pub(crate) fn connect(&self) -> Socket {
         let socket = Socket::from(TcpStream::connect(&self.address).expect("the hub should accept"));
-        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
         socket
     }
 
-    /// A poll that has been sent. Its answer is to be received.
+    /// A poll that has been sent. Its answer is still to be read.
     pub(crate) fn begin_poll(&self) -> HttpConnection {
         let mut connection = HttpConnection::new(self.connect());
         connection.send(format!("GET {} HTTP/1.1\r\nHost: hub\r\n\r\n", self.target()).as_bytes());
@@ -254,7 +254,7 @@ impl Polled {
         self.batches.insert(text.split('\u{1e}').count());
     }
 
-    /// A WebSocket carries the session from now on. What a poll brought before is returned as well.
+    /// Upgrades the session to a WebSocket. Also returns the packets of a last poll.
     #[track_caller]
     pub(crate) fn upgrade(mut self) -> (Carried, VecDeque<String>) {
         let mut waiting = self.begin_poll();
@@ -265,7 +265,7 @@ impl Polled {
         (Carried::over(websocket), self.packets)
     }
 
-    /// A WebSocket that has proved itself, and now may carry the session.
+    /// A WebSocket whose probe was answered, so that it may take over the session.
     #[track_caller]
     pub(crate) fn probe(&self) -> WebSocketClient {
         let mut websocket = WebSocketClient::open_on(self.connect(), &self.probe_target(), &[]);

@@ -8,7 +8,7 @@ use fanfare_core::protocol::{
 };
 use socket2::Socket;
 
-use super::{PATIENCE, http::read_some, hub::Hub};
+use super::{TIMEOUT, http::read_some, hub::Hub};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl SseClient {
         client
     }
 
-    /// The same stream behind its first event, by which some APIs greet.
+    /// The same stream after its first event, the greeting of some APIs.
     #[track_caller]
     pub(crate) fn behind_greeting(mut self) -> Self {
         self.next();
@@ -70,8 +70,8 @@ impl SseClient {
     /// The next event, unless the stream ends before one comes.
     #[track_caller]
     pub(crate) fn next_or_end(&mut self) -> Option<Received> {
-        // A limit to each read would not end this: heartbeats are read as well.
-        let deadline = Instant::now() + PATIENCE;
+        // A timeout of each read would not end this loop: heartbeats are read as well.
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.events.pop_front() {
                 Some(event) => return Some(event),
@@ -89,7 +89,7 @@ impl SseClient {
         self.next().data
     }
 
-    /// Waits until as many comments came.
+    /// Waits until `count` comments have come.
     #[track_caller]
     pub(crate) fn wait_for_comments(&mut self, count: u64) {
         while self.decoder.comments() < count {
@@ -103,7 +103,7 @@ impl SseClient {
         self.decoder.comments()
     }
 
-    /// Reads to the end of the stream, which must be a proper one; returns the events that were left.
+    /// Reads to the end of the stream, which must be a proper end. Returns the events that were left.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> Vec<Received> {
         while !self.ended {
@@ -112,7 +112,7 @@ impl SseClient {
         self.events.drain(..).collect()
     }
 
-    /// How long the hub wants us to wait before we come back.
+    /// The reconnection time that the hub has sent.
     pub(crate) fn retry_ms(&self) -> Option<u64> {
         self.decoder.retry_ms()
     }

@@ -19,11 +19,11 @@ use fanfare_core::protocol::{
 use serde_json::Value;
 use socket2::Socket;
 
-use super::{PATIENCE, hub::Hub, sse::send_all};
+use super::{TIMEOUT, hub::Hub, sse::send_all};
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// What the hub sent, pings aside: those are answered and forgotten.
+/// What the hub sent, apart from pings, which are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     Text(String),
@@ -96,13 +96,13 @@ impl WebSocketClient {
         send_all(&self.socket, bytes);
     }
 
-    /// Sends `bytes` as they are, unless the hub has closed; whether it could.
+    /// Sends `bytes` as they are. False if the hub has closed.
     pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
         use std::io::Write;
         self.socket.write_all(bytes).is_ok()
     }
 
-    /// A second end of the same connection, to send on while another thread waits for what comes.
+    /// A second handle of the same connection, to send while another thread receives.
     pub(crate) fn try_clone(&self) -> Self {
         let socket = self.socket.try_clone().expect("descriptors are at hand");
         Self { socket, frames: FrameReader::new(), incoming: VecDeque::new() }
@@ -111,8 +111,8 @@ impl WebSocketClient {
     /// The next message or control frame.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Incoming {
-        // Pings would keep it waiting for ever.
-        let deadline = Instant::now() + PATIENCE;
+        // Pings would make it wait for ever.
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(incoming) = self.incoming.pop_front() {
                 return incoming;
@@ -145,7 +145,7 @@ impl WebSocketClient {
         self.next_json()
     }
 
-    /// The code with which the hub closes; messages before that are passed over.
+    /// The code with which the hub closes. Skips messages before that.
     #[track_caller]
     pub(crate) fn close_code(&mut self) -> Option<u16> {
         loop {
@@ -157,7 +157,7 @@ impl WebSocketClient {
         }
     }
 
-    /// Closes by the rules, from our side; the hub must do so, too.
+    /// Does the closing handshake, begun by the client.
     #[track_caller]
     pub(crate) fn close(mut self) {
         let mut bytes = Vec::new();

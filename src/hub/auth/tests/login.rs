@@ -120,7 +120,7 @@ fn a_user_has_few_fresh_tokens_a_second() {
 }
 
 #[test]
-fn who_fails_too_often_has_to_wait() {
+fn repeated_failures_have_to_wait() {
     let auth = auth(settings(), "");
     let late = NOW + Duration::from_secs(45);
     for _ in 0..5 {

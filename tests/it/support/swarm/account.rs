@@ -15,28 +15,28 @@ use super::{
 /// More faults than this are only counted.
 const FAULTS_SHOWN: usize = 12;
 
-/// What all subscribers together were owed and got.
+/// The totals of all subscribers: events due, and events received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) subscribers: usize,
     /// Events, as the publisher counts them.
     pub(crate) published: u64,
     pub(crate) refused: u64,
-    /// What no answer came for, and nobody received.
+    /// Events without an answer that no subscriber received.
     pub(crate) unknown: u64,
     /// Deliveries: each published event once for each subscriber of its topic.
     pub(crate) owed: u64,
     pub(crate) delivered: u64,
-    /// Missing where a gap was announced.
+    /// Missing events that a gap covers.
     pub(crate) announced: u64,
-    /// Missing where a subscriber came back without a word about where it had been.
+    /// Missing events after a reconnection without an id to resume from.
     pub(crate) unclaimed: u64,
     /// Gaps announced, by reason.
     pub(crate) gaps: BTreeMap<String, u64>,
     /// Gaps within which nothing was missing.
     pub(crate) empty_gaps: u64,
-    /// Subscribers that were told of a gap.
-    pub(crate) told: u64,
+    /// Subscribers that got a gap.
+    pub(crate) notified: u64,
     pub(crate) reconnects: u64,
     pub(crate) refusals: u64,
     pub(crate) fault_count: u64,
@@ -74,15 +74,15 @@ impl fmt::Display for Account {
             "{published} events published, {refused} refused, {unknown} never seen; {subscribers} subscribers"
         )?;
         writeln!(f, "{owed} owed = {delivered} delivered + {announced} announced missing + {unclaimed} unclaimed")?;
-        let Self { gaps, empty_gaps, told, reconnects, refusals, .. } = self;
-        writeln!(f, "gaps {gaps:?}, {empty_gaps} of them empty, told to {told} subscribers")?;
+        let Self { gaps, empty_gaps, notified, reconnects, refusals, .. } = self;
+        writeln!(f, "gaps {gaps:?}, {empty_gaps} of them empty, reported to {notified} subscribers")?;
         write!(f, "{reconnects} reconnects, {refusals} refusals, {} faults", self.fault_count)?;
         self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
 
-/// Compares what was published with what each subscriber has seen. All of them listened before the first event, and
-/// none is done before the last one that was acknowledged.
+/// Compares the published events with those of each subscriber. All subscribed before the first event, and none ended before
+/// the last acknowledged one.
 pub(crate) fn settle(truth: &Truth, records: &[Record]) -> Account {
     let ledger = Ledger::new(truth, records);
     let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
@@ -111,10 +111,10 @@ fn enter_record(index: usize, record: &Record, ledger: &Ledger, account: &mut Ac
         let name = format!("subscriber {index} ({:?}), topic {topic}", record.dialect);
         Walk { name, events: &ledger.topics[*topic], account, last: 0, span: Span::default() }.run(marks);
     }
-    account.told += u64::from(gaps_before < account.gaps.values().sum());
+    account.notified += u64::from(gaps_before < account.gaps.values().sum());
 }
 
-/// What is known of each event.
+/// The outcome of one event.
 #[derive(Debug)]
 struct Ledger {
     topics: Vec<Vec<Known>>,
@@ -122,10 +122,10 @@ struct Ledger {
 
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// Acknowledged, or received by anybody.
+    /// Acknowledged, or received by any subscriber.
     is_published: bool,
     is_refused: bool,
-    /// Several where hubs count by themselves.
+    /// Several ids if hubs give their own.
     ids: Vec<EventId>,
 }
 
@@ -157,7 +157,7 @@ impl Ledger {
     }
 }
 
-/// One subscriber's way through one topic.
+/// Checks one subscriber's events of one topic.
 struct Walk<'a> {
     name: String,
     events: &'a [Known],
@@ -167,7 +167,7 @@ struct Walk<'a> {
     span: Span<'a>,
 }
 
-/// What stands between two events.
+/// The marks between two events.
 #[derive(Debug, Default)]
 struct Span<'a> {
     /// The id of the event before, if there was one and it is known.
@@ -211,7 +211,7 @@ impl<'a> Walk<'a> {
         self.span.id_before = id;
     }
 
-    /// Judges what is missing before the event of this number.
+    /// Classifies the events missing before the event of this number.
     fn close_span(&mut self, next: u32) {
         let span = std::mem::take(&mut self.span);
         let missing: Vec<u32> =
@@ -224,16 +224,16 @@ impl<'a> Walk<'a> {
             (_, []) if span.is_fresh => self.account.unclaimed += count,
             ([first, .., last] | [first @ last], []) => {
                 let (name, before) = (&self.name, self.last);
-                self.account.fault(|| format!("{name}: {first} to {last} missing after {before}, and no gap told"));
+                self.account.fault(|| format!("{name}: {first} to {last} missing after {before}, and no gap reported"));
             }
         }
         self.check_places(&span, &missing);
     }
 
-    /// What a gap says of its place must be so: it begins behind the last event, and what is missing lies within the gaps.
+    /// The bounds of a gap must be true: it begins after the last event, and the missing events lie within the gaps.
     fn check_places(&mut self, span: &Span<'_>, missing: &[u32]) {
         let resume: Vec<(Option<EventId>, Option<EventId>)> =
-            span.gaps.iter().filter_map(|gap| place_of(gap)).collect();
+            span.gaps.iter().filter_map(|gap| bounds_of(gap)).collect();
         let Self { name, .. } = self;
         if let (Some(before), Some((Some(from), _))) = (span.id_before, resume.first())
             && before.major == from.major
@@ -241,7 +241,7 @@ impl<'a> Walk<'a> {
         {
             self.account.fault(|| format!("{name}: a gap from {from} after {before}: {resume:?}"));
         }
-        // Places of different epochs cannot be compared, and what is missing on a fresh stream has no place.
+        // Ids of different epochs cannot be compared, and events missing on a fresh stream have no id here.
         let is_exact = |(from, to): &(Option<EventId>, Option<EventId>)| match (from, to) {
             (Some(from), Some(to)) => from.major == to.major,
             _ => false,
@@ -259,15 +259,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn place_of(mark: &Mark) -> Option<(Option<EventId>, Option<EventId>)> {
+fn bounds_of(mark: &Mark) -> Option<(Option<EventId>, Option<EventId>)> {
     match mark {
         Mark::Gap { from, to, .. } => Some((*from, *to)),
         _ => None,
     }
 }
 
-/// The numbers by which ids are looked up are those of the events themselves: an id that two events share is a fault of
-/// the hub, and found here.
+/// Ids that two events of a topic share, which is a fault of the hub.
 pub(crate) fn shared_ids(records: &[Record]) -> Vec<EventId> {
     let mut numbers: HashMap<(usize, EventId), u32> = HashMap::new();
     let mut shared = Vec::new();

@@ -19,7 +19,7 @@ use super::{
     wire::{self, GapNotice, Wire, WireEvent},
 };
 
-/// As good as nothing: what the hub then sends soon stays with it.
+/// Very small, so that the hub's writes soon block.
 const NARROW_BYTES: usize = 4 * 1024;
 
 /// A subscriber, connected or waiting to be.
@@ -30,7 +30,7 @@ pub(super) struct Client {
     /// When it connects again, while it is not connected.
     pub(super) due: Instant,
     pub(super) is_stalled: bool,
-    /// Its delays are its own.
+    /// The source of its random delays.
     pub(super) was_stalled: bool,
     /// The last number seen, by the order of its topics.
     pub(super) last_numbers: Vec<u32>,
@@ -96,7 +96,7 @@ impl Client {
         self.link.is_some()
     }
 
-    /// Whether all its topics are being listened to, as far as it knows.
+    /// Whether all its subscriptions are confirmed.
     pub(super) fn is_open(&self) -> bool {
         let needed = if self.record.dialect == Dialect::FanfareV1 { self.last_numbers.len() } else { 0 };
         self.link.as_ref().is_some_and(|link| link.is_granted && needed <= link.confirmed)
@@ -106,7 +106,7 @@ impl Client {
     pub(super) fn connect(&mut self, target: SocketAddr, is_narrow: bool) -> io::Result<&mut TcpStream> {
         let socket = open_socket(target)?;
         if is_narrow {
-            // Before connecting: the window that is agreed on follows from it.
+            // Before connecting, because the handshake fixes the window scale.
             socket.set_recv_buffer_size(NARROW_BYTES)?;
         }
         let link = Link {
@@ -120,7 +120,7 @@ impl Client {
         Ok(&mut self.link.insert(link).socket)
     }
 
-    /// The connection has ended, or could not be made: it comes back after a while.
+    /// The connection has ended, or could not be made. The client reconnects after a delay.
     pub(super) fn disconnect(&mut self, plan: &Plan) {
         if let Some(link) = self.link.take() {
             self.retry_ms = self.retry_ms.or_else(|| link.wire.retry_ms());
@@ -129,14 +129,15 @@ impl Client {
         self.due = Instant::now() + wanted.mul_f64(rand::rng().random_range(1.0..1.5));
     }
 
-    /// The socket can be written: sends the request, once.
+    /// The socket is writable: sends the request, once.
     pub(super) fn ask(&mut self, plan: &Plan) -> io::Result<()> {
         let Some(link) = self.link.as_mut().filter(|link| !link.is_asked) else { return Ok(()) };
         if !is_connected(&link.socket)? {
             return Ok(());
         }
         link.is_asked = true;
-        let topics: Vec<&str> = self.record.topics.iter().map(|(place, _)| plan.topics[*place].as_str()).collect();
+        let topics: Vec<&str> =
+            self.record.topics.iter().map(|(topic_index, _)| plan.topics[*topic_index].as_str()).collect();
         let last_id = match self.record.dialect {
             Dialect::Sse => self.resume.stream_id.as_deref(),
             Dialect::FanfareV1 => None,
@@ -172,11 +173,11 @@ impl Client {
         Ok(())
     }
 
-    /// Sends pongs, and the commands that follow a granted upgrade. A few bytes always find room.
+    /// Sends pongs, and the commands that follow an accepted upgrade. The socket always has room for a few bytes.
     fn answer(&self, link: &mut Link, plan: &Plan) -> io::Result<()> {
         if std::mem::take(&mut link.wire.wants_commands) {
-            for ((place, _), id) in self.record.topics.iter().zip(&self.resume.ids) {
-                let topic = Topic::parse(&plan.topics[*place]).expect("the plan names topics properly");
+            for ((topic_index, _), id) in self.record.topics.iter().zip(&self.resume.ids) {
+                let topic = Topic::parse(&plan.topics[*topic_index]).expect("the plan names topics properly");
                 let mut command = Vec::new();
                 write_subscribe(&topic, *id, None, &mut command);
                 link.wire.put_text(&command);
@@ -240,7 +241,7 @@ impl Client {
             let text = String::from_utf8_lossy(&payload[..payload.len().min(80)]).into_owned();
             return self.record.faults.push(format!("nobody published {text:?}"));
         };
-        let index = self.record.topics.iter().position(|(place, _)| *place == payload.topic);
+        let index = self.record.topics.iter().position(|(topic_index, _)| *topic_index == payload.topic);
         let id = match (stream_id, index) {
             (Some(ids), Some(index)) => self.id_of(ids, index),
             _ => id.and_then(|id| id.parse().ok()),
@@ -267,7 +268,7 @@ impl Client {
         let Some(index) = self.index_of(plan, Some(topic)) else {
             return self.record.faults.push(format!("subscribed to {topic}, which was not asked for"));
         };
-        // What was seen last is the better place if the answer does not tell one.
+        // If the answer has no id, the last id seen is used.
         if self.resume.ids[index].is_none() {
             self.resume.ids[index] = id.and_then(|id| id.parse().ok());
         }
@@ -289,8 +290,8 @@ impl Client {
         if to.is_some() {
             self.resume.ids[index] = to;
         }
-        let place = self.record.topics[index].0;
-        self.record.note(place, Mark::Gap { from, to, reason });
+        let topic_index = self.record.topics[index].0;
+        self.record.note(topic_index, Mark::Gap { from, to, reason });
     }
 
     fn take_closing(&mut self, code: Option<u16>, reason: &str) {
@@ -307,11 +308,11 @@ impl Client {
         }
     }
 
-    /// Where among its topics `topic` is; the only one if none is named.
+    /// The index of `topic` among the client's topics; that of the only one if no topic is named.
     fn index_of(&self, plan: &Plan, topic: Option<&str>) -> Option<usize> {
         let topics = &self.record.topics;
         match topic {
-            Some(topic) => topics.iter().position(|(place, _)| plan.topics[*place] == topic),
+            Some(topic) => topics.iter().position(|(topic_index, _)| plan.topics[*topic_index] == topic),
             None => (topics.len() == 1).then_some(0),
         }
     }

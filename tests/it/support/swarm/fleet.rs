@@ -1,4 +1,4 @@
-//! The thread on which all subscribers live: one poll, one buffer.
+//! The thread of all subscribers: one poll, one buffer.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use super::{
 /// How many connections are made at the same time: few enough for any listener's backlog.
 const OPENING_MAX: usize = 128;
 
-/// How often timers and goals are looked at.
+/// The interval at which timers and goals are checked.
 const TICK: Duration = Duration::from_millis(10);
 
 const WAKE: Token = Token(usize::MAX);
@@ -116,7 +116,7 @@ impl Fleet {
         }
     }
 
-    /// What came meanwhile was announced by edges that nobody heeded.
+    /// Reads what arrived while the client was stalled: its readiness edges were ignored.
     fn release(&mut self) {
         let mut latency = latency_histogram();
         for slot in 0..self.clients.len() {

@@ -48,12 +48,12 @@ pub(crate) enum Dialect {
     Raw,
 }
 
-/// Who subscribes to what.
+/// The subscribers and their topics.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The topics' names. Payloads name a topic by its place here.
+    /// The topics' names. Payloads name a topic by its index here.
     pub(crate) topics: Vec<String>,
-    /// What each subscriber speaks, and the places of its topics.
+    /// Each subscriber's protocol, and the indices of its topics.
     pub(crate) subscribers: Vec<(Dialect, Vec<usize>)>,
     /// How long a subscriber waits before it reconnects, unless the hub says otherwise; up to half as much again at random.
     pub(crate) retry: Duration,
@@ -61,7 +61,7 @@ pub(crate) struct Plan {
     pub(crate) retry_max: Duration,
     /// Those with a receive buffer so small that the hub soon notices when they stop reading.
     pub(crate) narrow: Vec<usize>,
-    /// What payloads' times are counted from.
+    /// The origin of the times in payloads.
     pub(crate) origin: Origin,
 }
 
@@ -112,7 +112,7 @@ struct Shared {
     open: AtomicUsize,
     /// Subscribers that have not seen the goal.
     behind: AtomicUsize,
-    /// Raised with each check of the goal, so that a waiter knows that its own goal was checked.
+    /// Incremented with each check of the goal, so that a waiter knows that its own goal was checked.
     checks: AtomicUsize,
     ended: AtomicBool,
     latency: Mutex<Option<Histogram<u64>>>,
@@ -156,14 +156,14 @@ impl Swarm {
         wait_until(&format!("{count} subscribers are open"), || (self.open_count() == count).then_some(()));
     }
 
-    /// Waits until every subscriber has seen the last published event of each of its topics, and says how many have not
-    /// if they do not.
+    /// Waits until every subscriber has seen the last published event of each of its topics. Fails with the number of those that
+    /// have not.
     #[track_caller]
     pub(crate) fn wait_until_seen(&self, truth: &Truth) {
         *lock(&self.shared.goal) = truth.last_acknowledged();
         let checks = self.shared.checks.load(Ordering::Acquire);
-        let deadline = std::time::Instant::now() + super::PATIENCE;
-        // One check may have been under way when the goal was set.
+        let deadline = std::time::Instant::now() + super::TIMEOUT;
+        // A check may have been in progress when the goal was set.
         while self.shared.checks.load(Ordering::Acquire) < checks + 2 || 0 < self.behind() {
             if deadline < std::time::Instant::now() {
                 eprintln!("{} subscribers have not seen the last event of their topics", self.behind());
@@ -192,12 +192,12 @@ impl Swarm {
         self.send_command(Command::Redirect(parse_target(target)));
     }
 
-    /// All connections end, from our side and without a word; the subscribers come back by themselves.
+    /// Ends all connections from the clients' side, without a closing handshake. The subscribers reconnect by themselves.
     pub(crate) fn cut(&self) {
         self.send_command(Command::Cut);
     }
 
-    /// From publishing to receiving, in µs, since the last call, of those that were never stalled.
+    /// The latencies in µs since the last call, of subscribers that were never stalled.
     pub(crate) fn take_latency(&self) -> Histogram<u64> {
         lock(&self.shared.latency).take().unwrap_or_else(payload::latency_histogram)
     }
@@ -225,7 +225,7 @@ fn parse_target(target: &str) -> SocketAddr {
     target.parse().unwrap_or_else(|error| panic!("{target} should be an address and a port: {error}"))
 }
 
-/// What is under these locks is whole between any two statements.
+/// No panic can leave the state under these locks inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

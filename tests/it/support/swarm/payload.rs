@@ -1,4 +1,4 @@
-//! What the publisher writes into an event, and the subscribers read out of it.
+//! The payload of events, which the publisher writes and the subscribers read.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// One event's payload, as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Payload {
-    /// The place of the topic in the plan.
+    /// The index of the topic in the plan.
     pub(super) topic: usize,
     /// The number of the event in its topic, from 1.
     pub(super) number: u32,
@@ -16,7 +16,7 @@ pub(super) struct Payload {
     pub(super) sent_us: u64,
 }
 
-/// What the times of payloads are counted from.
+/// The origin of the times in payloads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin(Instant);
 
@@ -44,7 +44,7 @@ impl Payload {
         text
     }
 
-    /// `None` if the publisher never wrote such a thing.
+    /// `None` if it is no payload of the publisher.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }

@@ -27,15 +27,15 @@ use super::{
     lock,
     payload::{Origin, Payload},
 };
-use crate::support::{PATIENCE, wait_until};
+use crate::support::{TIMEOUT, wait_until};
 
-/// More than this unanswered, and nothing more is sent: the event is not published at all.
+/// Unanswered publications at most. Beyond that, events are skipped.
 const UNANSWERED_MAX: usize = 500;
 
-/// How long after a connection ended the next one is made.
+/// Delay before reconnecting.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where events go in.
+/// How events are published.
 #[derive(Clone, Debug)]
 pub(crate) enum Route {
     /// `POST /publish/{topic}` at this `host:port`.
@@ -49,7 +49,7 @@ pub(crate) enum Route {
 /// What is published, and how often.
 #[derive(Clone, Debug)]
 pub(crate) struct Steady {
-    /// The names, in the order of the plan; each gets its turn.
+    /// The names, in the order of the plan. The publisher takes them in turn.
     pub(crate) topics: Vec<String>,
     /// All topics together.
     pub(crate) events_per_second: u32,
@@ -73,7 +73,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
     pub(crate) topics: Vec<Vec<Outcome>>,
-    /// Refusals that did not say when to come back.
+    /// Refusals without a retry time.
     pub(crate) unhelpful: u32,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 struct PublisherShared {
     route: Mutex<Route>,
-    /// Raised with every change of the route.
+    /// Incremented with every change of the route.
     route_version: AtomicU32,
     is_ending: AtomicBool,
     acknowledged: AtomicU32,
@@ -108,7 +108,7 @@ impl Publisher {
         Self { shared, thread: Some(thread.expect("threads are at hand")) }
     }
 
-    /// From now on, events go in there.
+    /// Publishes by this route from now on.
     pub(crate) fn reroute(&self, route: Route) {
         *lock(&self.shared.route) = route;
         self.shared.route_version.fetch_add(1, Ordering::AcqRel);
@@ -221,7 +221,7 @@ impl PublisherThread {
 
     /// The last event of each topic is acknowledged, so that subscribers have something to wait for.
     fn close(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         self.settle(deadline);
         for topic in 0..self.steady.topics.len() {
             let is_acknowledged = |truth: &Truth| matches!(truth.topics[topic].last(), Some(Outcome::Acknowledged(_)));
@@ -245,7 +245,7 @@ impl PublisherThread {
         }
     }
 
-    /// Sends one event, unless there is no connection for it or too much is unanswered: then it never was.
+    /// Sends one event. Skips the event if there is no connection or too much is unanswered.
     fn send(&mut self, topic: usize) {
         self.connect();
         let version = self.shared.route_version.load(Ordering::Acquire);
@@ -264,7 +264,7 @@ impl PublisherThread {
 
     fn connect(&mut self) {
         let route_version = self.shared.route_version.load(Ordering::Acquire);
-        // What is under way is answered first, so that events stay in order.
+        // Pending publications are answered first, so that events stay in order.
         let is_stale =
             |connection: &Connection| connection.route_version != route_version && connection.unanswered.is_empty();
         if self.connection.as_ref().is_some_and(is_stale) {
@@ -283,7 +283,7 @@ impl PublisherThread {
         let outcome = connection.flush().and_then(|()| connection.receive(&mut |key, answer| self.enter(key, answer)));
         match outcome {
             Ok(()) => self.connection = Some(connection),
-            // What was under way may have been published; it stays unknown.
+            // Pending events may have been published. Their outcome stays unknown.
             Err(_) => self.reconnect_at = Instant::now() + RECONNECT_PAUSE,
         }
     }
@@ -363,7 +363,7 @@ impl Connection {
 }
 
 impl Replies {
-    /// Calls `each` with every answer complete with `bytes`, and whether it is as helpful as it should be.
+    /// Calls `each` with every answer complete with `bytes`, and whether a refusal has its retry time.
     fn receive(&mut self, bytes: &[u8], each: &mut impl FnMut((Outcome, bool))) -> io::Result<()> {
         match self {
             Self::Http { reader, answer } => {
@@ -396,7 +396,7 @@ impl Answer {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match self.status {
             200 => (Outcome::Acknowledged(body["id"].as_str().and_then(|id| id.parse().ok())), true),
-            // A proxy that got no answer does not know what became of the request either.
+            // A proxy without an answer does not know the outcome of the request either.
             502 | 504 => (Outcome::Unknown, true),
             status => {
                 let reason = format!("{status} {}", body["error"]["code"].as_str().unwrap_or_default());

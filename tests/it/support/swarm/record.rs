@@ -6,30 +6,30 @@ use fanfare_core::event::EventId;
 
 use super::Dialect;
 
-/// What a subscriber was sent, by topic, and how its connections went.
+/// What a subscriber received, by topic, and the history of its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) dialect: Dialect,
-    /// Place of the topic, and what came, in the order in which it came.
+    /// Index of the topic, and its marks in the order of arrival.
     pub(crate) topics: Vec<(usize, Vec<Mark>)>,
     /// Connections after the first.
     pub(crate) reconnects: u32,
-    /// Connections that were answered with no stream: the HTTP status, or the WebSocket close code and its reason.
+    /// Connections that were refused: the HTTP status, or the WebSocket close code and its reason.
     pub(crate) refusals: Vec<String>,
     /// Ends that the hub explained: an SSE `error`, or a WebSocket close code and its reason.
     pub(crate) goodbyes: Vec<String>,
-    /// What no client should ever see: broken framing, payloads that nobody published.
+    /// What no client should ever see: broken framing, payloads that were not published.
     pub(crate) faults: Vec<String>,
 }
 
-/// One thing a subscriber was sent on a topic.
+/// One thing that a subscriber received on a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// The event of this number; raw WebSockets are told no id.
+    /// The event of this number. Raw WebSockets get no id.
     Event { number: u32, id: Option<EventId> },
     /// Events are missing here: after `from`, up to and with `to`.
     Gap { from: Option<EventId>, to: Option<EventId>, reason: String },
-    /// A connection that could not say where the last one ended: what was published in between is not owed.
+    /// A connection without an id to resume from: events published in between are not due.
     Fresh,
 }
 
@@ -51,9 +51,9 @@ impl Record {
         }
     }
 
-    /// Adds to a topic's marks. A topic that was not asked for is a fault.
+    /// Adds a mark to a topic. A topic without a subscription is a fault.
     pub(super) fn note(&mut self, topic: usize, mark: Mark) {
-        match self.topics.iter_mut().find(|(place, _)| *place == topic) {
+        match self.topics.iter_mut().find(|(topic_index, _)| *topic_index == topic) {
             Some((_, marks)) => marks.push(mark),
             None => self.faults.push(format!("topic {topic} was not asked for: {mark:?}")),
         }
@@ -84,12 +84,12 @@ fn write_marks(marks: &[Mark], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (index, mark) in marks.iter().enumerate() {
         let goes_on = marks.get(index..index + 2).is_some_and(follows);
         let went_on = 0 < index && marks.get(index - 1..=index).is_some_and(follows);
-        let place = |id: &Option<EventId>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+        let shown = |id: &Option<EventId>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
         match mark {
             Mark::Event { .. } if went_on && goes_on => {}
             Mark::Event { number, .. } if went_on => write!(f, "..{number}")?,
             Mark::Event { number, .. } => write!(f, " {number}")?,
-            Mark::Gap { from, to, reason } => write!(f, " [{} to {} {reason}]", place(from), place(to))?,
+            Mark::Gap { from, to, reason } => write!(f, " [{} to {} {reason}]", shown(from), shown(to))?,
             Mark::Fresh => write!(f, " |")?,
         }
     }

@@ -1,4 +1,4 @@
-//! The account itself: it must find each kind of fault, and nothing where there is none.
+//! Tests of the account itself: it finds each kind of fault, and none where there is none.
 
 use fanfare_core::event::EventId;
 
@@ -24,8 +24,8 @@ fn marks(script: &str) -> Vec<Mark> {
             }
             Some(gap) => {
                 let (from, to) = gap.split_once('-').expect("from-to");
-                let place = |text: &str| text.parse().ok().map(id);
-                Mark::Gap { from: place(from), to: place(to), reason: "overflow".to_owned() }
+                let parse = |text: &str| text.parse().ok().map(id);
+                Mark::Gap { from: parse(from), to: parse(to), reason: "overflow".to_owned() }
             }
         })
         .collect()
@@ -70,8 +70,8 @@ fn what_does_not() {
         let account = account(outcomes, scripts);
         assert!(account.faults.iter().any(|fault| fault.contains(expected)), "{expected}: {account}");
     };
-    check("aaa", &["1 3"], "2 to 2 missing after 1, and no gap told");
-    check("aaa", &["1 2"], "3 to 3 missing after 2, and no gap told");
+    check("aaa", &["1 3"], "2 to 2 missing after 1, and no gap reported");
+    check("aaa", &["1 2"], "3 to 3 missing after 2, and no gap reported");
     check("aua", &["1 3", "1 2 3"], "2 to 2 missing after 1");
     check("aaa", &["1 2 2 3"], "2 twice");
     check("aaa", &["1 3 2"], "2 after 3");

@@ -13,7 +13,7 @@ use super::Dialect;
 
 const MASK: [u8; 4] = [0x4d, 0x21, 0x9a, 0x07];
 
-/// What a subscriber learns from its connection.
+/// An event of a subscriber's connection.
 #[derive(Debug)]
 pub(super) enum WireEvent<'a> {
     /// The request is granted.
@@ -30,11 +30,11 @@ pub(super) enum WireEvent<'a> {
     Closing { code: Option<u16>, reason: &'a str },
     /// The answer is complete: nothing more will come.
     End,
-    /// It broke a rule.
+    /// The hub broke a rule of the protocol.
     Broken(String),
 }
 
-/// What a gap says, on any transport.
+/// The content of a gap, on any transport.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct GapNotice {
     /// A raw WebSocket's close frame has no room for it where there is only one.
@@ -50,9 +50,9 @@ pub(super) struct GapNotice {
 pub(super) struct Wire {
     reader: Reader,
     dialect: Dialect,
-    /// What is owed to the hub: pongs and commands.
+    /// Bytes to send to the hub: pongs and commands.
     pub(super) replies: Vec<u8>,
-    /// The upgrade to `fanfare.v1` was granted, and nothing was asked for yet.
+    /// The upgrade to `fanfare.v1` was accepted, and no command was sent yet.
     pub(super) wants_commands: bool,
 }
 

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::support::{Folder, stdout_of};
 
-/// How many events its source has made; the first and the last one arrive.
+/// Events that the source has made. The first and the last one arrive.
 const EVENTS: u32 = 101;
-/// How old the last tenth is when it is sent, in ms.
+/// Age of the last tenth of the events when they are sent, in ms.
 const DELAY_MS: f64 = 300.0;
 
 /// What arrives, in order: every 10th is lost, four come twice, two pairs are swapped.
@@ -32,15 +32,15 @@ fn deliveries() -> Vec<u32> {
     numbers
 }
 
-/// Serves the same lies to one subscriber after the other; returns where. Its thread ends with the process.
-fn start_liar() -> String {
+/// Serves the same faults to one subscriber after the other. Returns the URL. The thread ends with the process.
+fn start_faulty_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    thread::spawn(move || listener.incoming().flatten().for_each(lie));
+    thread::spawn(move || listener.incoming().flatten().for_each(serve));
     url
 }
 
-fn lie(mut stream: TcpStream) {
+fn serve(mut stream: TcpStream) {
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !head.ends_with(b"\r\n\r\n") {
@@ -53,12 +53,12 @@ fn lie(mut stream: TcpStream) {
         let delay_ms = if EVENTS - 10 < number { DELAY_MS } else { 0.0 };
         let stamp_ms = now_ms - delay_ms;
         let event = format!(
-            r#"{{"event_id":"e{number}","source":"liar","sequence":{number},"published_at_ms":{stamp_ms:.3}}}"#
+            r#"{{"event_id":"e{number}","source":"faulty","sequence":{number},"published_at_ms":{stamp_ms:.3}}}"#
         );
         write!(body, "id: 1-{number}\ndata: {event}\n\n").expect("a String takes every write");
     }
     stream.write_all(body.as_bytes()).expect("the subscriber reads");
-    // Until it has gone.
+    // Until the subscriber has left.
     while stream.read(&mut buffer).is_ok_and(|count| 0 < count) {}
 }
 
@@ -72,7 +72,7 @@ fn check(report: &Value, expected: &[(&str, u64)]) {
     expected.iter().for_each(|(name, count)| assert_eq!(report[name], *count, "{name}: {report}"));
 }
 
-/// All were sent at once, so whatever it took to read them, the delayed ones took 300 ms more.
+/// All events were sent at once. However long it took to read them, the delayed ones took 300 ms more.
 #[track_caller]
 fn check_delay(p50_ms: &Value, p95_ms: &Value) {
     let [p50_ms, p95_ms] = [p50_ms, p95_ms].map(|figure| figure.as_f64().expect("a number of ms"));
@@ -80,8 +80,8 @@ fn check_delay(p50_ms: &Value, p95_ms: &Value) {
 }
 
 #[test]
-fn lies_are_told() {
-    let (url, folder) = (start_liar(), Folder::new());
+fn faults_are_reported() {
+    let (url, folder) = (start_faulty_server(), Folder::new());
     let logs = folder.path("logs");
     let count = deliveries().len().to_string();
     let line = ["subscribe", "-u", &url, "--topic", "t", "--count", &count, "--log-dir", &logs];
@@ -107,7 +107,7 @@ fn lies_are_told() {
 #[test]
 fn percentiles_of_logs_are_true() {
     let folder = Folder::new();
-    // 1 to 1,000 ms, once each, spread over ten clients and in no order.
+    // 1 to 1,000 ms, each once, in no order and spread over ten clients.
     for client in 0..10_u64 {
         let line = |index: u64| {
             let latency_ms = (index * 10 + client) * 7 % 1000 + 1;
@@ -127,7 +127,7 @@ fn percentiles_of_logs_are_true() {
     for ((name, ms), (expected, expected_ms)) in
         figures.iter().zip([("p50", 500.0), ("p95", 950.0), ("p99", 990.0), ("max", 1000.0)])
     {
-        // Three digits are kept.
+        // Histograms keep three digits.
         assert!(*name == expected && (ms - expected_ms).abs() <= expected_ms / 1000.0, "{said}");
     }
     assert_eq!(figures.len(), 4);

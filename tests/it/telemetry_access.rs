@@ -1,4 +1,4 @@
-//! The store besides storing: TLS to the database, publishing through Redis, and rights.
+//! Access to telemetry: TLS to the database, publishing through Redis, and rights.
 
 use std::{
     os::unix::fs::chown,
@@ -42,7 +42,7 @@ fn make_certificate(folder: &Folder, name: &str) -> (String, String) {
 fn a_database_behind_tls_is_verified() {
     let folder = Folder::new();
     let ((certificate, key), (stranger, _)) = (make_certificate(&folder, "db"), make_certificate(&folder, "stranger"));
-    // The server insists that nobody else may read its key.
+    // The server requires that no other user may read its key.
     if let Some((user, group)) = postgres::server_user() {
         chown(&key, Some(user), Some(group)).expect("we are root");
     }
@@ -77,13 +77,13 @@ fn what_redis_did_not_take_is_published_when_it_is_back() {
     assert!(stream.next_data().contains(r#""pip":1}"#));
     redis.kill();
     let accepted = ingest(2);
-    let told = accepted.json();
-    assert_eq!((accepted.status, &told["stored"], &told["published"]), (202, &true.into(), &false.into()), "{told}");
+    let reply = accepted.json();
+    assert_eq!((accepted.status, &reply["stored"], &reply["published"]), (202, &true.into(), &false.into()), "{reply}");
     redis.restart();
     let event = wait_until("it is published", || Some(stream.next()).filter(|event| event.kind != "gap"));
     assert_eq!(event.kind, "telemetry_update");
     let payload: Value = serde_json::from_str(&event.data).expect("JSON");
-    assert_eq!((&payload["data"]["pip"], &payload["data"]["telemetry_id"]), (&2.into(), &told["telemetry_id"]));
+    assert_eq!((&payload["data"]["pip"], &payload["data"]["telemetry_id"]), (&2.into(), &reply["telemetry_id"]));
     wait_until("both are marked as published", || {
         (server.sql("select count(*) from fanfare.outbox where published_at is null") == "0").then_some(())
     });
@@ -102,7 +102,7 @@ fn token(subscribe: &[&str], publish: &[&str]) -> String {
 }
 
 #[test]
-fn who_has_no_right_to_a_well_neither_writes_nor_reads_it() {
+fn a_client_without_a_right_to_a_well_neither_writes_nor_reads_it() {
     let server = PostgresServer::start();
     let settings = [("auth.mode", "jwt"), ("auth.algorithms", "HS256"), ("auth.secret", SECRET)];
     let hub = Hub::start_with(&["--store", &server.url()], &settings);

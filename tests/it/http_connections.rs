@@ -1,4 +1,4 @@
-//! HTTP/1.1 as clients use it: kept connections, pipelined requests, bodies in pieces, other origins.
+//! HTTP/1.1 as clients use it: persistent connections, pipelined requests, chunked bodies, other origins.
 
 use fanfare_core::protocol::http::Method;
 
@@ -69,7 +69,7 @@ fn any_pieces_make_the_same_request() {
 }
 
 #[test]
-fn who_expects_a_continue_gets_it() {
+fn an_expected_100_continue_is_sent() {
     let hub = Hub::start();
     let head = |length: usize| {
         format!("POST /publish/t HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")
@@ -106,7 +106,7 @@ fn head_is_get_without_the_body() {
     assert_eq!(connection.request(Method::Get, "/health", &[], b"").status, 200, "and the connection goes on");
 }
 
-/// A hub whose connections are owed at most a few bytes, and whose topic `t` has an answer to tell that is longer.
+/// A hub with a small limit on outboxes, and whose topic `t` makes longer answers.
 fn hub_with_a_long_answer() -> Hub {
     let hub = Hub::start_with(&[], &[("limits.outbox_bytes_max", "4KiB")]);
     hub.publish("t", "x".repeat(64 * 1024));
@@ -136,7 +136,7 @@ fn requests_behind_a_large_answer_are_answered() {
 }
 
 #[test]
-fn options_tell_the_methods() {
+fn options_lists_the_methods() {
     let hub = Hub::start();
     let mut connection = HttpConnection::new(hub.connect());
     let mut check = |target: &str, allow: &str| {
@@ -163,7 +163,7 @@ fn any_origin_may_read_if_one_line_says_so() {
     assert_eq!(preflight.header("access-control-allow-methods"), Some("POST, OPTIONS"));
     assert_eq!(preflight.header("access-control-allow-headers"), Some("event-type"));
     assert!(preflight.header("access-control-max-age").is_some());
-    // A page must be able to read why it was refused.
+    // A page must be able to read the reason of a refusal.
     let refused = connection.request(Method::Post, "/publish/a..b", &[origin], b"x");
     assert_eq!((refused.status, refused.header("access-control-allow-origin")), (400, Some("*")));
     connection.send(b"GET /sse?topic=t HTTP/1.1\r\nHost: h\r\nOrigin: https://app.example\r\n\r\n");
