@@ -1,4 +1,4 @@
-//! Where the database is: `postgres://user:password@host:port/database?sslmode=require`.
+//! The address of the database: `postgres://user:password@host:port/database?sslmode=require`.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use tokio_postgres::config::{Host, SslMode};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoreUrl(tokio_postgres::Config);
 
-/// Why a text is no such URL.
+/// Why a text is not such a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadStoreUrl(String);
 
@@ -41,7 +41,7 @@ impl StoreUrl {
         self.0.get_ssl_mode() == SslMode::Require
     }
 
-    /// Whether `other` leads to the same database, as whomever.
+    /// Whether `other` is the same database, whatever the login.
     pub fn is_of_same_database(&self, other: &Self) -> bool {
         let as_nobody = |url: &Self| {
             let mut config = url.0.clone();
@@ -51,13 +51,13 @@ impl StoreUrl {
         as_nobody(self) == as_nobody(other)
     }
 
-    /// For the client library.
+    /// The configuration for the client library.
     pub(super) fn client_config(&self) -> tokio_postgres::Config {
         self.0.clone()
     }
 }
 
-/// With its cause, which says what is wrong; the library's own text stops before it.
+/// The error with its cause, which the library's own text leaves out.
 fn describe(error: &tokio_postgres::Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     cause.unwrap_or_else(|| error.to_string())

@@ -1,4 +1,4 @@
-//! Publishes what has been stored, through whatever source its topic has, and reports back.
+//! Publishes stored records through the source of their topic, and reports the outcome.
 
 use std::{
     mem,
@@ -40,8 +40,8 @@ struct Pending {
 }
 
 impl Announcer {
-    /// With the other end of what it reports: publications that have succeeded, `marks_max` of them at most. What finds
-    /// no room is published again later, under the same key.
+    /// Also returns the receiver of its reports: successful publications, at most `marks_max`. A publication whose report has no
+    /// room is repeated later under the same key.
     pub(super) fn new(
         bus: Arc<Bus>,
         clock: Clock,
@@ -52,9 +52,9 @@ impl Announcer {
         (Self { bus, clock, status, marks }, marked)
     }
 
-    /// Publishes those of `records` that are not, by the state in `stored`, and calls `reply` when each has its
-    /// answer. Where a repeat found an earlier record, that one is published. The events are held for `owners`, one for each
-    /// record in order; where a share is used up, the record is published later, by a look into the outbox.
+    /// Publishes those of `records` that are not published according to `stored`, and calls `reply` once each has its answer. If a
+    /// repeat has found an earlier record, that record is published. The events count for `owners`, one for each record in order.
+    /// If a share is used up, the record stays in the outbox and is published later.
     pub(super) fn announce(&self, records: Vec<Record>, owners: Option<Owners>, stored: Vec<Stored>, reply: KeepReply) {
         let kept = stored.iter().map(|stored| Kept {
             record_id: stored.record_id,
@@ -92,7 +92,7 @@ impl Announcer {
             let Some(sink) = self.bus.event_sink(&record.topic) else {
                 let published =
                     feed.publish_once(&key, &record.topic, Some(kind), Payload::json(data), self.clock.now());
-                // Every other check was passed before it was stored.
+                // All other checks were made before the record was stored.
                 settle(pending, index, key, published.map(Some).map_err(|_| PublishFailed::NoRoom));
                 continue;
             };
@@ -105,14 +105,14 @@ impl Announcer {
     }
 }
 
-/// Takes one answer; the last one gives the request its own.
+/// Takes one answer. The last one answers the request.
 fn settle(pending: &Mutex<Pending>, index: usize, key: Box<str>, receipt: Receipt) {
     let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
     if let Ok(id) = receipt {
         let event_id = write_event_id(id);
         pending.kept[index].published = true;
         pending.kept[index].event_id.clone_from(&event_id);
-        // If there is no room, or nobody to take it, the outbox keeps the record as one to be published.
+        // If there is no room, or no receiver, the record stays in the outbox as unpublished.
         let took = pending.clock.now().since(pending.began);
         let _ = pending.marks.try_send(Mark { key, event_id, took });
     } else {

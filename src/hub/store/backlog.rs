@@ -31,26 +31,26 @@ pub(super) struct Backlog {
     status: Arc<StoreStatus>,
 }
 
-/// What waits, the batch that is being stored included.
+/// The waiting rows, including the batch that is being stored.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     rows: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// What the records of one request weigh, taken of the memory budget and of their owners' shares until it is dropped.
+/// The memory of one request's records, charged to the memory budget and to their owners' shares until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    /// For whom each record is held, in order; `None`: for nobody.
+    /// The owner of each record, in order. `None`: no owners.
     owners: Option<Owners>,
     _charges: Vec<Charge>,
 }
 
-/// The records of one request. Dropped without an answer, it answers [`KeepFailed::Away`]: nobody stored it.
+/// The records of one request. If it is dropped without an answer, it answers [`KeepFailed::Away`]: nothing was stored.
 pub(super) struct Submission {
     /// In the order of the request.
     pub(super) records: Vec<Record>,
-    /// Until when it may wait for the database.
+    /// The end of its time to wait for the database.
     pub(super) deadline: Moment,
     /// Whether it has been part of a transaction whose end is not known.
     pub(super) is_doubtful: bool,
@@ -83,12 +83,12 @@ pub(super) fn queue(
 }
 
 impl Backlog {
-    /// Takes what `records` weigh of the budget, and of their owners' shares.
+    /// Charges the memory of `records` to the budget and to their owners' shares.
     pub(super) fn hold(&self, records: &[Record], owners: Option<Owners>) -> Result<Held, ChargeRefused> {
         let owner_of = |index: usize| owners.as_ref().and_then(|owners| owners.of(index));
         let weigh = |records: &[Record]| records.iter().map(Record::weight_bytes).sum();
         let (mut charges, mut first) = (Vec::new(), 0);
-        // Records of one owner come in a row, mostly all of them.
+        // Records of one owner are consecutive; mostly there is one owner.
         while first < records.len() {
             let owner = owner_of(first);
             let is_other = |index: &usize| owner_of(*index).map(Arc::as_ptr) != owner.map(Arc::as_ptr);
@@ -104,8 +104,8 @@ impl Backlog {
         Ok(Held { owners, _charges: charges })
     }
 
-    /// Queues `records`, or refuses them at once: when too much waits, or when the database has been away for so long
-    /// that waiting for it is pointless.
+    /// Queues `records`, or refuses them at once: if too much waits, or if the database has been unreachable for longer than a
+    /// record may wait.
     pub(super) fn push(&self, records: Vec<Record>, held: Held, reply: KeepReply) {
         let now = self.clock.now();
         let bytes = records.iter().map(Record::weight_bytes).sum();
@@ -145,24 +145,24 @@ impl Load {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// What they weigh, in bytes.
+    /// Their memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 }
 
 impl Submission {
-    /// For whom each of the records is held, in order; `None`: for nobody.
+    /// The owner of each record, in order. `None`: no owners.
     pub(super) fn take_owners(&mut self) -> Option<Owners> {
         self.held.owners.take()
     }
 
-    /// Answers, and with that lets go of what it weighs.
+    /// Answers the request, and releases its memory.
     pub(super) fn answer(self, outcome: Result<Vec<Kept>, KeepFailed>) {
         self.into_reply()(outcome);
     }
 
-    /// Lets go of what it weighs; the answer is the caller's to give.
+    /// Releases its memory, and leaves the answer to the caller.
     pub(super) fn into_reply(mut self) -> KeepReply {
         self.reply.take().unwrap_or_else(|| Box::new(drop))
     }

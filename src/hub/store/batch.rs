@@ -12,17 +12,17 @@ use tokio_postgres::{Client, Row, Statement, Transaction, binary_copy::BinaryCop
 use super::{Kind, Record, fault::Fault};
 use crate::topic::Topic;
 
-/// A record as the database has it after the commit.
+/// The state of a record in the database after the commit.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// The key it has there.
+    /// Its key in the database.
     pub(super) key: Box<str>,
     pub(super) record_id: i64,
-    /// Whether it has been published, as far as the database knows.
+    /// Whether the database has it marked as published.
     pub(super) published: bool,
     /// Its event's id, if there is one.
     pub(super) event_id: Option<Box<str>>,
-    /// What was stored, if a repeat found something that is yet to be published.
+    /// The stored record, if a repeat has found one that is not published yet.
     pub(super) earlier: Option<Record>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Mark {
     pub(super) took: Duration,
 }
 
-/// What is prepared once per connection.
+/// The statements that are prepared once per connection.
 #[derive(Debug)]
 pub(super) struct Statements {
     copy: Statement,
@@ -52,7 +52,7 @@ const COPY: &str = "copy staging (position, key, kind, well_id, time, received_a
 const COPY_TYPES: [Type; 7] =
     [Type::INT4, Type::TEXT, Type::INT2, Type::TEXT, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ, Type::TEXT];
 
-/// In the order of the keys, so that two hubs with the same keys wait for each other instead of locking each other out.
+/// In the order of the keys, so that two hubs with the same keys wait for each other and do not deadlock.
 const CLAIM: &str = "
     insert into fanfare.outbox (key, record_id, kind, well_id, time, received_at, body)
     select key, record_id, kind, well_id, time, received_at, body from staging order by key, position
@@ -102,7 +102,7 @@ const PRUNE: &str = "
         where stored_at < now() - make_interval(secs => $1) and published_at is not null limit 5000)";
 
 impl Statements {
-    /// Prepares them; the tables must be there.
+    /// Prepares the statements. The tables must exist.
     pub(super) async fn prepare(client: &Client) -> Result<Self, Fault> {
         Ok(Self {
             copy: client.prepare(COPY).await?,
@@ -119,8 +119,8 @@ impl Statements {
         })
     }
 
-    /// Stores `records`, each with a key, and returns how they stand, in order. `is_committing` is set once the
-    /// transaction may have been committed, whatever is returned.
+    /// Stores `records`, each with a key, and returns the state of each, in order. `is_committing` is set once the transaction may
+    /// have been committed, whatever is returned.
     pub(super) async fn store(
         &self,
         client: &mut Client,
@@ -153,8 +153,8 @@ impl Statements {
         Ok(())
     }
 
-    /// Remembers what has been published. To lose this by a crash of the server is no harm: it would be published again
-    /// under its key. So the commit waits for no disk.
+    /// Marks records as published. The commit does not wait for the disk: if a crash of the server loses the mark, the record is
+    /// published again under its key.
     pub(super) async fn mark(&self, client: &mut Client, marks: &[Mark]) -> Result<(), Fault> {
         let keys: Vec<&str> = marks.iter().map(|mark| &*mark.key).collect();
         let ids: Vec<Option<&str>> = marks.iter().map(|mark| mark.event_id.as_deref()).collect();
@@ -165,13 +165,13 @@ impl Statements {
         Ok(())
     }
 
-    /// What was stored longer than `age` ago and is not marked as published, oldest first.
+    /// Records older than `age` that are not marked as published, oldest first.
     pub(super) async fn unpublished(&self, client: &Client, age: Duration) -> Result<Vec<Stored>, Fault> {
         let rows = client.query(&self.unpublished, &[&age.as_secs_f64()]).await?;
         Ok(rows.iter().map(read_stored).collect())
     }
 
-    /// Forgets some of the keys that are older than `age`; returns how many.
+    /// Deletes some of the keys that are older than `age`. Returns how many.
     pub(super) async fn prune(&self, client: &Client, age: Duration) -> Result<u64, Fault> {
         Ok(client.execute(&self.prune, &[&age.as_secs_f64()]).await?)
     }
@@ -189,7 +189,7 @@ fn read_stored(row: &Row) -> Stored {
     }
 }
 
-/// The record of a row that has a body; `None` also for one that no hub could have written.
+/// The record of a row that has a body. `None` also for a row that no hub could have written.
 fn read_record(row: &Row, key: &str) -> Option<Record> {
     let body: &str = row.get::<_, Option<&str>>(8)?;
     let well_id: &str = row.get(5);
@@ -204,12 +204,12 @@ fn read_record(row: &Row, key: &str) -> Option<Record> {
     })
 }
 
-/// As the client library takes times.
+/// A time in the form of the client library.
 pub(super) fn system_time(time_us: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(time_us)
 }
 
-/// µs since 1970; what is earlier cannot come in.
+/// A time in µs since 1970. Earlier times are refused on receipt.
 pub(super) fn micros(time: SystemTime) -> u64 {
     let span = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)

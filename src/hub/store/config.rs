@@ -8,19 +8,19 @@ use crate::source::credentials::{Credentials, Logins};
 /// How the hub uses its database.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The database's URL, with the login from the start.
+    /// The database's URL, with the login of the start.
     pub login: StoreLogin,
-    /// The login in force, which may replace that one.
+    /// The login in force. It may have replaced the one in `url`.
     pub logins: Logins<StoreLogin>,
     /// For `sslmode=require`: PEM file of the authorities to trust, in place of the system's.
     pub ca_file: Option<PathBuf>,
     /// Rows waiting to be stored.
     pub queue_rows_max: usize,
-    /// What those may weigh together, in bytes.
+    /// The memory of these rows, in bytes.
     pub queue_bytes_max: usize,
-    /// Rows of one transaction. One request's rows stay together, whatever this says.
+    /// Rows of one transaction. The rows of one request stay together, even beyond this number.
     pub batch_rows_max: usize,
-    /// How long a row may wait while the database is away.
+    /// How long a row may wait while the database is unreachable.
     pub queue_timeout: Duration,
     /// How long one transaction may take.
     pub write_timeout: Duration,
@@ -30,17 +30,17 @@ pub struct Config {
     pub backoff_min: Duration,
     /// The longest wait between two attempts.
     pub backoff_max: Duration,
-    /// How often an idle connection is asked for a sign of life.
+    /// How often an idle connection is checked.
     pub ping_interval: Duration,
-    /// How old a row gets that is stored and not marked as published before it is published again.
+    /// The age at which a stored row without a mark of publication is published again.
     pub republish_after: Duration,
     /// How long the outbox remembers idempotency keys.
     pub idempotency_window: Duration,
-    /// Threads that read back.
+    /// Threads that answer queries.
     pub readers: usize,
-    /// Questions waiting for them.
+    /// Queries that may wait for them.
     pub read_queue_max: usize,
-    /// How long one question may take.
+    /// How long one query may take.
     pub read_timeout: Duration,
 }
 
@@ -69,8 +69,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Puts the login configured here into force, if it is another than that of `former`. Otherwise the one in force stays, which
-    /// may be newer: a refused one is read anew from its file.
+    /// Puts the configured login into force if it differs from that of `former`. Otherwise the login in force stays. It may be
+    /// newer, because a refused login is read again from its file.
     pub fn replace_login(&self, former: &Self) {
         if !self.login.is_same(&former.login) || self.login.url_file != former.login.url_file {
             self.logins.replace(self.login.clone());

@@ -1,4 +1,4 @@
-//! What goes wrong between the hub and its database.
+//! Failures between the hub and its database.
 
 use std::{fmt, io, time::Duration};
 
@@ -7,18 +7,18 @@ use tokio_postgres::error::SqlState;
 /// Why an operation on the database failed.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The client library's word.
+    /// An error of the client library.
     Database(tokio_postgres::Error),
-    /// The machine has no descriptors left to connect with.
+    /// There are no file descriptors left for a connection.
     Machine(io::Error),
     /// No answer within this time.
     Silent(Duration),
-    /// It can only be used by a program that knows a later layout of its tables.
+    /// The tables have a later layout than this program knows.
     Newer(i32),
 }
 
 impl Fault {
-    /// Whether the server understood and will not have it, whenever it is asked: another connection would not help.
+    /// Whether the server refuses the statement itself, so that another connection would not help.
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Database(error) = self else { return false };
         // Data exceptions, integrity, rights and names: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -32,16 +32,16 @@ impl Fault {
         error.code().is_some_and(|state| class(state) == "28")
     }
 
-    /// Whether the connection was no longer there.
+    /// Whether the connection was closed.
     pub(super) fn is_closed(&self) -> bool {
         let Self::Database(error) = self else { return false };
         let is_broken = std::error::Error::source(error).is_some_and(|cause| cause.is::<io::Error>());
-        // The server closed the connection: an administrator ended it, or it was idle for too long.
+        // The server closed the connection: by an administrator's command, or because it was idle for too long.
         let was_ended = error.code().is_some_and(|state| ["57P01", "57P02", "57P05"].contains(&state.code()));
         error.is_closed() || is_broken || was_ended
     }
 
-    /// Whether the server, or the hub, gave up waiting.
+    /// Whether a timeout of the server or of the hub expired.
     pub(super) fn is_timeout(&self) -> bool {
         match self {
             Self::Database(error) => error.code() == Some(&SqlState::QUERY_CANCELED),

@@ -1,4 +1,4 @@
-//! A connection to the database for a thread that has nothing else to do: each call waits, but never longer than it may.
+//! A blocking connection to the database. Each call has a time limit.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -25,20 +25,20 @@ pub(super) struct Connector {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The connection's own task makes progress only while somebody waits for an answer, which is when there is some.
+    /// The connection's own task runs only during calls, which is when there is work for it.
     runtime: Runtime,
     client: Client,
 }
 
 impl Connector {
-    /// Reads the files that `config` names: one that cannot be read stops the start.
+    /// Reads the files that `config` names. A file that cannot be read is an error at the start.
     pub(super) fn new(config: &Config) -> io::Result<Self> {
         let tls = config.login.url.is_tls().then(|| tls_config(config.ca_file.as_deref())).transpose()?;
         let (login, logins) = (config.login.clone(), config.logins.clone());
         Ok(Self { login, logins, tls: tls.map(Arc::new), connect_timeout: config.connect_timeout })
     }
 
-    /// Connects and logs in. Where the login is refused, and its file has another one by now, tries that one.
+    /// Connects and logs in. If the login is refused and its file has another one by now, tries that one.
     pub(super) fn open(&self) -> Result<Link, Fault> {
         let used = self.logins.current(&self.login);
         match self.open_as(&used) {
@@ -60,7 +60,7 @@ impl Connector {
     }
 
     async fn connect(&self, options: &ClientOptions) -> Result<Client, Fault> {
-        // In each case the connection is a task that ends with its client, or by a fault that the client then reports.
+        // In each case the connection is a task that ends with its client, or with an error that the client then reports.
         match &self.tls {
             None => {
                 let (client, connection) = options.connect(NoTls).await?;
@@ -78,7 +78,7 @@ impl Connector {
 }
 
 impl Link {
-    /// Does `work`, within `limit`. After a fault that is no refusal the link must not be used again.
+    /// Does `work` within `limit`. After a fault other than a refusal the link must not be used again.
     pub(super) fn run<T>(
         &mut self,
         limit: Duration,

@@ -1,14 +1,14 @@
-//! The login at the database.
+//! The login to the database.
 
 use std::{fmt, path::PathBuf};
 
 use super::StoreUrl;
 use crate::source::credentials::{Credentials, read_again};
 
-/// A login, and where it is kept.
+/// A login, and the file that holds it.
 #[derive(Clone, Debug, Default)]
 pub struct StoreLogin {
-    /// It, and where the database is.
+    /// The URL of the database, with the login.
     pub url: StoreUrl,
     /// The file that the URL was read from, if it was.
     pub url_file: Option<PathBuf>,

@@ -1,10 +1,9 @@
 //! Telemetry kept in PostgreSQL, as TimescaleDB's hypertable where there is one.
 //!
-//! One thread writes, a few read; no reactor ever waits for the database. What is to be stored waits in a bounded
-//! queue, is committed in batches, and is published afterwards. Each batch also leaves its rows in an *outbox*: a row that
-//! was committed, but not published because the hub or the broker was gone, is published later, by whichever hub finds
-//! it. So what was acknowledged is stored exactly once and published at least once; repeats of a publication carry the
-//! same idempotency key.
+//! One thread writes, a few read, and no reactor waits for the database. Records wait in a bounded queue, are committed in
+//! batches, and are published afterwards. Each batch also writes its rows to an *outbox*: if the hub or the broker fails between
+//! commit and publication, any hub publishes the row later. So an acknowledged record is stored exactly once and published at
+//! least once. Repeated publications have the same idempotency key.
 
 mod address;
 mod announcer;
@@ -34,7 +33,7 @@ pub(crate) use status::StoreStatus;
 use self::{announcer::Announcer, backlog::Backlog, link::Connector, reader::Readers, writer::WriterHandle};
 use crate::{budget::ChargeRefused, bus::Bus, clock::Clock, share::Owners};
 
-/// The way to the store's threads. Cheap to clone; never blocks.
+/// A handle of the store's threads. Cheap to clone. Never blocks.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     backlog: Backlog,
@@ -48,7 +47,7 @@ pub(crate) struct StoreHandle {
     writer: WriterHandle,
 }
 
-/// Starts the threads. The database need not be there yet: `status` says when it is.
+/// Starts the threads. The database need not be reachable yet: `status` shows when it is.
 pub(crate) fn start_store(
     config: &Config,
     bus: Arc<Bus>,
@@ -64,35 +63,35 @@ pub(crate) fn start_store(
 }
 
 impl Store {
-    /// Takes what `records` weigh of the memory budget, and of the shares of their `owners`; `None`: they
-    /// are held for nobody. It is given back when they are stored or refused. Then their events are held for the owners.
+    /// Charges the memory of `records` to the memory budget and to the shares of their `owners`; `None`: no owners. The charge is
+    /// released when the records are stored or refused. Then their events count for the owners.
     pub(crate) fn hold(&self, records: &[Record], owners: Option<Owners>) -> Result<Held, ChargeRefused> {
         self.backlog.hold(records, owners)
     }
 
-    /// Stores `records`, all of them or none, then publishes them, and calls `reply` with what became of each, in order. `held`
-    /// is what [`Self::hold`] took for them.
+    /// Stores `records`, all of them or none, then publishes them, and calls `reply` with the outcome of each, in order. `held` is
+    /// the charge that [`Self::hold`] made for them.
     pub(crate) fn keep(&self, mut records: Vec<Record>, held: Held, reply: KeepReply) {
-        // By it the database recognizes what it has already, if the answer to a commit was lost.
+        // If the answer to a commit is lost, the database recognizes the record by this key.
         for record in &mut records {
             record.key.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
         }
         self.backlog.push(records, held, reply);
     }
 
-    /// Reads readings back, and calls `reply` with them.
+    /// Queries readings, and calls `reply` with them.
     pub(crate) fn read(&self, query: Query, reply: ReadReply) {
         self.readers.ask(query, reply);
     }
 }
 
 impl StoreHandle {
-    /// Where to hand records and questions to.
+    /// The handle for records and queries.
     pub(crate) fn store(&self) -> Store {
         self.store.clone()
     }
 
-    /// Stores what is queued, if the database takes it, and waits for the writer to end. Readers end with the last
+    /// Stores the queued records if the database is reachable, and waits until the writer ends. Readers end with the last
     /// [`Store`].
     pub(crate) fn stop(self) {
         self.writer.stop();

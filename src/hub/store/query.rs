@@ -1,36 +1,36 @@
-//! Questions about what was stored, and their answers. Pure.
+//! Queries of stored readings, and their results. Pure.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// What is asked for.
+/// A query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Query {
-    /// Whose readings.
+    /// The well.
     pub well_id: Arc<str>,
-    /// From here on, in µs since 1970.
+    /// From this time on, in µs since 1970.
     pub from_us: u64,
-    /// Up to here, exclusive.
+    /// Up to this time, exclusive.
     pub to_us: u64,
-    /// Go on behind this one.
+    /// After this reading, for the next page.
     pub after: Option<ReadingCursor>,
     /// The most readings to return.
     pub limit: u32,
-    /// Which come first.
+    /// The order.
     pub order: Order,
 }
 
-/// Which readings come first.
+/// The order of readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The newest.
+    /// Newest first.
     #[default]
     NewestFirst,
-    /// The oldest.
+    /// Oldest first.
     OldestFirst,
 }
 
-/// The place of a reading among those of its well: by its time, then by its number. Readings that come later, even with an earlier
-/// time, do not move the others. The API shows it as `TIME-NUMBER`.
+/// The position of a reading among those of its well: by time, then by number. Readings that are stored later do not shift it. The
+/// API shows it as `TIME-NUMBER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadingCursor {
     /// In µs since 1970.
@@ -39,33 +39,33 @@ pub(crate) struct ReadingCursor {
     pub record_id: i64,
 }
 
-/// Some readings.
+/// A page of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
-    /// Each a JSON object.
+    /// The readings, each a JSON object.
     pub readings: Vec<String>,
-    /// Where the next page begins, if there is one.
+    /// The position after which the next page begins, if there is one.
     pub next: Option<ReadingCursor>,
 }
 
 /// Called with the readings.
 pub(crate) type ReadReply = Box<dyn FnOnce(Result<Page, ReadFailed>) + Send>;
 
-/// Why there are none.
+/// Why a query failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ReadFailed {
-    /// Too many questions wait already.
+    /// Too many queries wait already.
     QueueFull,
     /// The database cannot be reached.
     Away,
-    /// It took too long.
+    /// The query took too long.
     TooLong,
 }
 
 impl FromStr for ReadingCursor {
     type Err = ();
 
-    /// Reads what `Display` writes.
+    /// Parses the form that `Display` writes.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (time_us, record_id) = text.split_once('-').ok_or(())?;
         let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());

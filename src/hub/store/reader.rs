@@ -1,4 +1,4 @@
-//! The reader threads: each with a connection of its own, made when the first question comes.
+//! The reader threads, each with its own connection, which the first query opens.
 
 use std::{fmt, io, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     source::Backoff,
 };
 
-/// Hands questions to the readers. Cheap to clone; the threads end with the last of it.
+/// Passes queries to the readers. Cheap to clone. The threads end when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Readers {
     queue: Sender<Question>,
@@ -47,7 +47,7 @@ pub(super) fn start_readers(config: &Config, connector: &Connector, clock: Clock
 }
 
 impl Readers {
-    /// Queues a question, or refuses it at once.
+    /// Queues a query, or refuses it at once.
     pub(super) fn ask(&self, query: Query, reply: ReadReply) {
         match self.queue.try_send(Question { query, reply }) {
             Ok(()) => {}
@@ -68,7 +68,7 @@ struct Reader {
     timeout: Duration,
     session: Option<Session>,
     backoff: Backoff,
-    /// Until then questions are refused at once: the database could not be reached a moment ago.
+    /// Until this time queries are refused at once, because connecting has just failed.
     retry: Moment,
     clock: Clock,
 }
@@ -81,7 +81,7 @@ impl Reader {
     }
 
     fn answer(&mut self, query: &Query) -> Result<Page, ReadFailed> {
-        // A connection that idled may have been closed meanwhile: that is found out by using it, and no failure.
+        // The server may have closed an idle connection. This shows only when it is used, and is no failure.
         let was_open = self.session.is_some();
         match self.attempt(query) {
             Err(ReadFailed::Away) if was_open => self.attempt(query),
@@ -119,7 +119,7 @@ impl Reader {
         let limit_ms = self.timeout.as_millis();
         let opened = self.connector.open().and_then(|mut link| {
             let (newest_first, oldest_first) = link.run(self.timeout, async |client| {
-                // What nobody waits for any more ends at the server, too.
+                // Cancels the query at the server, because no client waits for it any more.
                 client.batch_execute(&format!("set statement_timeout = {limit_ms}")).await?;
                 Ok((client.prepare(&select("<", "desc")).await?, client.prepare(&select(">", "asc")).await?))
             })?;
@@ -154,7 +154,7 @@ async fn fetch(client: &Client, statement: &Statement, query: &Query) -> Result<
         Order::OldestFirst => ReadingCursor { time_us: query.from_us, record_id: i64::MIN },
     };
     let after = query.after.unwrap_or(everything_follows);
-    // One more than asked for shows whether there is a next page.
+    // One more row than requested shows whether there is a next page.
     let limit = i64::from(query.limit) + 1;
     let (from, to, after_time) = (system_time(query.from_us), system_time(query.to_us), system_time(after.time_us));
     let rows = client.query(statement, &[&&*query.well_id, &from, &to, &after_time, &after.record_id, &limit]).await?;
@@ -167,7 +167,7 @@ fn cursor_of(row: &Row) -> ReadingCursor {
     ReadingCursor { time_us: micros(row.get(1)), record_id: row.get(0) }
 }
 
-/// As the event's `data`, so without the measurements that were not taken.
+/// The reading in the form of the event's `data`, without measurements that were not taken.
 fn write_reading(row: &Row) -> String {
     let ReadingCursor { time_us, record_id } = cursor_of(row);
     let mut text = format!(r#"{{"telemetry_id":{record_id},"timestamp":"{}""#, write_time(time_us));

@@ -1,4 +1,4 @@
-//! What is stored: a reading, an alert or a diagnostic of a well. Pure.
+//! Stored records: a reading, an alert or a diagnostic of a well. Pure.
 
 use std::{fmt, sync::Arc};
 
@@ -7,14 +7,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{event::EventId, topic::Topic};
 
-/// What kind of record it is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// Measurements.
+    /// A reading: measurements.
     Telemetry,
-    /// Something is out of bounds.
+    /// An alert: a measurement is out of bounds.
     Alert,
-    /// What a diagnosis found.
+    /// The result of a diagnosis.
     Diagnostic,
 }
 
@@ -22,56 +22,55 @@ pub(crate) enum Kind {
 pub(crate) const FIELDS: [&str; 9] =
     ["flow_rate", "pip", "motor_current", "motor_temp", "vibration", "vsd_frequency", "flow_variance", "torque", "gor"];
 
-/// One row on its way into the database, and out as an event.
+/// One record, which is stored as a row and published as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Under the same key a repeat is neither stored nor published again. `None`: this is no repeat.
+    /// The idempotency key: a record with the same key is neither stored nor published again. `None`: the record is not a repeat.
     pub key: Option<Box<str>>,
-    /// What it is.
     pub kind: Kind,
-    /// Whose it is: one segment of a topic's name.
+    /// The well, one segment of a topic's name.
     pub well_id: Arc<str>,
-    /// Where its event goes.
+    /// The topic of its event.
     pub topic: Topic,
-    /// When it was measured, in µs since 1970.
+    /// The time of measurement, in µs since 1970.
     pub time_us: u64,
-    /// When the hub got it, in µs since 1970.
+    /// The time of receipt at the hub, in µs since 1970.
     pub received_us: u64,
-    /// What it says: a JSON object, not empty.
+    /// Its content: a JSON object, not empty.
     pub body: Box<str>,
 }
 
-/// What became of a record.
+/// The outcome of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// The number that the database gave it; unique over all kinds and all hubs.
+    /// Its number in the database, unique over all kinds and all hubs.
     pub record_id: i64,
-    /// Whether it has been published; if not, it will be.
+    /// Whether it has been published. If not, it will be published later.
     pub published: bool,
-    /// Its event's id, if the hub or a broker gave it one.
+    /// The id of its event, if the hub or a broker has given one.
     pub event_id: Option<Box<str>>,
 }
 
-/// Called with what became of records, in order.
+/// Called with the outcomes of records, in order.
 pub(crate) type KeepReply = Box<dyn FnOnce(Result<Vec<Kept>, KeepFailed>) + Send>;
 
-/// Why records were not kept.
+/// Why records were not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum KeepFailed {
-    /// Too much waits already: nothing was stored.
+    /// The queue is full. Nothing was stored.
     QueueFull,
-    /// The memory budget is spent: nothing was stored.
+    /// The memory budget is spent. Nothing was stored.
     NoRoom,
-    /// The database cannot be reached: nothing was stored.
+    /// The database cannot be reached. Nothing was stored.
     Away,
-    /// The database went away during the commit and did not come back in time: it may have been stored.
+    /// The connection was lost during the commit and not restored in time. The records may have been stored.
     Unknown,
-    /// The database will not have it: nothing was stored.
+    /// The database refuses the records. Nothing was stored.
     Refused,
 }
 
 impl Kind {
-    /// All of them, by their codes.
+    /// All kinds, by their codes.
     pub(crate) const ALL: [Self; 3] = [Self::Telemetry, Self::Alert, Self::Diagnostic];
 
     /// The event's type.
@@ -83,7 +82,7 @@ impl Kind {
         }
     }
 
-    /// Under which name the event carries the body.
+    /// The member of the event that holds the body.
     pub(crate) fn member(self) -> &'static str {
         match self {
             Self::Telemetry => "data",
@@ -92,7 +91,7 @@ impl Kind {
         }
     }
 
-    /// The name of a record's number in answers.
+    /// The member of answers that holds the record's number.
     pub(crate) fn id_name(self) -> &'static str {
         match self {
             Self::Telemetry => "telemetry_id",
@@ -101,7 +100,7 @@ impl Kind {
         }
     }
 
-    /// As the database has it.
+    /// The kind as the database stores it.
     pub(super) fn code(self) -> i16 {
         self as i16
     }
@@ -112,7 +111,7 @@ impl Kind {
 }
 
 impl Record {
-    /// Its event's payload. `record_id` is `None` where nothing is stored.
+    /// The payload of its event. `record_id` is `None` without a database.
     pub(crate) fn payload(&self, record_id: Option<i64>) -> Bytes {
         let Self { kind, well_id, body, .. } = self;
         let (event, member, received) = (kind.event(), kind.member(), write_time(whole_second(self.received_us)));
@@ -124,7 +123,7 @@ impl Record {
         Bytes::from(format!("{head}{body}}}"))
     }
 
-    /// What it is taken to weigh, in bytes.
+    /// Its memory for the purpose of limits, in bytes.
     pub(crate) fn weight_bytes(&self) -> usize {
         size_of::<Self>() + self.body.len() + self.well_id.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
@@ -136,20 +135,20 @@ fn with_number(body: &str, record_id: Option<i64>) -> String {
     format!(r#"{{"telemetry_id":{number},{}"#, body.strip_prefix('{').unwrap_or(body))
 }
 
-/// `time_us` without the part of a second: the precision of all times that the hub gives itself, as the platform's document prints them.
+/// `time_us` cut to whole seconds: the precision of the hub's own timestamps, as in the platform's document.
 pub(crate) fn whole_second(time_us: u64) -> u64 {
     time_us - time_us % 1_000_000
 }
 
-/// `time_us`, in µs since 1970, in the form of RFC 3339: UTC, and a fraction only where there is one. So what a client has measured
-/// to a fraction of a second keeps it.
+/// `time_us`, in µs since 1970, in the form of RFC 3339: UTC, with a fraction only if it is not zero. So clients' timestamps keep
+/// their fractions.
 pub(crate) fn write_time(time_us: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000);
-    // Times beyond the year 9999 are let in nowhere.
+    // Times beyond the year 9999 are refused on receipt.
     time.ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
-/// An event's id as the database keeps it.
+/// An event's id in the form of the database.
 pub(super) fn write_event_id(id: Option<EventId>) -> Option<Box<str>> {
     id.map(|id| id.to_string().into())
 }

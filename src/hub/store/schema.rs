@@ -1,22 +1,22 @@
-//! The tables, and how they come to be: numbered steps, applied once each by whichever hub comes first.
+//! The tables, made by numbered migrations. The first hub to start applies each of them once.
 
 use tokio_postgres::{Client, Transaction};
 
 use super::fault::Fault;
 
-/// The steps, in order. What is here has been applied somewhere: add, never change.
+/// The migrations, in order. Each has been applied somewhere: add new ones, and never change one.
 const STEPS: &[&str] = &[include_str!("schema/1_tables.sql")];
 
-/// Taken for as long as the steps take, so that several hubs may start at once. The number only has to be ours.
+/// Advisory lock during the migrations, so that several hubs may start at once. The number is arbitrary.
 const LOCK: &str = "select pg_advisory_xact_lock(4735820146311)";
 
-/// What every hub looks at when it starts, since the extension may come later.
+/// Run by each hub when it starts, since the extension may be installed later.
 const HYPERTABLE: &str = include_str!("schema/hypertable.sql");
 
-/// What only this connection sees: a batch, before it is taken into the tables.
+/// A temporary table of this connection, for a batch before it is copied into the tables.
 const STAGING: &str = include_str!("schema/staging.sql");
 
-/// Brings the tables up to date, and prepares this connection for batches.
+/// Applies migrations, and prepares this connection for batches.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(LOCK).await?;
@@ -36,8 +36,8 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The last step that was applied; 0 in a database that no hub has seen. Looks before it creates anything: a login that
-/// may only write needs no right to create once the tables are there.
+/// The last migration that was applied; 0 in a new database. Checks before it creates anything, so that a login without the right
+/// to create works once the tables exist.
 async fn current_version(transaction: &Transaction<'_>) -> Result<i32, Fault> {
     let row = transaction.query_one("select to_regclass('fanfare.migrations') is not null", &[]).await?;
     if !row.get::<_, bool>(0) {

@@ -1,4 +1,4 @@
-//! How the store fares, for `/ready` and `/metrics`.
+//! The state of the store, for `/ready` and `/metrics`.
 
 use std::{
     sync::{
@@ -14,10 +14,10 @@ use crate::{
     metrics::{Figure, Histogram, SourceHealth},
 };
 
-/// Written by the store's threads, read by everybody.
+/// Written by the store's threads, read by any thread.
 #[derive(Debug)]
 pub(crate) struct StoreStatus {
-    /// The last proof that the database answers may be this old.
+    /// The maximum age of the last proof that the database answers.
     proof_age_max: Duration,
     load: Arc<Load>,
     rows: AtomicU64,
@@ -34,16 +34,16 @@ pub(crate) struct StoreStatus {
 
 #[derive(Debug)]
 struct State {
-    /// Since when it is as it is.
+    /// The time of the last change of state.
     since: Moment,
-    /// What is wrong, if anything is.
+    /// The present failure, if there is one.
     fault: Option<String>,
     last_answer: Moment,
     last_probe: Option<Duration>,
 }
 
 impl StoreStatus {
-    /// Of a database that has not been reached yet, and is asked for a sign of life each `ping_interval`.
+    /// For a database that has not been reached yet and is checked each `ping_interval`.
     pub(crate) fn new(ping_interval: Duration) -> Self {
         let state = State {
             since: Moment::default(),
@@ -71,7 +71,7 @@ impl StoreStatus {
         Arc::clone(&self.load)
     }
 
-    /// For how long there has been no connection; `None` while there is one.
+    /// How long there has been no connection; `None` while there is one.
     pub(super) fn away_for(&self, now: Moment) -> Option<Duration> {
         let state = self.state();
         state.fault.is_some().then(|| now.since(state.since))
@@ -85,7 +85,7 @@ impl StoreStatus {
         }
     }
 
-    /// An answer came that was asked for at `asked`.
+    /// The database has answered a request of the moment `asked`.
     pub(super) fn on_answer(&self, asked: Moment, now: Moment) {
         let mut state = self.state();
         state.last_answer = now;
@@ -114,12 +114,12 @@ impl StoreStatus {
         self.publish_durations.record(took, 1);
     }
 
-    /// A request was not taken in, or the database would not have it.
+    /// A request was refused, by the hub or by the database.
     pub(super) fn on_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Rows were found in the outbox that somebody had stored and not published.
+    /// Unpublished rows were found in the outbox.
     pub(super) fn on_republished(&self, rows: usize) {
         self.republished.fetch_add(rows as u64, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The pure parts: addresses, records, places.
+//! The pure parts: addresses, records, positions.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ fn places_are_read_as_they_are_written() {
     }
 }
 
-/// What waits for the database is its sender's, until it is stored or refused.
+/// Waiting records count against their sender's share until they are stored or refused.
 #[test]
 fn what_waits_is_held_for_its_owner() {
     let weight = record(Kind::Alert, "{}").weight_bytes();
@@ -130,7 +130,7 @@ fn what_waits_is_held_for_its_owner() {
     let all_first = |count: usize| Some([(Arc::clone(&first_owner), count)].into_iter().collect());
     let refused = backlog.hold(&records(4), all_first(4));
     assert!(matches!(refused, Err(ChargeRefused::Quota(refused)) if refused.rule == "first"), "{refused:?}");
-    // One that finds no room in the queue holds nothing, and one that belongs to nobody nothing of a share.
+    // A request without room in the queue holds nothing, and one without an owner no part of a share.
     let taken = backlog.hold(&records(3), all_first(3)).expect("there is room");
     assert_eq!(held(), [5, 1, 6]);
     backlog.push(records(3), taken, Box::new(drop));

@@ -1,4 +1,4 @@
-//! The writer thread: takes what has piled up, commits it, has it published, and answers.
+//! The writer thread: takes the queued records, commits them, has them published, and answers.
 
 use std::{
     collections::VecDeque,
@@ -28,11 +28,11 @@ use crate::{
     source::{Backoff, LogRateLimiter},
 };
 
-/// How long bringing the tables up to date may take: another hub may be at it.
+/// Time limit of the migrations, which another hub may be running.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often keys that are too old are forgotten.
+/// How often old keys are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// Publications that are remembered in one transaction.
+/// Publications that are marked in one transaction.
 const MARKS_MAX: usize = 5_000;
 
 /// The running thread.
@@ -82,9 +82,9 @@ pub(super) fn start_writer(
 }
 
 impl WriterHandle {
-    /// Stores what is queued, if the database takes it, and waits for the thread to end.
+    /// Stores the queued records if the database is reachable, and waits until the thread ends.
     pub(super) fn stop(self) {
-        // A second word to the same effect is not needed.
+        // If the channel is full, the message is there already.
         let _ = self.stop.try_send(());
         if self.thread.join().is_err() {
             warn!("the store's writer had panicked");
@@ -113,24 +113,24 @@ struct Writer {
     failures: LogRateLimiter,
     refusals: LogRateLimiter,
     queued: Receiver<Submission>,
-    /// Taken from the queue, to be stored next.
+    /// Submissions taken from the queue, to be stored next.
     pending: VecDeque<Submission>,
-    /// So many of them go one by one: the database refused them together, and only one may be to blame.
+    /// The number of submissions that are stored one by one, because the database refused them together and one may be the cause.
     alone: usize,
     marked: Receiver<Mark>,
     marks: Vec<Mark>,
     announcer: Announcer,
     sweep_due: Moment,
-    /// Whether what the last look into the outbox found is still being published.
+    /// Whether rows that were found in the outbox are still being published.
     is_sweeping: Arc<AtomicBool>,
     prune_due: Moment,
     stopped: Receiver<()>,
-    /// Until when what is queued may still be stored, once the end is near.
+    /// The time limit for queued records during shutdown.
     stop_deadline: Option<Moment>,
 }
 
 impl Writer {
-    /// What is still queued at the end is answered by being dropped.
+    /// Submissions that are still queued at the end are dropped, which answers them.
     fn run(&mut self) {
         while !self.is_done() {
             self.gather();
@@ -150,7 +150,7 @@ impl Writer {
         self.stop_deadline.is_some_and(|deadline| self.session.is_none() || deadline <= self.clock.now() || is_idle)
     }
 
-    /// Waits for something to do, then takes all that is queued, up to a batch.
+    /// Waits for work, then takes the queued submissions, up to a batch.
     fn gather(&mut self) {
         let nothing = never();
         let queued = if self.has_room() { self.queued.clone() } else { nothing };
@@ -185,7 +185,7 @@ impl Writer {
         rows < self.config.batch_rows_max
     }
 
-    /// How long there is nothing to do but to wait.
+    /// The time until the next task is due.
     fn idle_time(&self) -> Duration {
         let due = match (&self.session, self.pending.front()) {
             (Some(_), Some(_)) => return Duration::ZERO,
@@ -196,10 +196,10 @@ impl Writer {
         due.since(self.clock.now())
     }
 
-    /// Answers those that have waited too long for the database.
+    /// Answers submissions that have waited too long for the database.
     fn expire(&mut self, now: Moment) {
         while self.session.is_none() && self.pending.front().is_some_and(|oldest| oldest.deadline <= now) {
-            // Dropped, it says what is known of it.
+            // Dropping it answers with what is known.
             self.pending.pop_front();
             self.alone = self.alone.saturating_sub(1);
         }
@@ -227,7 +227,7 @@ impl Writer {
         Ok(Session { link, statements })
     }
 
-    /// One transaction with all that is pending, or with the first of those that go one by one.
+    /// One transaction with all pending submissions, or with the first of those that are stored one by one.
     fn store_pending(&mut self) {
         let Some(mut session) = self.session.take() else { return };
         if self.pending.is_empty() {
@@ -243,7 +243,7 @@ impl Writer {
         match outcome {
             Ok(stored) => {
                 self.session = Some(session);
-                // Not when connecting: a server whose disk is full lets everybody in.
+                // Not when connecting: a server whose disk is full still accepts connections.
                 self.backoff.reset();
                 self.status.on_batch(stored.len(), self.last_used.since(began));
                 self.status.on_answer(began, self.last_used);
@@ -254,7 +254,7 @@ impl Writer {
                 self.status.on_answer(began, self.last_used);
                 self.refuse(count, &fault);
             }
-            // Nothing was stored, so it may be stored over another connection.
+            // Nothing was stored, so another connection may store it.
             Err(fault) if !is_committing && self.was_closed_idle(&fault) => self.connect(),
             Err(fault) => {
                 self.pending.iter_mut().take(count).for_each(|submission| submission.is_doubtful |= is_committing);
@@ -270,7 +270,7 @@ impl Writer {
         link.run(self.config.write_timeout, async |client| statements.store(client, &records, is_committing).await)
     }
 
-    /// Has the first `count` submissions published, and answered when that is done.
+    /// Has the first `count` submissions published, which are then answered.
     fn deliver(&mut self, count: usize, stored: Vec<Stored>) {
         let mut stored = stored.into_iter();
         for mut submission in self.pending.drain(..count) {
@@ -281,7 +281,7 @@ impl Writer {
         }
     }
 
-    /// The database will not have the first `count` submissions: each is tried alone, and one alone is refused.
+    /// The database refuses the first `count` submissions: each is tried alone. A single one is answered with the refusal.
     fn refuse(&mut self, count: usize, fault: &Fault) {
         if 1 < count {
             self.alone = count;
@@ -297,7 +297,7 @@ impl Writer {
     }
 
     fn remember_marks(&mut self) {
-        // With more to store it can wait: it joins what comes next.
+        // If more is queued, the marks wait and join the next transaction.
         if self.marks.is_empty() || (!self.queued.is_empty() && self.marks.len() < MARKS_MAX) {
             return;
         }
@@ -307,7 +307,7 @@ impl Writer {
         }
     }
 
-    /// Looks into the outbox, forgets what is old, asks for a sign of life: each when it is due.
+    /// Publishes rows of the outbox, deletes old keys, checks the connection: each when it is due.
     fn look_after(&mut self) {
         let now = self.clock.now();
         if self.session.is_none() || self.stop_deadline.is_some() {
@@ -325,7 +325,7 @@ impl Writer {
         }
     }
 
-    /// Publishes what this hub, or another, has stored and not published.
+    /// Publishes rows that this hub, or another one, has stored and not published.
     fn sweep(&mut self) {
         if self.is_sweeping.load(Ordering::Acquire) {
             return;
@@ -348,7 +348,7 @@ impl Writer {
         self.announcer.announce(records, None, stored, Box::new(move |_| is_sweeping.store(false, Ordering::Release)));
     }
 
-    /// Does `work` if there is a connection; false if it failed, or there is none.
+    /// Does `work` if there is a connection. False if it failed, or there is none.
     fn ask(&mut self, work: impl AsyncFnOnce(&mut tokio_postgres::Client, &Statements) -> Result<(), Fault>) -> bool {
         let Some(mut session) = self.session.take() else { return false };
         let asked = self.clock.now();
@@ -373,8 +373,8 @@ impl Writer {
         }
     }
 
-    /// Whether a connection that has served before only turned out to be closed: a server may close what is idle for
-    /// longer than it likes, which is no fault if another connection can be made at once.
+    /// Whether a connection that has worked before was found closed. A server may close idle connections, which is no fault if
+    /// another connection can be made at once.
     fn was_closed_idle(&self, fault: &Fault) -> bool {
         fault.is_closed() && self.config.backoff_min <= self.clock.now().since(self.opened)
     }

@@ -73,7 +73,6 @@ pub struct Requester<'a> {
 /// A publication to be counted.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishRequest<'a> {
-    /// Where to.
     pub topic: &'a Topic,
     pub bytes: usize,
 }
@@ -97,7 +96,7 @@ impl PublishTotals {
     }
 }
 
-/// All quotas of a hub, with what each tenant has used.
+/// All quotas of a hub, and the usage of each tenant.
 #[derive(Debug)]
 pub struct Quotas {
     table: RwLock<Arc<RuleTable>>,
@@ -119,12 +118,12 @@ impl Quotas {
         Self::new(&QuotaConfig::unlimited(), usize::MAX)
     }
 
-    /// Replaces the rules by those of `config`. A rule continues a former one of the same name, or else one for the same clients and
-    /// topics: what its tenants have used stays, and drains at the new rate. What tenants hold is recounted under all rules that
-    /// apply now. A tenant that holds more than a new limit is refused more, and loses nothing.
+    /// Replaces the rules by those of `config`. A rule continues a former one of the same name, or else one for the same clients
+    /// and topics: what its tenants have used stays, and drains at the new rate. What tenants hold is recounted under all rules
+    /// that apply now. A tenant that holds more than a new limit is refused more, and loses nothing.
     ///
-    /// Two things start at zero: a rule for topics that no rule named before, because the topics of held bytes are unknown; and what
-    /// was taken while no rule bounded it (reactors count open streams again, see [`Quotas::generation`]). The budget does not
+    /// Two things start at zero: a rule for topics that no rule named before, because the topics of held bytes are unknown; and
+    /// what was taken while no rule bounded it (reactors count open streams again, see [`Quotas::generation`]). The budget does not
     /// change.
     pub fn replace(&self, config: &QuotaConfig, now: Moment) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use super::super::Identity;
 pub struct QuotaRule {
     /// Its name in refusals and metrics.
     pub name: String,
-    /// Whom it concerns.
+    /// The tenants it applies to.
     pub who: TenantSelector,
     /// The topics that it applies to. Empty: all.
     pub topics: Vec<Pattern>,

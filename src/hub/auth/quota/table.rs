@@ -1,4 +1,4 @@
-//! The rules in force at one time, and which of them concern whom. A reload makes another table.
+//! The rules in force at one time, and the tenants and topics that each applies to. A reload makes another table.
 
 use std::{
     sync::{
@@ -30,8 +30,8 @@ pub(super) fn members(set: RuleSet) -> impl Iterator<Item = usize> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RuleId(usize);
 
-/// The names of all rules that there have been, by [`RuleId`], with what each has refused. It grows by the names that reloads
-/// bring and never shrinks: names stand in refusals, and counters must not fall.
+/// The names of all rules since the start, by [`RuleId`], with the refusals of each. A reload adds its new names, and none is
+/// removed: refusals refer to names, and counters must not decrease.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownRules(Vec<(&'static str, Arc<Refusals>)>);
 
@@ -39,7 +39,7 @@ pub(super) struct KnownRules(Vec<(&'static str, Arc<Refusals>)>);
 type Refusals = [AtomicU64; Limit::ALL.len()];
 
 impl KnownRules {
-    /// The rule named `name`, known from now on.
+    /// The rule named `name`. Adds it if it is new.
     fn rule(&mut self, name: &str) -> (RuleId, &'static str, Arc<Refusals>) {
         let index = self.0.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
             self.0.push((Box::leak(Box::from(name)), Arc::default()));
@@ -60,7 +60,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// What it allows of `limit`, if it says.
+    /// Its value for `limit`, if it sets one.
     pub(super) fn limit(&self, limit: Limit) -> Option<usize> {
         self.rule.limit(limit)
     }
@@ -79,17 +79,17 @@ impl Rule {
 /// The rules in force, the default first.
 #[derive(Debug)]
 pub(super) struct RuleTable {
-    /// Which table it is: a [`RuleSet`] of another one means other rules.
+    /// The number of the table. A [`RuleSet`] is valid for one table only.
     pub(super) generation: u64,
     pub(super) rules: Vec<Rule>,
     pub(super) known: KnownRules,
     /// By [`Limit`], the rules that bound it.
     bounding: [RuleSet; Limit::ALL.len()],
-    /// Rules that concern addresses, whoever is there.
+    /// Rules that apply to addresses, whatever the client's identity.
     of_addresses: RuleSet,
 }
 
-/// What a request takes of a tenant's buckets under one rule, as the time they drain.
+/// The cost of a request in a tenant's buckets under one rule, as the time in which they drain it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
     /// The rule's index in the table that made the cost.
@@ -133,7 +133,7 @@ impl RuleTable {
         self.find(id)?.limit(limit)
     }
 
-    /// The rules that concern `requester` in some topic.
+    /// The rules that apply to `requester` in some topic.
     pub(super) fn candidates(&self, requester: Requester<'_>, tenants: &TenantIds) -> RuleSet {
         let concerns = |(index, rule): (usize, &Rule)| {
             let has_tenant = self.is_of_addresses(index) || tenants.primary.is_some();
@@ -142,19 +142,19 @@ impl RuleTable {
         self.rules.iter().enumerate().filter_map(concerns).fold(0, |set: RuleSet, bit: RuleSet| set | bit)
     }
 
-    /// Those of `candidates` that concern `topic`.
+    /// Those of `candidates` that apply to `topic`.
     pub(super) fn concerning(&self, candidates: RuleSet, topic: &Topic) -> RuleSet {
         let concerned = members(candidates).filter(|rule| self.rules[*rule].rule.concerns_topic(topic));
         concerned.fold(0, |set, rule| set | 1 << rule)
     }
 
-    /// Those of `candidates` that concern all topics.
+    /// Those of `candidates` that apply to all topics.
     pub(super) fn of_all_topics(&self, candidates: RuleSet) -> RuleSet {
         let concerned = members(candidates).filter(|rule| self.rules[*rule].rule.topics.is_empty());
         concerned.fold(0, |set, rule| set | 1 << rule)
     }
 
-    /// The same, of which all that is known is that it concerns topics of each of `lists`.
+    /// Those of `candidates` that apply to all topics, or to the same topics as one of `lists`.
     pub(super) fn concerning_lists(&self, candidates: RuleSet, lists: &[Box<[Pattern]>]) -> RuleSet {
         let is_known = |topics: &[Pattern]| topics.is_empty() || lists.iter().any(|list| **list == *topics);
         let concerned = members(candidates).filter(|rule| is_known(&self.rules[*rule].rule.topics));
@@ -168,7 +168,7 @@ impl RuleTable {
         lists.map(Box::from).collect()
     }
 
-    /// Rules of this table that are gone in `next`, with the one there that is the same but for its name.
+    /// Rules of this table that are not in `next`, each with the rule there that differs only in its name.
     pub(super) fn renamed(&self, next: &Self) -> Vec<(RuleId, RuleId)> {
         let mut gone: Vec<&Rule> = self.rules.iter().filter(|rule| next.find(rule.id).is_none()).collect();
         let fresh = next.rules.iter().filter(|rule| self.find(rule.id).is_none());
@@ -184,7 +184,7 @@ impl RuleTable {
         self.of_addresses >> rule & 1 == 1
     }
 
-    /// Whether something in `set` concerns addresses.
+    /// Whether `set` has a rule for addresses.
     pub(super) fn has_addresses(&self, set: RuleSet) -> bool {
         set & self.of_addresses != 0
     }
@@ -199,14 +199,15 @@ impl RuleTable {
         self.bounding(Limit::BytesHeld) | self.bounding(Limit::TopicsHeld)
     }
 
-    /// Whether, of the rules `set` that concern somebody, `rule` has a say in `limit`: the default has where no other does.
+    /// Whether `rule` applies to `limit` for a tenant with the rules `set`: the default applies only where no other rule sets the
+    /// limit.
     pub(super) fn decides(&self, rule: usize, set: RuleSet, limit: Limit) -> bool {
         let bounding = set & self.bounding(limit);
         let listed = bounding & !1;
         (if listed == 0 { bounding } else { listed }) >> rule & 1 == 1
     }
 
-    /// What so many events and bytes under each rule cost.
+    /// The costs of these numbers of events and bytes, by rule.
     pub(super) fn costs(&self, counts: &[(u64, u64)]) -> Vec<Cost> {
         let taken = counts.iter().enumerate().filter(|(_, (events, bytes))| 0 < events + bytes);
         taken.map(|(rule, (events, bytes))| self.cost(rule, *events, *bytes)).collect()

@@ -1,4 +1,4 @@
-//! What tenants have used: a table that never grows beyond its bound, whatever comes.
+//! The usage of tenants, in a table of bounded size.
 
 use core::net::IpAddr;
 use std::{
@@ -22,17 +22,16 @@ use crate::{
     topic::Pattern,
 };
 
-/// Parts of the table, so that publishers seldom meet.
+/// Parts of the table with a lock each, so that publishers seldom wait for each other.
 const SHARDS: usize = 16;
-/// Tenants looked at with each newcomer, for whether they may be forgotten. Two would be enough to keep the table small; the
-/// rest is for when it is full.
+/// Tenants that are examined for each new one, and forgotten if they are idle. Two would keep the table small; the others help when
+/// it is full.
 const LOOKS: usize = 8;
 /// Owners kept for a tenant. They differ by the rules that concern a topic, so mostly there is one.
 const OWNERS_MAX: usize = 8;
 
-/// All tenants that have used something lately, or hold something. One that has used nothing for a second and holds nothing is
-/// forgotten: it would begin anew with the same. When the table is full and none may be forgotten, newcomers are counted
-/// together.
+/// All tenants that have used something recently, or hold something. A tenant with empty buckets that holds nothing is forgotten,
+/// because a new entry would be the same. When the table is full and no tenant may be forgotten, new ones are counted together.
 #[derive(Debug)]
 pub(super) struct Tenants {
     shards: [Mutex<Shard>; SHARDS],
@@ -45,19 +44,19 @@ pub(super) struct Tenants {
 struct Shard {
     places: HashMap<TenantId, usize, foldhash::fast::RandomState>,
     tenants: Vec<Tenant>,
-    /// The tenant that is looked at next.
+    /// The tenant that is examined next.
     hand: usize,
 }
 
 #[derive(Debug)]
 struct Tenant {
     id: TenantId,
-    /// One for each rule that has had a say.
+    /// One for each rule that has been applied.
     meters: Vec<Meter>,
     owners: Vec<(OwnerKey, Arc<Owner>)>,
-    /// All owners for whom something is held, and some for whom nothing is any more.
+    /// All owners that hold something, and some that no longer do.
     live: Vec<LiveOwner>,
-    /// How many of them to look through before the next is added.
+    /// The length of `live` at which the next addition first removes owners that are gone.
     live_max: usize,
 }
 
@@ -65,11 +64,11 @@ struct Tenant {
 #[derive(Clone, Debug)]
 pub(super) struct LiveOwner {
     pub(super) owner: Weak<Owner>,
-    /// Who it says it is: what rules ask of that.
+    /// The parts of its identity that rules use.
     pub(super) identity: Option<Arc<Identity>>,
     /// Its address when it was seen first.
     pub(super) address: Option<IpAddr>,
-    /// What it holds belongs to topics of each of these lists.
+    /// The lists of topics of the rules under which it holds something.
     pub(super) topic_lists: Box<[Box<[Pattern]>]>,
 }
 
@@ -84,13 +83,13 @@ impl LiveOwner {
         Self { owner, identity, address: requester.address, topic_lists }
     }
 
-    /// Whether something is held for it.
+    /// Whether the owner holds something.
     fn is_needed(&self) -> bool {
         self.owner.upgrade().is_some_and(|owner| !owner.is_empty())
     }
 }
 
-/// The rules, with the generation of their table, and the other tenant that has a part in it.
+/// The generation of the table, the rules, and the tenant by address if a rule for addresses applies.
 type OwnerKey = (u64, RuleSet, Option<TenantId>);
 
 /// What a tenant has used under one rule.
@@ -108,8 +107,7 @@ impl Tenants {
         Self { shards: Default::default(), hasher, most_per_shard: per_shard(most).into() }
     }
 
-    /// The rules are those of `next` from now on, no more those of `before`, and `most` tenants are remembered. Takes time for
-    /// each tenant; the others of its shard wait for that.
+    /// Replaces the rules `before` by `next`, and the limit on tenants by `most`. Visits every tenant, with its shard locked.
     pub(super) fn take_over(&self, before: &RuleTable, next: &RuleTable, most: usize, now: Moment) {
         self.most_per_shard.store(per_shard(most), Ordering::Relaxed);
         let renamed = before.renamed(next);
@@ -127,7 +125,7 @@ impl Tenants {
         }
     }
 
-    /// All owners for whom something is held, and perhaps others.
+    /// All owners that hold something, and perhaps others.
     pub(super) fn live_owners(&self) -> Vec<LiveOwner> {
         let of_shard = |shard: &Mutex<Shard>| -> Vec<LiveOwner> {
             lock(shard).tenants.iter().flat_map(|tenant| tenant.live.iter().cloned()).collect()
@@ -135,12 +133,12 @@ impl Tenants {
         self.shards.iter().flat_map(of_shard).collect()
     }
 
-    /// How many are remembered.
+    /// The number of tenants.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).tenants.len()).sum()
     }
 
-    /// Takes all `costs` of the buckets of `id`, or none: then which rule forbids it, by which limit, and for how long.
+    /// Adds all `costs` to the buckets of `id`, or none. The error has the refusing rule, its limit, and the time to wait.
     pub(super) fn spend(&self, id: &TenantId, costs: &[Cost], now: Moment) -> Result<(), (usize, Limit, Duration)> {
         let mut shard = self.shard(id);
         let tenant = shard.tenant(id, self.most_per_shard(), now);
@@ -152,7 +150,7 @@ impl Tenants {
                 (Limit::BytesPerSecond, meter.bytes, cost.bytes),
             ];
             for (limit, bucket, cost_of) in parts.into_iter().filter(|(.., cost)| !cost.is_zero()) {
-                // The tightest is told: the one that lasts longest.
+                // The error names the rule with the longest wait.
                 if let Err(wait) = bucket.check(cost_of, now)
                     && refused.is_none_or(|(.., longest)| longest < wait)
                 {
@@ -171,7 +169,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// What `id` holds under `rule`; `make` makes the account of one that has none yet.
+    /// The account of `id` under `rule`, made by `make` if there is none.
     pub(super) fn account(
         &self,
         id: &TenantId,
@@ -215,7 +213,7 @@ fn per_shard(most: usize) -> usize {
     most.div_ceil(SHARDS).max(1)
 }
 
-/// Whoever panicked with the lock brings the process down by itself.
+/// A poisoned lock is used on: a panic ends the process anyway.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -228,7 +226,7 @@ impl Shard {
                 self.forget_idle(now);
                 let is_full = most <= self.tenants.len();
                 let id = if is_full { &TenantId::Others } else { id };
-                // One more than the bound, for all others.
+                // One entry beyond the bound, shared by all others.
                 match self.places.get(id) {
                     Some(place) => *place,
                     None => self.add(id.clone()),
@@ -245,7 +243,7 @@ impl Shard {
         self.tenants.len() - 1
     }
 
-    /// Looks at some of the tenants, in turn.
+    /// Examines the next tenants in turn, and forgets those that are idle.
     fn forget_idle(&mut self, now: Moment) {
         for _ in 0..LOOKS.min(self.tenants.len()) {
             if self.tenants.len() <= self.hand {
@@ -277,17 +275,17 @@ impl Tenant {
         &mut self.meters[place]
     }
 
-    /// Forgets those for whom nothing is held whenever as many again have come: so each costs a look or two.
+    /// Adds an owner. Whenever the list has doubled, owners that are gone are removed first, so that each costs one or two visits.
     fn add_live(&mut self, live: LiveOwner) {
         if self.live_max <= self.live.len() {
-            // One that is kept may come to hold something.
+            // An owner that still exists may come to hold something.
             self.live.retain(|live| live.owner.strong_count() != 0);
             self.live_max = OWNERS_MAX.max(2 * self.live.len());
         }
         self.live.push(live);
     }
 
-    /// Whether it would be the same if it began anew.
+    /// Whether a new entry would be the same.
     fn is_idle(&self, now: Moment) -> bool {
         !self.live.iter().any(LiveOwner::is_needed)
             && self.meters.iter().all(|meter| {
@@ -298,8 +296,8 @@ impl Tenant {
 }
 
 impl Meter {
-    /// Goes on by the rules `next`: what is in its buckets drains at the new rate, and its account has the new limits. `fresh`:
-    /// its rule has another name there, and then its account is made anew.
+    /// Applies the rules `next`: the buckets drain at the new rate, and the account has the new limits. `fresh`: the rule that
+    /// replaces the meter's rule under another name. Its account is made anew.
     fn take_over(&mut self, before: &RuleTable, next: &RuleTable, fresh: Option<RuleId>, now: Moment) {
         let former = self.rule;
         if let Some(fresh) = fresh {
@@ -356,7 +354,7 @@ mod tests {
         check(&|tenant| tenant.add_live(live(&owner)), [false; 2]);
     }
 
-    /// One that is busy does not keep those behind it from being looked at.
+    /// A busy tenant does not keep those after it from being examined.
     #[test]
     fn idle_tenants_are_forgotten_in_turn() {
         let mut shard = Shard::default();
@@ -380,7 +378,7 @@ mod tests {
         assert_eq!((left(&shard), shard.places.len()), (0, 0));
     }
 
-    /// Each new owner costs a look or two, so the list is not looked through each time.
+    /// The list is not searched for each new owner.
     #[test]
     fn owners_are_looked_through_when_as_many_again_have_come() {
         let (mut tenant, gone) = (tenant(), || live(&Arc::new(Owner::new(Vec::new()))));

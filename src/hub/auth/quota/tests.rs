@@ -52,7 +52,7 @@ fn publish(quotas: &Quotas, who: &str, topic: &str, bytes: &[usize], at_ms: u64)
 #[test]
 fn each_tenant_has_its_own_and_the_tightest_rule_decides() {
     let per_second = |name, who, topics, most| rule(name, who, topics, &[(Limit::PublishPerSecond, most)]);
-    // Publications one after the other at the same moment; the rule that refuses the first that is one too many.
+    // The number of publications admitted at one moment, and the rule that refuses the next one.
     let check = |rules: Vec<QuotaRule>, who: &str, topic: &str, expected: (usize, Option<&str>)| {
         let quotas = quotas(5, rules);
         let outcomes: Vec<_> = (0..12).map(|_| publish(&quotas, who, topic, &[1], 0)).collect();
@@ -86,7 +86,7 @@ fn each_tenant_has_its_own_and_the_tightest_rule_decides() {
     check(of_bytes(), "alice", "t", (3, Some("bytes")));
 }
 
-/// A reload may come between the look at the rules and the owner's entry, and then finds no owner to change.
+/// If the rules are replaced between the lookup of the rules and the entry of the owner, the reload does not find the owner.
 #[test]
 fn an_owner_made_by_rules_of_before_is_counted_by_those_of_now() {
     let held = |name, who| rule(name, who, &[], &[(Limit::BytesHeld, 100)]);
@@ -146,7 +146,7 @@ fn what_is_held_is_held_by_the_one_who_published_it() {
         let owners = ask(who, |requester| admit(&quotas, requester, &topic, &[1], Moment(0)));
         owners.expect("nothing is refused").and_then(|owners| owners.of(0).cloned())
     };
-    // One that holds nothing may be forgotten when another comes.
+    // A tenant that holds nothing may be forgotten when another one comes.
     let alice = owner("alice").expect("a tenant");
     assert!(Arc::ptr_eq(&alice, &owner("alice").expect("a tenant")), "all her events share it");
     assert_eq!(alice.try_take_bytes(250), Ok(()));
@@ -191,12 +191,12 @@ fn who_is_read_and_written() {
     }
 }
 
-/// What a rule says before and after a reload, in the limits' order: publications, bytes, bytes held, topics held, streams.
+/// A rule before and after a reload. Limits in this order: publications, bytes, bytes held, topics held, streams.
 #[test]
 fn a_reload_keeps_what_tenants_have_used_and_hold() {
     let per_second = |name, most| rule(name, "*", &[], &[(Limit::PublishPerSecond, most)]);
     let config = |rules: Vec<QuotaRule>| QuotaConfig { rules, ..QuotaConfig::unlimited() };
-    // At once before the reload; then how many more pass in the next second, one each millisecond.
+    // `used` publications at once before the reload. Then the number that pass in the next second, of one each millisecond.
     let check = |before: Vec<QuotaRule>, used: usize, after: Vec<QuotaRule>, expected: usize| {
         let quotas = Quotas::new(&config(before), 1000);
         assert_eq!(publish(&quotas, "alice", "t", &vec![1; used], 0), Ok(()));
@@ -215,7 +215,7 @@ fn a_reload_keeps_what_tenants_have_used_and_hold() {
     check(vec![per_second("a", 10)], 10, vec![rule("b", "sub:alice", &[], &[(Limit::PublishPerSecond, 10)])], 19);
     check(vec![per_second("a", 10)], 10, vec![per_second("b", 10), per_second("a", 10)], 9);
     check(vec![], 10, vec![per_second("a", 10)], 19);
-    // Their order means nothing.
+    // The order of rules has no effect.
     let other = || rule("other", "sub:bob", &[], &[(Limit::PublishPerSecond, 1)]);
     check(vec![per_second("a", 10)], 10, vec![other(), per_second("a", 10)], 9);
 }
@@ -253,7 +253,7 @@ fn new_limits_hold_for_what_is_held_already() {
     assert_eq!(refusals, [("held", Limit::Connections, 3)], "counters never fall");
 }
 
-/// Whatever has become of the rules: what is held is counted by those that concern it, and given back to them.
+/// After any change of the rules, what is held counts under the rules that apply to it, and is released from them.
 #[test]
 fn what_is_held_is_counted_by_the_rules_of_now() {
     let limits = [(Limit::BytesHeld, 200), (Limit::TopicsHeld, 2), (Limit::Connections, 2)];
@@ -293,11 +293,11 @@ fn what_is_held_is_counted_by_the_rules_of_now() {
     check(&[first.clone(), vec![held("b", "sub:alice", &[]), held("c", "*", &[])]], true);
     check(&[vec![held("a", "*", &["orders.**"])], renamed], true);
     check(&[vec![held("a", "*", &["orders.**"])], vec![held("b", "sub:alice", &["orders.**"])]], true);
-    // Whether it was published in these topics, nobody knows.
+    // It is unknown whether the bytes belong to these topics.
     check(&[first, vec![held("b", "*", &["orders.**"])]], false);
 }
 
-/// Streams that nothing bounded when they were opened are counted when they are claimed, however many there are.
+/// Streams without a limit when they were opened are counted when they are claimed, even beyond the limit.
 #[test]
 fn streams_that_are_open_are_claimed() {
     let quotas = Quotas::new(&QuotaConfig::unlimited(), 1000);
@@ -315,7 +315,7 @@ fn streams_that_are_open_are_claimed() {
     drop(third);
 }
 
-/// What many events are held for takes no more than what one is held for, if it is the same.
+/// The owners of many events take no more memory than that of one, if the owner is the same.
 #[test]
 fn owners_in_a_row_are_one_entry() {
     let config = QuotaConfig { share_percent: 25, ..QuotaConfig::unlimited() };
@@ -329,7 +329,7 @@ fn owners_in_a_row_are_one_entry() {
     assert!(owners.of(100_000).is_none());
 }
 
-/// Where other rules concern other topics, each event keeps its own.
+/// If different rules apply to different topics, each event has its own owner.
 #[test]
 fn owners_of_several_rules_are_told_apart() {
     let limits = [(Limit::BytesHeld, 1000)];
@@ -348,7 +348,7 @@ fn owners_of_several_rules_are_told_apart() {
 #[test]
 fn an_owner_is_kept_where_something_bounds_what_is_held() {
     let topic = |name: &str| Topic::parse(name).expect("a good name");
-    // Whether there is one for what is published, for a topic, and for half a request.
+    // Whether there is an owner for publications, for a topic, and for an unfinished request.
     let check = |rules: Vec<QuotaRule>, expected: [bool; 3]| {
         let quotas = quotas(5, rules);
         let found = ask("alice", |requester| {
