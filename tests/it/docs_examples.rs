@@ -19,7 +19,8 @@
 //!
 //! - `<!-- redis -->`: the block is run with a hub on a Redis, another hub than the page's other one;
 //! - `<!-- serve FLAGS -->`: from here on the page's hub is a new one with these flags of `fanfare serve`;
-//! - `<!-- hub -->`, before a `toml` block: the same, with this configuration.
+//! - `<!-- hub -->`, before a `toml` block: the same, with this configuration;
+//! - `<!-- not run: REASON -->`: the block is an example that cannot be run here, whatever its tag.
 //!
 //! **What differs from run to run** is compared in one way everywhere: `…` stands for anything in a line, and alone for any
 //! number of lines; a number of four digits or more, or with a point, for any number; a time in the form of RFC 3339 for any
@@ -45,7 +46,7 @@ use page::read_blocks;
 use player::Player;
 
 /// Pages outside `docs/`, from the root of the repository.
-const MORE_PAGES: &[&str] = &[];
+const MORE_PAGES: &[&str] = &["README.md"];
 
 /// All pages with examples, by name.
 fn pages() -> Vec<PathBuf> {
@@ -140,6 +141,16 @@ fn a_wrong_example_of_each_kind_fails() {
     for (tag, lines) in wrong {
         let failure = play_block(tag, lines).expect_err(&format!("{tag}: {lines:?}"));
         assert!(failure.starts_with("3: "), "it names the line of the block: {failure}");
+    }
+}
+
+#[test]
+fn an_example_that_is_not_run_has_a_reason() {
+    let page = |directive: &str| format!("<!-- {directive} -->\n```sh\nfalse\n```\n");
+    assert_eq!(play(&page("not run: it fails")), Ok(()));
+    for without in ["not run", "not run:", "not run: ", "run"] {
+        let failure = play(&page(without)).expect_err(without);
+        assert!(failure.starts_with("2: "), "{failure}");
     }
 }
 

@@ -11,6 +11,13 @@ pub(super) struct Block {
     pub(super) lines: Vec<String>,
 }
 
+impl Block {
+    /// The reason in `<!-- not run: REASON -->`.
+    pub(super) fn reason_not_run(&self) -> Option<&str> {
+        self.directive.strip_prefix("not run:").map(str::trim).filter(|reason| !reason.is_empty())
+    }
+}
+
 /// The blocks of a page, in order. Fails on a fence that is not closed.
 pub(super) fn read_blocks(page: &str) -> Result<Vec<Block>, String> {
     let mut blocks = Vec::new();

@@ -63,6 +63,9 @@ impl Player {
     }
 
     pub(super) fn play(&mut self, block: &Block) -> Result<(), String> {
+        if block.reason_not_run().is_some() {
+            return Ok(());
+        }
         self.is_on_redis = false;
         match block.directive.split_once(' ').unwrap_or((&block.directive, "")) {
             ("", "") => {}
