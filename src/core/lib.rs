@@ -5,6 +5,7 @@ pub mod bucket;
 pub mod budget;
 pub mod clock;
 pub mod close;
+pub mod duration;
 pub mod event;
 pub mod frame;
 pub mod gap;

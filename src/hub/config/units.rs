@@ -1,6 +1,8 @@
-//! Durations and sizes as one writes them: `25s`, `500ms`, `64KiB`.
+//! Durations and sizes as text: `25s`, `1h30m`, `64KiB`.
 
 use std::time::Duration;
+
+use crate::duration;
 
 /// A unit's name and how many of the smallest unit it stands for, largest first.
 type Unit = (&'static str, u64);
@@ -11,10 +13,17 @@ const DURATION_UNITS: [Unit; 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60
 /// In bytes. Powers of 1024 only: `KB` would leave open which of the two is meant.
 const SIZE_UNITS: [Unit; 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Reads a duration such as `25s`, `500ms`, `5m` or `1h`.
+/// Reads a duration such as `25s`, `1.5h` or `1h30m` ([`duration::parse_duration`]). Below a millisecond nothing may be left: in
+/// many settings it would become 0, which often means never.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: write a whole number with ms, s, m, h or d, such as \"25s\"");
-    parse_amount(text, &DURATION_UNITS).map(Duration::from_millis).ok_or_else(wrong)
+    let wrong =
+        || format!("`{text}` is not a duration: write numbers with ms, s, m, h or d, such as \"25s\" or \"1h30m\"");
+    let parsed = duration::parse_duration(text).ok_or_else(wrong)?;
+    match u64::try_from(parsed.as_millis()).map(Duration::from_millis) {
+        Ok(whole) if whole == parsed => Ok(parsed),
+        Ok(_) => Err(format!("`{text}` is no whole number of milliseconds: write \"1ms\", \"2ms\", …")),
+        Err(_) => Err(format!("`{text}` is too long")),
+    }
 }
 
 /// Reads a size such as `64KiB` or `1MiB`; a bare number is bytes.
@@ -66,11 +75,17 @@ mod tests {
         check("1h", Some(3_600_000));
         check("2 d", Some(172_800_000));
         check("0s", Some(0));
-        for bad in
-            ["", "25", "s", "1.5s", "-1s", "+1s", "1S", "5 minutes", "99999999999999999999s", "9999999999999999h"]
-        {
+        check("1h30m", Some(5_400_000));
+        check("1.5s", Some(1_500));
+        check("2000us", Some(2));
+        for bad in ["", "25", "s", "-1s", "+1s", "1S", "5 minutes", "99999999999999999999s", "9999999999999999h"] {
             check(bad, None);
         }
+        let wrong = |text: &str| parse_duration(text).expect_err(text);
+        for text in ["1.5ms", "999us", "1ns"] {
+            assert!(wrong(text).contains("no whole number of milliseconds"), "{text}");
+        }
+        assert_eq!(wrong("18446744073709551615s"), "`18446744073709551615s` is too long");
         assert_eq!(write_duration(Duration::from_secs(90)), "90s");
         assert_eq!(write_duration(Duration::from_secs(300)), "5m");
     }
