@@ -42,6 +42,12 @@ fn operations_of_nats() {
     for part in ["PING\r\n", "+OK\r\n", "MSG a 1 1\r\nx\r\n", "HMSG a 1 12 13\r\nNATS/1.0\r\n\r\nx\r\n"] {
         check(part, 16 * 1024, 8, |bytes| shapes::repeated("", part, "", bytes), read);
     }
+    for part in ["A: b\r\n", "no colon\r\n", "\n", "\r", ":"] {
+        let block = |bytes| shapes::repeated("NATS/1.0\r\n", part, "\r\n", bytes);
+        check(part, 16 * 1024, 8, block, |text| {
+            assert_eq!(nats::HeaderBlock::new(text.as_bytes()).get("none"), None);
+        });
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Broker {
         match operation {
             Operation::Info(json) => {
                 self.check(&ServerInfo::parse(json).map_err(|bad| bad.to_string())?, payload_bytes)?;
-                let connect = ConnectOptions { name: NAME, login: self.login.as_ref(), is_verbose: false };
+                let connect = ConnectOptions { name: NAME, login: self.login.as_ref(), ..ConnectOptions::default() };
                 nats::write_connect(&connect, reply);
                 reply.extend_from_slice(nats::PING);
             }

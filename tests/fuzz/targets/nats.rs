@@ -1,8 +1,8 @@
 //! What a NATS server may say.
 
 use fanfare_core::protocol::nats::{
-    BadOperation, NatsLimits, Operation, ServerInfo, Subject, SubjectPattern, parse, write_publish,
-    write_publish_with_headers,
+    BadOperation, HeaderBlock, NatsLimits, Operation, ServerInfo, Subject, SubjectPattern, measure, parse,
+    write_publish, write_publish_with_headers,
 };
 
 use super::input::{Input, peak_bytes};
@@ -18,6 +18,10 @@ pub(super) const TOKENS: &[&str] = &[
     "PONG\r\n",
     "+OK\r\n",
     "-ERR 'no'\r\n",
+    "NATS/1.0\r\n",
+    "NATS/1.0 503 No Responders\r\n",
+    "K: v\r\n",
+    ":",
     "msg",
     "\t",
     "  ",
@@ -31,12 +35,14 @@ pub(super) const TOKENS: &[&str] = &[
 pub(super) fn check(data: &[u8]) {
     let Some(input) = Input::split(data) else { return };
     let limits = match input.knob % 3 {
-        0 => NatsLimits { line_bytes_max: 12, payload_bytes_max: 4 },
-        1 => NatsLimits { line_bytes_max: 60, payload_bytes_max: 40 },
+        0 => NatsLimits { line_bytes_max: 12, payload_bytes_max: 4, header_bytes_max: 4 },
+        1 => NatsLimits { line_bytes_max: 60, payload_bytes_max: 40, header_bytes_max: 20 },
         _ => NatsLimits::default(),
     };
     check_growth(&input, &limits);
     check_stream(input.payload, &limits);
+    check_oversize(input.payload, &limits);
+    check_headers(input.payload);
     let peak = peak_bytes(|| assert!(parse(input.payload, &limits).is_ok() || !input.payload.is_empty()));
     assert_eq!(peak, 0, "operations are borrowed");
     if let Ok(text) = std::str::from_utf8(input.payload) {
@@ -73,9 +79,12 @@ fn check_stream(mut bytes: &[u8], limits: &NatsLimits) {
         assert!((1..=bytes.len()).contains(&consumed));
         match operation {
             Operation::Message(message) => {
-                let content_bytes = message.payload.len() + message.headers.map_or(0, <[u8]>::len);
-                assert!(content_bytes <= limits.payload_bytes_max);
-                if let Ok(subject) = Subject::parse(message.subject) {
+                assert!(message.payload.len() <= limits.payload_bytes_max);
+                assert!(message.headers.map_or(0, <[u8]>::len) <= limits.header_bytes_max);
+                message.headers.into_iter().for_each(check_headers);
+                if let Some(subject) =
+                    std::str::from_utf8(message.subject).ok().and_then(|text| Subject::parse(text).ok())
+                {
                     check_published(&subject, message.payload);
                 }
             }
@@ -88,6 +97,27 @@ fn check_stream(mut bytes: &[u8], limits: &NatsLimits) {
     }
 }
 
+/// What is over the limits is measured by its head, and takes more than the limits allow.
+fn check_oversize(bytes: &[u8], limits: &NatsLimits) {
+    let is_oversize = parse(bytes, limits) == Err(BadOperation::PayloadTooLong);
+    let measured = measure(bytes, limits);
+    assert_eq!(measured.is_some(), is_oversize);
+    assert!(measured.is_none_or(|message| limits.payload_bytes_max.min(limits.header_bytes_max) < message.bytes));
+}
+
+/// Reading headers never fails, and what is read stands in the block.
+fn check_headers(block: &[u8]) {
+    let headers = HeaderBlock::new(block);
+    assert!(headers.status().is_none_or(|(status, text)| status < 1000 && text.len() < block.len()));
+    let read_bytes: usize = headers.lines().map(|(name, value)| name.len() + value.len() + 1).sum();
+    assert!(read_bytes <= block.len());
+    if let Some((name, value)) = headers.lines().next()
+        && let Ok(name) = std::str::from_utf8(name)
+    {
+        assert_eq!(headers.get(name), Some(value));
+    }
+}
+
 /// A server puts the subscription's id behind the subject, and passes on what was published.
 fn check_published(subject: &Subject, payload: &[u8]) {
     let mut out = Vec::new();
@@ -96,7 +126,7 @@ fn check_published(subject: &Subject, payload: &[u8]) {
     let Ok(Some((Operation::Message(message), length))) = parse(&delivered, &NatsLimits::default()) else {
         panic!("{}", delivered.escape_ascii());
     };
-    assert_eq!((message.subject, message.sid, message.payload), (subject.as_str(), "7", payload));
+    assert_eq!((message.subject, message.sid, message.payload), (subject.as_str().as_bytes(), 7, payload));
     assert_eq!((message.reply_to, message.headers, length), (None, None, delivered.len()));
     out.clear();
     write_publish_with_headers(subject, None, &[("A", "b")], payload, &mut out);

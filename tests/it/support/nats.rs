@@ -266,7 +266,10 @@ fn receive(
     while let Some((operation, length)) = parse(held, &NatsLimits::default()).expect("the server keeps to the protocol")
     {
         match operation {
-            Operation::Message(message) => each(message.subject, message.headers, message.payload),
+            Operation::Message(message) => {
+                let subject = std::str::from_utf8(message.subject).expect("the test's subjects are text");
+                each(subject, message.headers, message.payload);
+            }
             Operation::Ping => socket.write_all(PONG).ok()?,
             Operation::Pong => is_answered = true,
             Operation::Error(reason) => panic!("the server refuses the subscriber: {reason}"),

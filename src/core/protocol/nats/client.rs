@@ -20,6 +20,16 @@ pub enum NatsLogin {
         password: String,
     },
     Token(String),
+    /// The public key of an NKey, and the signature of the server's nonce, in base64 for URLs.
+    Nkey {
+        public_key: String,
+        signature: String,
+    },
+    /// A JWT, and the signature of the nonce by its key.
+    Jwt {
+        jwt: String,
+        signature: String,
+    },
 }
 
 /// The fields of `CONNECT`, the first operation of a client.
@@ -31,6 +41,10 @@ pub struct ConnectOptions<'a> {
     pub login: Option<&'a NatsLogin>,
     /// Whether the server shall send `+OK` after each operation.
     pub is_verbose: bool,
+    /// Whether the connection is in TLS.
+    pub is_tls: bool,
+    /// Whether the server shall answer a request that nobody serves, with status 503.
+    pub wants_no_responders: bool,
 }
 
 #[derive(Serialize)]
@@ -51,29 +65,42 @@ struct Fields<'a> {
     pass: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nkey: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sig: Option<&'a str>,
 }
 
 /// Appends a `CONNECT`, the answer to the server's first `INFO`.
 pub fn write_connect(connect: &ConnectOptions<'_>, out: &mut Vec<u8>) {
-    let (user, pass, auth_token) = match connect.login {
-        Some(NatsLogin::User { user, password }) => (Some(&**user), Some(&**password), None),
-        Some(NatsLogin::Token(token)) => (None, None, Some(&**token)),
-        None => (None, None, None),
-    };
-    let fields = Fields {
+    let mut fields = Fields {
         verbose: connect.is_verbose,
         pedantic: false,
-        tls_required: false,
+        tls_required: connect.is_tls,
         name: connect.name,
         lang: "rust",
         version: env!("CARGO_PKG_VERSION"),
         protocol: 1,
         headers: true,
-        no_responders: false,
-        user,
-        pass,
-        auth_token,
+        no_responders: connect.wants_no_responders,
+        user: None,
+        pass: None,
+        auth_token: None,
+        nkey: None,
+        jwt: None,
+        sig: None,
     };
+    match connect.login {
+        Some(NatsLogin::User { user, password }) => (fields.user, fields.pass) = (Some(&**user), Some(&**password)),
+        Some(NatsLogin::Token(token)) => fields.auth_token = Some(&**token),
+        Some(NatsLogin::Nkey { public_key, signature }) => {
+            (fields.nkey, fields.sig) = (Some(&**public_key), Some(&**signature));
+        }
+        Some(NatsLogin::Jwt { jwt, signature }) => (fields.jwt, fields.sig) = (Some(&**jwt), Some(&**signature)),
+        None => {}
+    }
     out.extend_from_slice(b"CONNECT ");
     serde_json::to_writer(&mut *out, &fields).expect("texts and booleans are JSON, and a Vec takes every write");
     out.extend_from_slice(b"\r\n");
@@ -103,6 +130,21 @@ pub fn write_publish_with_headers(
     out.extend_from_slice(VERSION.as_bytes());
     headers.iter().for_each(|(name, value)| write_line(out, format_args!("{name}: {value}")));
     for part in [&b"\r\n"[..], payload, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Appends an `HPUB` with a header block that is complete, its empty line included.
+pub fn write_publish_with_block(
+    subject: &Subject,
+    reply_to: Option<&Subject>,
+    block: &[u8],
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let total_bytes = block.len() + payload.len();
+    write_line(out, format_args!("HPUB {subject}{} {} {total_bytes}", ReplyTo(reply_to), block.len()));
+    for part in [block, payload, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }

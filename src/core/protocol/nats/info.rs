@@ -18,6 +18,10 @@ pub struct ServerInfo {
     pub auth_required: bool,
     /// Whether it requires TLS after this line.
     pub tls_required: bool,
+    /// Whether it takes TLS after this line, although it does not require it.
+    pub tls_available: bool,
+    /// What a client signs that logs in by a key. Absent if the server knows no keys.
+    pub nonce: Option<String>,
 }
 
 impl ServerInfo {

@@ -12,12 +12,12 @@ mod parser;
 mod subject;
 
 pub use client::{
-    ConnectOptions, NatsLogin, PING, PONG, write_connect, write_publish, write_publish_with_headers, write_subscribe,
-    write_unsubscribe,
+    ConnectOptions, NatsLogin, PING, PONG, write_connect, write_publish, write_publish_with_block,
+    write_publish_with_headers, write_subscribe, write_unsubscribe,
 };
 pub use headers::HeaderBlock;
 pub use info::ServerInfo;
-pub use parser::{BadOperation, NatsMessage, Operation, parse};
+pub use parser::{BadOperation, NatsMessage, Operation, OversizeMessage, measure, parse};
 pub use subject::{BadSubject, Subject, SubjectPattern};
 
 #[cfg(test)]
@@ -28,12 +28,15 @@ mod tests;
 pub struct NatsLimits {
     /// The most bytes in one line. The longest there is, `INFO`, lists the whole cluster; the default is 64 KiB.
     pub line_bytes_max: usize,
-    /// The most bytes in one message, headers included. A server's own `max_payload` is 1 MiB, and 64 MiB at most.
+    /// The most bytes in the payload of one message. A server's own limit for payload and headers together, `max_payload`, is 1 MiB,
+    /// and 64 MiB at most.
     pub payload_bytes_max: usize,
+    /// The most bytes in the headers of one message.
+    pub header_bytes_max: usize,
 }
 
 impl Default for NatsLimits {
     fn default() -> Self {
-        Self { line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 }
+        Self { line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20, header_bytes_max: 64 << 20 }
     }
 }

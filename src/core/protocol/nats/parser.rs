@@ -18,23 +18,33 @@ pub enum Operation<'a> {
     Pong,
     /// `+OK`: sent only if asked for (`verbose`).
     Ok,
-    /// `-ERR`: the error text, without its quotes. The server closes the connection after most errors, but not after a missing
-    /// permission.
+    /// `-ERR`: the error text, without its quotes, up to a byte that is no text. The server closes the connection after most
+    /// errors, but not after a missing permission.
     Error(&'a str),
 }
 
 /// A message of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NatsMessage<'a> {
-    /// The subject it was published to.
-    pub subject: &'a str,
+    /// The subject it was published to. A server passes on what is no text as well.
+    pub subject: &'a [u8],
     /// The subscription's id, as the client chose it.
-    pub sid: &'a str,
+    pub sid: u64,
     /// The subject for an answer, if one is expected.
-    pub reply_to: Option<&'a str>,
-    /// The header block of an `HMSG`: from `NATS/1.0` to its empty line.
+    pub reply_to: Option<&'a [u8]>,
+    /// The header block of an `HMSG`, as it came ([`super::HeaderBlock`]).
     pub headers: Option<&'a [u8]>,
     pub payload: &'a [u8],
+}
+
+/// The head of a message over the limits, for a client that passes the message over and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OversizeMessage<'a> {
+    pub subject: &'a [u8],
+    pub sid: u64,
+    pub reply_to: Option<&'a [u8]>,
+    /// What the whole message takes in the stream, head and line ends included.
+    pub bytes: usize,
 }
 
 /// Why bytes are not an operation within the [`NatsLimits`]. The connection cannot be used any longer.
@@ -42,17 +52,17 @@ pub struct NatsMessage<'a> {
 pub enum BadOperation {
     /// A line that begins with no word of the protocol.
     UnknownWord,
-    /// A line with too few words, or too many.
+    /// A line with too few words, or too many, or with a subscription's id that is no number.
     BadArguments,
     /// A length that is no number, or headers that are longer than their message.
     BadLength,
     /// A line or a payload that does not end with CR LF.
     MissingLineEnd,
-    /// A line that is not UTF-8.
+    /// An `INFO` that is not UTF-8.
     NotUtf8,
     /// A line over `line_bytes_max`.
     LineTooLong,
-    /// A message over `payload_bytes_max`.
+    /// A message over `payload_bytes_max` or `header_bytes_max`. [`measure`] says how much of the stream it takes.
     PayloadTooLong,
     /// An `INFO` whose JSON does not say what it must.
     BadInfo,
@@ -65,25 +75,44 @@ const LINE_END: &[u8] = b"\r\n";
 pub fn parse<'a>(bytes: &'a [u8], limits: &NatsLimits) -> Result<Option<(Operation<'a>, usize)>, BadOperation> {
     let Some(line) = split_line(bytes, limits)? else { return Ok(None) };
     let line_bytes = line.len() + LINE_END.len();
-    let line = std::str::from_utf8(line).map_err(|_| BadOperation::NotUtf8)?;
-    // Servers may send the words in any case, and part them by blanks and tabs.
-    let (word, arguments) = line.split_at(line.find([' ', '\t']).unwrap_or(line.len()));
-    let arguments = arguments.trim_matches([' ', '\t']);
-    let is = |name: &str| word.eq_ignore_ascii_case(name);
-    let payload = &bytes[line_bytes..];
+    let (word, arguments) = split_word(line);
+    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let operation = match () {
         () if is("MSG") || is("HMSG") => {
-            let message = parse_message(arguments, is("HMSG"), payload, limits)?;
+            let head = MessageHead::parse(arguments, word.len() == "HMSG".len())?;
+            let message = head.message(&bytes[line_bytes..], limits)?;
             return Ok(message.map(|(message, length)| (Operation::Message(message), line_bytes + length)));
         }
         () if is("PING") => Operation::Ping,
         () if is("PONG") => Operation::Pong,
         () if is("+OK") => Operation::Ok,
-        () if is("-ERR") => Operation::Error(unquote(arguments)),
-        () if is("INFO") => Operation::Info(arguments),
+        () if is("-ERR") => Operation::Error(unquote(text_of(arguments.trim_ascii()))),
+        () if is("INFO") => {
+            Operation::Info(std::str::from_utf8(arguments.trim_ascii()).map_err(|_| BadOperation::NotUtf8)?)
+        }
         () => return Err(BadOperation::UnknownWord),
     };
     Ok(Some((operation, line_bytes)))
+}
+
+/// The head of the message at the start of `bytes`, for which [`parse`] said [`BadOperation::PayloadTooLong`]; `None` for anything
+/// else.
+pub fn measure<'a>(bytes: &'a [u8], limits: &NatsLimits) -> Option<OversizeMessage<'a>> {
+    let line = split_line(bytes, limits).ok()??;
+    let (word, arguments) = split_word(line);
+    let has_headers = word.eq_ignore_ascii_case(b"HMSG");
+    if !has_headers && !word.eq_ignore_ascii_case(b"MSG") {
+        return None;
+    }
+    let head = MessageHead::parse(arguments, has_headers).ok()?;
+    let bytes = (line.len() + 2 * LINE_END.len()).checked_add(head.total_bytes)?;
+    let MessageHead { subject, sid, reply_to, .. } = head;
+    (!head.is_within(limits)).then_some(OversizeMessage { subject, sid, reply_to, bytes })
+}
+
+/// The first word of a line, and what follows it. Servers may send the words in any case, and part them by blanks and tabs.
+fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
+    line.split_at(memchr::memchr2(b' ', b'\t', line).unwrap_or(line.len()))
 }
 
 /// The first line, without its end.
@@ -100,46 +129,84 @@ fn split_line<'a>(bytes: &'a [u8], limits: &NatsLimits) -> Result<Option<&'a [u8
     }
 }
 
-/// `<subject> <sid> [reply-to] [#header bytes] <#total bytes>`, and what follows.
-fn parse_message<'a>(
-    arguments: &'a str,
-    has_headers: bool,
-    bytes: &'a [u8],
-    limits: &NatsLimits,
-) -> Result<Option<(NatsMessage<'a>, usize)>, BadOperation> {
-    let mut words = arguments.split([' ', '\t']).filter(|word| !word.is_empty());
-    let mut last = || words.next_back().ok_or(BadOperation::BadArguments);
-    let total_bytes = parse_length(last()?)?;
-    let header_bytes = if has_headers { parse_length(last()?)? } else { 0 };
-    let (Some(subject), Some(sid), reply_to, None) = (words.next(), words.next(), words.next(), words.next()) else {
-        return Err(BadOperation::BadArguments);
-    };
-    if limits.payload_bytes_max < total_bytes {
-        return Err(BadOperation::PayloadTooLong);
+/// `<subject> <sid> [reply-to] [#header bytes] <#total bytes>`.
+struct MessageHead<'a> {
+    subject: &'a [u8],
+    sid: u64,
+    reply_to: Option<&'a [u8]>,
+    /// `None`: it is a `MSG`.
+    header_bytes: Option<usize>,
+    /// Headers and payload.
+    total_bytes: usize,
+}
+
+/// The most words in a head.
+const HEAD_WORDS_MAX: usize = 5;
+
+impl<'a> MessageHead<'a> {
+    fn parse(arguments: &'a [u8], has_headers: bool) -> Result<Self, BadOperation> {
+        let mut words: [&[u8]; HEAD_WORDS_MAX] = [&[]; HEAD_WORDS_MAX];
+        let mut count = 0;
+        for word in arguments.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()) {
+            *words.get_mut(count).ok_or(BadOperation::BadArguments)? = word;
+            count += 1;
+        }
+        let (subject, sid, reply_to, header, total) = match (has_headers, &words[..count]) {
+            (false, [subject, sid, total]) => (subject, sid, None, None, total),
+            (false, [subject, sid, reply_to, total]) => (subject, sid, Some(*reply_to), None, total),
+            (true, [subject, sid, header, total]) => (subject, sid, None, Some(header), total),
+            (true, [subject, sid, reply_to, header, total]) => (subject, sid, Some(*reply_to), Some(header), total),
+            _ => return Err(BadOperation::BadArguments),
+        };
+        let total_bytes = parse_length(total)?;
+        let header_bytes = header.map(|header| parse_length(header)).transpose()?;
+        if header_bytes.is_some_and(|header_bytes| total_bytes < header_bytes) {
+            return Err(BadOperation::BadLength);
+        }
+        let sid = parse_number(sid).ok_or(BadOperation::BadArguments)?;
+        Ok(Self { subject, sid, reply_to, header_bytes, total_bytes })
     }
-    if total_bytes < header_bytes {
-        return Err(BadOperation::BadLength);
+
+    fn is_within(&self, limits: &NatsLimits) -> bool {
+        let header_bytes = self.header_bytes.unwrap_or(0);
+        header_bytes <= limits.header_bytes_max && self.total_bytes - header_bytes <= limits.payload_bytes_max
     }
-    let Some((content, behind)) = bytes.split_at_checked(total_bytes) else { return Ok(None) };
-    match behind {
-        [b'\r', b'\n', ..] => {}
-        [] | [b'\r'] => return Ok(None),
-        _ => return Err(BadOperation::MissingLineEnd),
+
+    /// The message whose content stands at the start of `bytes`, and the length of that.
+    fn message(&self, bytes: &'a [u8], limits: &NatsLimits) -> Result<Option<(NatsMessage<'a>, usize)>, BadOperation> {
+        if !self.is_within(limits) {
+            return Err(BadOperation::PayloadTooLong);
+        }
+        let Some((content, behind)) = bytes.split_at_checked(self.total_bytes) else { return Ok(None) };
+        match behind {
+            [b'\r', b'\n', ..] => {}
+            [] | [b'\r'] => return Ok(None),
+            _ => return Err(BadOperation::MissingLineEnd),
+        }
+        let (headers, payload) = content.split_at(self.header_bytes.unwrap_or(0));
+        let headers = self.header_bytes.is_some().then_some(headers);
+        let message = NatsMessage { subject: self.subject, sid: self.sid, reply_to: self.reply_to, headers, payload };
+        Ok(Some((message, self.total_bytes + LINE_END.len())))
     }
-    let (headers, payload) = content.split_at(header_bytes);
-    let headers = has_headers.then_some(headers);
-    let message = NatsMessage { subject, sid, reply_to, headers, payload };
-    Ok(Some((message, total_bytes + LINE_END.len())))
 }
 
 /// The most digits of a length: more than any limit has.
 const DIGITS_MAX: usize = 18;
 
-fn parse_length(word: &str) -> Result<usize, BadOperation> {
-    if DIGITS_MAX < word.len() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(BadOperation::BadLength);
+fn parse_length(word: &[u8]) -> Result<usize, BadOperation> {
+    parse_number(word).and_then(|number| number.try_into().ok()).ok_or(BadOperation::BadLength)
+}
+
+fn parse_number(word: &[u8]) -> Option<u64> {
+    if word.is_empty() || DIGITS_MAX < word.len() || !word.iter().all(u8::is_ascii_digit) {
+        return None;
     }
-    word.parse().map_err(|_| BadOperation::BadLength)
+    Some(word.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// As much of `bytes` as is text.
+fn text_of(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
 fn unquote(text: &str) -> &str {
@@ -153,7 +220,7 @@ impl fmt::Display for BadOperation {
             Self::BadArguments => "an operation has too few arguments, or too many",
             Self::BadLength => "a length does not read as one",
             Self::MissingLineEnd => "CR LF is missing",
-            Self::NotUtf8 => "a line is not UTF-8",
+            Self::NotUtf8 => "the server's INFO is not UTF-8",
             Self::LineTooLong => "a line is over its limit",
             Self::PayloadTooLong => "a message is over its limit",
             Self::BadInfo => "the server's INFO is not the JSON it must be",
