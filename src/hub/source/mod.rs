@@ -17,6 +17,7 @@ mod log_rate_limiter;
 mod log_refusals;
 pub(crate) mod nats;
 mod processor;
+mod read_buffer;
 pub(crate) mod redis;
 mod refusals;
 mod registry;
@@ -28,6 +29,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use log_rate_limiter::LogRateLimiter;
+use read_buffer::{Filled, ReadBuffer};
 pub(crate) use registry::Sources;
 use status::SourceStatus;
 

@@ -1,7 +1,6 @@
 //! Parses one buffer of replies: messages go to the bus, confirmations to the subscriptions.
 
 use super::{
-    buffer::ReadBuffer,
     fault::Fault,
     intake::Intake,
     session::{Incoming, PubSubSession},
@@ -10,7 +9,7 @@ use super::{
 use crate::{
     bus::{Bus, Feed},
     clock::Moment,
-    source::{SourceStatus, redis::RedisConfig},
+    source::{ReadBuffer, SourceStatus, redis::RedisConfig},
 };
 
 /// What parsing one buffer needs, and what it counts.

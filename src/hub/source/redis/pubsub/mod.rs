@@ -7,7 +7,6 @@
 //!
 //! Redis delivers at most once. A lost connection therefore raises a loss on every topic that was subscribed.
 
-mod buffer;
 mod delivery;
 mod encoder;
 mod envelope;

@@ -11,7 +11,6 @@ use mio::{Poll, Token};
 use tracing::{info, warn};
 
 use super::{
-    buffer::{Filled, ReadBuffer},
     delivery::Delivery,
     fault::Fault,
     intake::Intake,
@@ -24,7 +23,7 @@ use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
     source::{
-        Backoff, LogRateLimiter, SourceStatus,
+        Backoff, Filled, LogRateLimiter, ReadBuffer, SourceStatus,
         redis::{MasterLease, RedisConfig, ServerView, Unfit},
     },
 };

@@ -1,11 +1,10 @@
-//! Globs, envelopes, buffers, sockets.
+//! Globs, envelopes, sockets.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use bytes::Bytes;
 
 use super::super::{
-    buffer::{Filled, ReadBuffer},
     envelope::{self, BadEnvelope},
     glob::Glob,
     oversize::{self, Oversize},
@@ -77,56 +76,6 @@ fn oversize_messages_are_measured_by_their_head() {
     check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$18446744073709551615\r\n", None);
     check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$-1\r\n", None);
     check("$11\r\n", None);
-}
-
-/// Feeds `pieces` one per read; each string is a read, `None` is "nothing at present".
-fn fill(buffer: &mut ReadBuffer, pieces: &mut Vec<Option<&[u8]>>) -> Filled {
-    buffer.fill(|room| {
-        if pieces.is_empty() {
-            return Ok(0);
-        }
-        let Some(piece) = pieces.remove(0) else { return Err(io::ErrorKind::WouldBlock.into()) };
-        let count = piece.len().min(room.len());
-        room[..count].copy_from_slice(&piece[..count]);
-        if count < piece.len() {
-            pieces.insert(0, Some(&piece[count..]));
-        }
-        Ok(count)
-    })
-}
-
-#[test]
-fn a_buffer_keeps_what_is_unparsed_and_grows_for_one_message() {
-    let mut buffer = ReadBuffer::new(4096);
-    let large = vec![b'x'; 10_000];
-    let mut pieces = vec![Some(b"abc".as_slice()), None, Some(b"def"), Some(&large), None];
-    assert!(matches!(fill(&mut buffer, &mut pieces), Filled::Drained));
-    assert_eq!(buffer.unparsed(), b"abc");
-    buffer.consume(2);
-    assert!(matches!(fill(&mut buffer, &mut pieces), Filled::Full));
-    assert!(buffer.unparsed().starts_with(b"cdefxxx"));
-    while !matches!(fill(&mut buffer, &mut pieces), Filled::Drained) {}
-    assert_eq!(buffer.unparsed().len(), 10_004);
-    buffer.consume(10_004);
-    assert!(matches!(fill(&mut buffer, &mut pieces), Filled::End));
-    assert_eq!(buffer.unparsed(), b"");
-}
-
-#[test]
-fn a_buffer_passes_over_what_is_too_big() {
-    let mut buffer = ReadBuffer::new(4096);
-    let mut pieces = vec![Some(b"head".as_slice()), None, Some(b"12"), Some(b"34"), None, Some(b"56next"), None];
-    fill(&mut buffer, &mut pieces);
-    buffer.consume(10);
-    fill(&mut buffer, &mut pieces);
-    assert_eq!(buffer.unparsed(), b"");
-    fill(&mut buffer, &mut pieces);
-    assert_eq!(buffer.unparsed(), b"next");
-    buffer.consume(8);
-    buffer.clear();
-    let mut pieces = vec![Some(b"fresh".as_slice()), None];
-    fill(&mut buffer, &mut pieces);
-    assert_eq!(buffer.unparsed(), b"fresh");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 
 /// A contiguous buffer that is filled to the brim before it is handed on, and grows only while one message is larger.
 #[derive(Debug)]
-pub(super) struct ReadBuffer {
+pub(in crate::source) struct ReadBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -15,7 +15,7 @@ pub(super) struct ReadBuffer {
 
 /// Why filling ended.
 #[derive(Debug)]
-pub(super) enum Filled {
+pub(in crate::source) enum Filled {
     /// There is nothing more to read at present.
     Drained,
     /// The buffer is full: there may be more.
@@ -25,25 +25,25 @@ pub(super) enum Filled {
 }
 
 impl ReadBuffer {
-    pub(super) fn new(usual_bytes: usize) -> Self {
+    pub(in crate::source) fn new(usual_bytes: usize) -> Self {
         let usual_bytes = usual_bytes.max(4096);
         Self { bytes: vec![0; usual_bytes], start: 0, end: 0, skip: 0, usual_bytes }
     }
 
     /// What is to be parsed.
-    pub(super) fn unparsed(&self) -> &[u8] {
+    pub(in crate::source) fn unparsed(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
     /// Drops `count` bytes from the front, which may be more than have arrived.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(in crate::source) fn consume(&mut self, count: usize) {
         let present = count.min(self.end - self.start);
         self.start += present;
         self.skip += count - present;
     }
 
     /// Reads until there is nothing more or no more room. What could be read is kept however it ends.
-    pub(super) fn fill(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Filled {
+    pub(in crate::source) fn fill(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Filled {
         self.make_room();
         while self.end < self.bytes.len() {
             match read(&mut self.bytes[self.end..]) {
@@ -58,7 +58,7 @@ impl ReadBuffer {
     }
 
     /// Forgets everything: the next bytes come from another connection.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::source) fn clear(&mut self) {
         (self.start, self.end, self.skip) = (0, 0, 0);
     }
 
@@ -88,5 +88,60 @@ impl ReadBuffer {
         if self.end == self.bytes.len() {
             self.bytes.resize(self.bytes.len() * 2, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `pieces` one per read; each string is a read, `None` is "nothing at present".
+    fn fill(buffer: &mut ReadBuffer, pieces: &mut Vec<Option<&[u8]>>) -> Filled {
+        buffer.fill(|room| {
+            if pieces.is_empty() {
+                return Ok(0);
+            }
+            let Some(piece) = pieces.remove(0) else { return Err(io::ErrorKind::WouldBlock.into()) };
+            let count = piece.len().min(room.len());
+            room[..count].copy_from_slice(&piece[..count]);
+            if count < piece.len() {
+                pieces.insert(0, Some(&piece[count..]));
+            }
+            Ok(count)
+        })
+    }
+
+    #[test]
+    fn a_buffer_keeps_what_is_unparsed_and_grows_for_one_message() {
+        let mut buffer = ReadBuffer::new(4096);
+        let large = vec![b'x'; 10_000];
+        let mut pieces = vec![Some(b"abc".as_slice()), None, Some(b"def"), Some(&large), None];
+        assert!(matches!(fill(&mut buffer, &mut pieces), Filled::Drained));
+        assert_eq!(buffer.unparsed(), b"abc");
+        buffer.consume(2);
+        assert!(matches!(fill(&mut buffer, &mut pieces), Filled::Full));
+        assert!(buffer.unparsed().starts_with(b"cdefxxx"));
+        while !matches!(fill(&mut buffer, &mut pieces), Filled::Drained) {}
+        assert_eq!(buffer.unparsed().len(), 10_004);
+        buffer.consume(10_004);
+        assert!(matches!(fill(&mut buffer, &mut pieces), Filled::End));
+        assert_eq!(buffer.unparsed(), b"");
+    }
+
+    #[test]
+    fn a_buffer_passes_over_what_is_too_big() {
+        let mut buffer = ReadBuffer::new(4096);
+        let mut pieces = vec![Some(b"head".as_slice()), None, Some(b"12"), Some(b"34"), None, Some(b"56next"), None];
+        fill(&mut buffer, &mut pieces);
+        buffer.consume(10);
+        fill(&mut buffer, &mut pieces);
+        assert_eq!(buffer.unparsed(), b"");
+        fill(&mut buffer, &mut pieces);
+        assert_eq!(buffer.unparsed(), b"next");
+        buffer.consume(8);
+        buffer.clear();
+        let mut pieces = vec![Some(b"fresh".as_slice()), None];
+        fill(&mut buffer, &mut pieces);
+        assert_eq!(buffer.unparsed(), b"fresh");
     }
 }
