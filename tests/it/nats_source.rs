@@ -201,8 +201,13 @@ fn what_is_no_event_is_counted_and_named() {
         assert!(gap.kind == "gap" && gap.data.contains("source_lost"), "{gap:?}");
         assert_eq!(refused(), count);
     }
+    // What is passed over may come in many pieces.
+    client.publish("t", vec![b'x'; 900_000]);
+    assert_eq!(stream.next().kind, "gap");
+    assert_eq!(refused(), 5.0);
     client.publish_with("t", &[("Event-Type", "a\u{b}b")], "typed");
     assert_eq!(stream.next_data(), "typed");
+    assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"nats\"}"), 0.0);
     let topics = hub.get("/topics").text();
     assert!(!topics.contains("_INBOX"), "probes are no events: {topics}");
 }

@@ -14,9 +14,6 @@ use super::{
 /// Lines that may wait for standard error. Further ones are dropped.
 const QUEUED_LINES_MAX: usize = 8192;
 
-/// The target of the NATS client's lines.
-const NATS_CLIENT: &str = "async_nats";
-
 /// The levels of a directive.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// The prefix of the targets of the hub's own lines.
@@ -73,10 +70,8 @@ impl LogGuard {
     }
 }
 
-/// Lines of the NATS client are left out unless `level` names it: the source that uses it says the same, and how often.
 fn parse_level(level: &str) -> Result<EnvFilter, String> {
-    let quiet = if level.contains(NATS_CLIENT) { String::new() } else { format!(",{NATS_CLIENT}=off") };
-    EnvFilter::builder().parse(format!("{level}{quiet}")).map_err(|error| format!("log level: {error}"))
+    EnvFilter::builder().parse(level).map_err(|error| format!("log level: {error}"))
 }
 
 /// Makes a [`SetLevel`] of the filter's `handle`.

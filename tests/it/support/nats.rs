@@ -146,7 +146,12 @@ impl NatsServer {
         wait_until(&format!("the subjects {expected:?} at NATS"), || (self.subjects() == expected).then_some(()));
     }
 
-    /// A response of the server's monitoring port.
+    /// How many connections it has closed because they were slow.
+    pub(crate) fn slow_consumers(&self) -> u64 {
+        self.monitored("/varz")["slow_consumers"].as_u64().expect("a count")
+    }
+
+    /// What its monitor says.
     fn monitored(&self, target: &str) -> Value {
         let socket = Socket::from(TcpStream::connect((HOST, self.monitor)).expect("the monitor listens"));
         HttpConnection::new(socket).request(Method::Get, target, &[], b"").json()

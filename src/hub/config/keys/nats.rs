@@ -83,10 +83,13 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
     Key { path: "nats.proof_age_max",
           help: "How long ago the last nonce that came back may be before /ready reports 503.",
           field: |it| Field::Duration { value: &mut it.nats.proof_age_max, min: MILLISECOND } },
-    Key { path: "nats.queue_messages_max",
-          help: "Messages of one subscription that were read and not handed on yet. Too small: a burst overruns the queue, \
-                 and the hub connects again after sending readers a gap.",
-          field: |it| Field::Count { value: &mut it.nats.queue_messages_max, min: 1 } },
+    Key { path: "nats.read_buffer_bytes",
+          help: "Size of the read buffer of the NATS connection. It grows for a larger message.",
+          field: |it| Field::Size { value: &mut it.nats.read_buffer_bytes, min: 4096 } },
+    Key { path: "nats.header_bytes_max",
+          help: "Bytes that the headers of a message may have. Readers of the topic are sent a gap in place of a message with \
+                 more.",
+          field: |it| Field::Size { value: &mut it.nats.header_bytes_max, min: 1024 } },
     Key { path: "nats.publish_queue_max",
           help: "Publications that may wait for NATS. Further ones are refused (503).",
           field: |it| Field::Count { value: &mut it.nats.publish_queue_max, min: 1 } },

@@ -12,8 +12,7 @@ use crate::{
     topic::Topic,
 };
 
-/// The most subscriptions that are confirmed together. Each may be refused with an error of its own, and the client library keeps
-/// 128 events that nobody has taken yet; it drops further ones.
+/// The most subscriptions that are confirmed together.
 const BATCH_MAX: usize = 64;
 
 /// How the hub uses NATS. Every value is valid, but `ping_interval` and the timeouts should not be zero.
@@ -52,8 +51,10 @@ pub struct NatsConfig {
     pub ping_timeout: Duration,
     /// How long ago the last proof of delivery may be while the source counts as ready.
     pub proof_age_max: Duration,
-    /// The most messages of one subscription that were read and not handed on yet.
-    pub queue_messages_max: usize,
+    /// The size of the buffer that the connection is read into; it grows for a larger message.
+    pub read_buffer_bytes: usize,
+    /// The most bytes in the headers of a message.
+    pub header_bytes_max: usize,
     /// Publications waiting for the server.
     pub publish_queue_max: usize,
     /// What those may weigh together, in bytes.
@@ -83,7 +84,8 @@ impl Default for NatsConfig {
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
             proof_age_max: Duration::from_secs(10),
-            queue_messages_max: 65_536,
+            read_buffer_bytes: 256 * 1024,
+            header_bytes_max: 64 * 1024,
             publish_queue_max: 65_536,
             publish_queue_bytes_max: 64 * 1024 * 1024,
             publish_timeout: Duration::from_secs(5),

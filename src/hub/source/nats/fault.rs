@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use async_nats::{ConnectError, ConnectErrorKind};
-
 /// Why a connection ended, or an attempt at one. The text never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -15,8 +13,8 @@ pub(super) enum Fault {
     ProbeDenied(String),
     /// The connection ended; the server's last error, if it said one.
     Closed(Option<String>),
-    /// Messages came faster than the hub took them, and some were dropped.
-    Overrun,
+    /// What the server sends is not the protocol.
+    Broken(String),
     /// It said nothing for too long.
     Silent,
 }
@@ -33,16 +31,6 @@ impl Fault {
     }
 }
 
-impl From<ConnectError> for Fault {
-    fn from(error: ConnectError) -> Self {
-        match error.kind() {
-            ConnectErrorKind::AuthorizationViolation => Self::Rejected("Authorization Violation".to_owned()),
-            ConnectErrorKind::Authentication => Self::Rejected("the NKey cannot sign the server's nonce".to_owned()),
-            _ => Self::Unreachable(error.to_string()),
-        }
-    }
-}
-
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,7 +41,7 @@ impl fmt::Display for Fault {
             }
             Self::Closed(None) => f.write_str("the server closed the connection"),
             Self::Closed(Some(last)) => write!(f, "the server closed the connection: {last}"),
-            Self::Overrun => f.write_str("messages came faster than the hub took them (nats.queue_messages_max)"),
+            Self::Broken(why) => write!(f, "the server does not keep to the protocol: {why}"),
             Self::Silent => f.write_str("the server does not answer"),
         }
     }

@@ -50,8 +50,12 @@ impl Headers {
         })
     }
 
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The block, as it stands in the protocol.
-    pub(super) fn block(&self) -> HeaderBlock<'_> {
+    fn block(&self) -> HeaderBlock<'_> {
         HeaderBlock::new(&self.0)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use super::connector::{Headers, Message};
+use super::{headers::Headers, link::Message};
 use crate::protocol::http::percent_decode;
 
 /// The header with the event's type.

@@ -21,7 +21,7 @@ use crate::{
     topic::Topic,
 };
 
-/// The most publications behind one fence: each may be refused with an error of its own (see [`super::config`]).
+/// The most publications behind one fence.
 const BATCH_COUNT_MAX: usize = 60;
 
 /// The most bytes behind one fence, but for the last publication.

@@ -7,9 +7,7 @@ use crate::{
     clock::Moment,
     source::{
         nats::{
-            Fault, Link, NatsConfig, SubjectFilter,
-            connector::{PublishError, SubscriptionHandle},
-            publication_queue::QueuedPublication,
+            Fault, Link, NatsConfig, SubjectFilter, link::SubscriptionHandle, publication_queue::QueuedPublication,
         },
         subscriptions::{Batch, Subscriptions},
     },
@@ -52,9 +50,9 @@ pub(super) fn probe_prefix(config: &NatsConfig) -> String {
 
 impl Conversation {
     /// Begins, with the subscription to an inbox that no other connection has.
-    pub(super) async fn open(link: &mut Link<Target>, config: &NatsConfig, now: Moment) -> Result<Self, Fault> {
+    pub(super) fn open(link: &mut Link<Target>, config: &NatsConfig, now: Moment) -> Result<Self, Fault> {
         let probe = format!("{}{:032x}", probe_prefix(config), rand::random::<u128>());
-        link.subscribe(Target::Probe, &probe).await?;
+        link.subscribe(Target::Probe, &probe)?;
         Ok(Self {
             probe,
             topics: HashMap::new(),
@@ -97,7 +95,7 @@ impl Conversation {
     }
 
     /// Sends the subscriptions of `batch`.
-    pub(super) async fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         link: &mut Link<Target>,
         batch: &Batch,
@@ -106,14 +104,14 @@ impl Conversation {
         match batch {
             Batch::Topics(topics) => {
                 for topic in topics {
-                    let handle = link.subscribe(Target::Topic(topic.clone()), topic.as_str()).await?;
+                    let handle = link.subscribe(Target::Topic(topic.clone()), topic.as_str())?;
                     self.topics.insert(topic.clone(), handle).iter().for_each(SubscriptionHandle::abort);
                 }
             }
             Batch::Patterns(indices) => {
                 for index in indices {
                     let subject = subscriptions.patterns().text(*index).to_owned();
-                    let handle = link.subscribe(Target::Pattern(*index), &subject).await?;
+                    let handle = link.subscribe(Target::Pattern(*index), &subject)?;
                     self.patterns.insert(*index, handle).iter().for_each(SubscriptionHandle::abort);
                 }
             }
@@ -133,7 +131,7 @@ impl Conversation {
     }
 
     /// Publishes the next nonce behind what was sent. Whatever comes of it, `publications` are answered.
-    pub(super) async fn raise_fence(
+    pub(super) fn raise_fence(
         &mut self,
         link: &mut Link<Target>,
         batch: Option<Batch>,
@@ -145,11 +143,8 @@ impl Conversation {
         self.fence = Some(Fence::new(self.nonce, now, batch, publications));
         self.answer = None;
         self.next_ping = now + config.ping_interval;
-        let published = link.publish(&self.probe, None, None, self.nonce.to_string().into()).await;
-        published.map_err(|error| match error {
-            PublishError::TooBig => Fault::Closed(Some("the server takes no message (max_payload)".to_owned())),
-            PublishError::Closed(why) => Fault::Closed(Some(why)),
-        })
+        let published = link.publish(&self.probe, None, None, self.nonce.to_string().as_bytes());
+        published.map_err(|_| Fault::Closed(Some("it takes not even a nonce (max_payload)".to_owned())))
     }
 
     /// Something came.

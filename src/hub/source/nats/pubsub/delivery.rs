@@ -5,7 +5,7 @@ use crate::{
     bus::Feed,
     clock::Moment,
     source::{
-        nats::connector::Message,
+        nats::link::Message,
         subscriptions::{Admission, report_notices},
     },
     topic::Topic,
@@ -28,8 +28,8 @@ impl PubSubThread {
         let mut received = 0;
         for (target, messages) in messages {
             received += match target {
-                Target::Topic(topic) => self.receive_topic(&topic, &messages, &mut feed, now),
-                Target::Pattern(index) => self.receive_pattern(index, &messages, &mut feed, now),
+                Target::Topic(topic) => self.receive_topic(&topic, messages, &mut feed, now),
+                Target::Pattern(index) => self.receive_pattern(index, messages, &mut feed, now),
                 Target::Probe => {
                     messages.iter().for_each(|message| conversation.on_probe(&message.payload));
                     0
@@ -46,7 +46,7 @@ impl PubSubThread {
     pub(super) fn receive_topic(
         &mut self,
         topic: &Topic,
-        messages: &[Message],
+        messages: Vec<Message>,
         feed: &mut Feed<'_>,
         now: Moment,
     ) -> u64 {
@@ -60,14 +60,14 @@ impl PubSubThread {
         if admission != Admission::Wanted {
             return 0;
         }
-        messages.iter().map(|message| u64::from(self.intake.take(topic, message, feed, now))).sum()
+        messages.into_iter().map(|message| u64::from(self.intake.take(topic, message, feed, now))).sum()
     }
 
     /// The same of a pattern's.
     pub(super) fn receive_pattern(
         &mut self,
         index: usize,
-        messages: &[Message],
+        messages: Vec<Message>,
         feed: &mut Feed<'_>,
         now: Moment,
     ) -> u64 {
@@ -81,7 +81,7 @@ impl PubSubThread {
             if message.subject.starts_with(&*self.probe_prefix) {
                 continue;
             }
-            let Some(topic) = self.intake.topic(message, now) else { continue };
+            let Some(topic) = self.intake.topic(&message, now) else { continue };
             let patterns = self.subscriptions.patterns();
             if patterns.admit(patterns.text(index).as_bytes(), topic.as_str().as_bytes()) == Admission::Wanted {
                 received += u64::from(self.intake.take(&topic, message, feed, now));

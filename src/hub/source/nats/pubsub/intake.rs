@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tracing::warn;
 
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
     source::{
         LogRateLimiter, SourceStatus,
         channel_names::{ChannelNames, explain, show},
-        nats::{connector::Message, message::EventHeaders},
+        nats::{link::Message, message::EventHeaders},
     },
     topic::Topic,
 };
@@ -22,14 +21,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Intake {
     names: ChannelNames,
-    payload_bytes_max: usize,
     status: Arc<SourceStatus>,
     refusals: LogRateLimiter,
 }
 
 impl Intake {
-    pub(super) fn new(payload_bytes_max: usize, status: Arc<SourceStatus>) -> Self {
-        Self { names: ChannelNames::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
+    pub(super) fn new(status: Arc<SourceStatus>) -> Self {
+        Self { names: ChannelNames::default(), status, refusals: LogRateLimiter::default() }
     }
 
     /// The topic that the subject of a message is. A message on another one is refused and counted.
@@ -42,18 +40,17 @@ impl Intake {
     }
 
     /// Publishes a message. True if the bus accepted it; otherwise the topic gets a gap and the refusal is counted.
-    pub(super) fn take(&mut self, topic: &Topic, message: &Message, feed: &mut Feed<'_>, now: Moment) -> bool {
+    pub(super) fn take(&mut self, topic: &Topic, mut message: Message, feed: &mut Feed<'_>, now: Moment) -> bool {
         if !feed.gives_ids(topic) {
             self.refuse(topic.as_str(), "the topic's log is kept elsewhere: add the event there", now);
             return false;
         }
         // Readers get a gap in its place, whatever the fault was.
-        let (why, reason) = if message.is_oversize || self.payload_bytes_max < message.payload.len() {
-            ("the payload is over the limit", GapReason::SourceLost)
+        let (why, reason) = if message.is_oversize {
+            ("the payload or the headers are over the limit", GapReason::SourceLost)
         } else {
-            let headers = EventHeaders::of(message);
-            // The one copy: the message shares a large buffer with its neighbours, and the event may outlive them all.
-            let payload = Payload::looked_at(Bytes::copy_from_slice(&message.payload));
+            let payload = Payload::looked_at(std::mem::take(&mut message.payload));
+            let headers = EventHeaders::of(&message);
             let published = match &headers.key {
                 Some(key) => feed.publish_once(key, topic, headers.kind.as_deref(), payload, now),
                 None => feed.publish(topic, headers.kind.as_deref(), payload, now),

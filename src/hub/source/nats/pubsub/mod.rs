@@ -1,6 +1,6 @@
 //! Core NATS: events of all hubs on one server, or on one cluster of servers.
 //!
-//! One thread with one connection, and the client library's runtime on it. It subscribes to what the hub's listeners want, hands
+//! One thread with one connection, in a runtime of its own. It subscribes to what the hub's listeners want, hands
 //! events to the bus, and publishes what comes in at this hub; that comes back through the subscriptions of every hub, this one
 //! included.
 //!

@@ -16,7 +16,7 @@ use crate::{
     source::{
         nats::{
             Fault, Link, Violation,
-            connector::{LinkEvent, PublishError},
+            link::{LinkEvent, PublishError},
             message::EventHeaders,
             publication_queue::QueuedPublication,
             topic_of,
@@ -29,7 +29,7 @@ impl PubSubThread {
     /// Serves until the hub stops, or the connection ends.
     pub(super) async fn serve(&mut self, mut link: Link<Target>) -> Result<(), Fault> {
         let now = self.clock.now();
-        let mut conversation = Conversation::open(&mut link, &self.config, now).await?;
+        let mut conversation = Conversation::open(&mut link, &self.config, now)?;
         self.subscriptions.on_connected();
         self.refusal = None;
         let status = Arc::clone(&self.status);
@@ -59,7 +59,7 @@ impl PubSubThread {
         if self.is_done(conversation.fence().and_then(|fence| fence.deadline()).is_none(), now) {
             return Ok(true);
         }
-        self.send(link, conversation, now).await?;
+        self.send(link, conversation, now)?;
         self.report_changes(now);
         let timeout = self.timeout(conversation, now);
         let arrivals = link.next(self.waker.notify(), timeout).await;
@@ -67,7 +67,6 @@ impl PubSubThread {
         self.receive(arrivals.messages, conversation, now);
         self.take_events(arrivals.events, conversation, now)?;
         if conversation.is_answered() {
-            self.take_events(link.settled_events().await, conversation, now)?;
             self.pass_fence(conversation, now);
         }
         self.report_changes(now);
@@ -81,12 +80,7 @@ impl PubSubThread {
     }
 
     /// Sends what is due, with a fence behind it, unless another fence is on its way.
-    async fn send(
-        &mut self,
-        link: &mut Link<Target>,
-        conversation: &mut Conversation,
-        now: Moment,
-    ) -> Result<(), Fault> {
+    fn send(&mut self, link: &mut Link<Target>, conversation: &mut Conversation, now: Moment) -> Result<(), Fault> {
         if conversation.fence().is_some() {
             return Ok(());
         }
@@ -96,20 +90,28 @@ impl PubSubThread {
             return Ok(());
         }
         if let Some(batch) = &batch {
-            conversation.subscribe(link, batch, &self.subscriptions).await?;
+            conversation.subscribe(link, batch, &self.subscriptions)?;
         }
         let mut sent = Vec::with_capacity(publications.len());
         for publication in publications {
-            match publish(link, &publication).await {
+            match publish(link, &publication) {
                 Ok(()) => sent.push(publication),
                 Err(PublishError::TooBig) => {
                     publication.answer(Err(PublishFailed::Refused(Refusal::TooBig)));
                 }
-                // The fence will not get through either, and the others are answered with it.
-                Err(PublishError::Closed(_)) => drop(publication),
+                Err(PublishError::NoHeaders) => self.refuse_headers(publication, now),
+                // No topic's name is: dropped, it is answered.
+                Err(PublishError::BadSubject) => drop(publication),
             }
         }
-        conversation.raise_fence(link, batch, sent, &self.config, now).await
+        conversation.raise_fence(link, batch, sent, &self.config, now)
+    }
+
+    /// A server with `no_header_support`, or of before 2.2.
+    fn refuse_headers(&self, publication: QueuedPublication, now: Moment) {
+        let why = "the server takes no headers, which carry types and idempotency keys";
+        self.status.on_publish_refused(Some(&publication.topic), why, false, now);
+        publication.answer(Err(PublishFailed::Refused(Refusal::Other)));
     }
 
     fn take_events(
@@ -121,7 +123,7 @@ impl PubSubThread {
         for event in events {
             match event {
                 LinkEvent::Closed(why) => return Err(Fault::Closed(conversation.last_error().or(why))),
-                LinkEvent::Overrun => return Err(Fault::Overrun),
+                LinkEvent::Broken(why) => return Err(Fault::Broken(why)),
                 LinkEvent::Error(text) => self.take_error(&text, conversation, now)?,
             }
         }
@@ -193,9 +195,9 @@ impl PubSubThread {
     }
 }
 
-async fn publish(link: &mut Link<Target>, publication: &QueuedPublication) -> Result<(), PublishError> {
+fn publish(link: &mut Link<Target>, publication: &QueuedPublication) -> Result<(), PublishError> {
     let kind = publication.kind.as_deref().map(Into::into);
     let headers = EventHeaders { kind, key: publication.key.as_deref().map(Into::into) };
     let headers = headers.write();
-    link.publish(publication.topic.as_str(), None, headers.as_ref(), publication.data.clone()).await
+    link.publish(publication.topic.as_str(), None, headers.as_ref(), &publication.data)
 }

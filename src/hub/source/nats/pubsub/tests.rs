@@ -18,7 +18,7 @@ use crate::{
         SourceStatus,
         nats::{
             Connector, NatsConfig, SubjectFilter,
-            connector::Message,
+            link::Message,
             publication_queue::{PublicationQueue, Publisher, queue},
         },
         subscriptions::{Batch, Notice, Subscriptions},
@@ -118,7 +118,7 @@ fn what_nobody_sends_was_not_published() {
 }
 
 #[test]
-fn a_batch_is_bounded_by_what_the_library_can_tell_of() {
+fn a_batch_is_bounded() {
     let mut outlet = Outlet::new(&NatsConfig::default());
     (0..150).for_each(|number| outlet.publish(number, "a"));
     let sizes = [0; 4].map(|_| outlet.queue.take_batch().len());
@@ -239,8 +239,8 @@ fn a_message_confirms_its_subscription() {
     let config = NatsConfig { subscribe: vec!["p.*".to_owned()], ..NatsConfig::default() };
     let (mut thread, bus) = asked(&config, &["a", "p.x"]);
     let mut feed = bus.feed();
-    assert_eq!(thread.receive_topic(&topic("a"), &messages("a", &["1", "2"]), &mut feed, Moment(1)), 2);
-    assert_eq!(thread.receive_pattern(0, &messages("p.x", &["3"]), &mut feed, Moment(1)), 1);
+    assert_eq!(thread.receive_topic(&topic("a"), messages("a", &["1", "2"]), &mut feed, Moment(1)), 2);
+    assert_eq!(thread.receive_pattern(0, messages("p.x", &["3"]), &mut feed, Moment(1)), 1);
     drop(feed);
     assert_eq!((held(&bus, "a"), held(&bus, "p.x")), (vec!["1".into(), "2".into()], vec!["3".into()]));
     assert_eq!(thread.subscriptions.tally().confirmed, 2);
@@ -249,8 +249,8 @@ fn a_message_confirms_its_subscription() {
     thread.subscriptions.on_connected();
     while thread.subscriptions.next_batch().is_some() {}
     let mut feed = bus.feed();
-    assert_eq!(thread.receive_topic(&topic("a"), &messages("a", &["4"]), &mut feed, Moment(2)), 1);
-    assert_eq!(thread.receive_pattern(0, &messages("p.x", &["5"]), &mut feed, Moment(2)), 1);
+    assert_eq!(thread.receive_topic(&topic("a"), messages("a", &["4"]), &mut feed, Moment(2)), 1);
+    assert_eq!(thread.receive_pattern(0, messages("p.x", &["5"]), &mut feed, Moment(2)), 1);
     drop(feed);
     assert_eq!(
         (held(&bus, "a"), held(&bus, "p.x")),
@@ -264,12 +264,12 @@ fn what_is_not_subscribed_or_comes_twice_is_no_event() {
     let (mut thread, bus) = asked(&config, &["a"]);
     let mut feed = bus.feed();
     let now = Moment(1);
-    let mut count = |index, subject: &str| thread.receive_pattern(index, &messages(subject, &["x"]), &mut feed, now);
+    let mut count = |index, subject: &str| thread.receive_pattern(index, messages(subject, &["x"]), &mut feed, now);
     assert_eq!([count(0, "p.x"), count(1, "p.x"), count(1, "q"), count(1, "a")], [1, 0, 1, 1]);
     // Not under the pattern that it claims to come through; a probe; no topic's name.
     assert_eq!([count(0, "q.x"), count(1, "_INBOX.fanfare.00"), count(1, "$SYS.x"), count(1, "a b")], [0; 4]);
-    assert_eq!(thread.receive_topic(&topic("a"), &messages("a", &["x"]), &mut feed, now), 0, "the pattern brings it");
-    assert_eq!(thread.receive_topic(&topic("left"), &messages("left", &["x"]), &mut feed, now), 0);
+    assert_eq!(thread.receive_topic(&topic("a"), messages("a", &["x"]), &mut feed, now), 0, "the pattern brings it");
+    assert_eq!(thread.receive_topic(&topic("left"), messages("left", &["x"]), &mut feed, now), 0);
     drop(feed);
     assert_eq!((thread.status.snapshot().refused, bus.received_total()), (2, 3));
 }

@@ -1,9 +1,8 @@
 //! The thread: how it is started and stopped, and what it does while there is no connection.
 
-use std::{io, pin::pin, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, pin::pin, sync::Arc, task::Poll, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::Receiver;
-use futures_util::future::{Either, select};
 use tracing::{error, warn};
 
 use super::{PUBSUB_SOURCE, Target, conversation::probe_prefix, intake::Intake};
@@ -112,7 +111,7 @@ impl PubSubThread {
             interest,
             queue,
             subscriptions: Subscriptions::new(config),
-            intake: Intake::new(config.message_bytes_max, Arc::clone(&status)),
+            intake: Intake::new(Arc::clone(&status)),
             probe_prefix: probe_prefix(config),
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             retry: clock.now(),
@@ -125,14 +124,14 @@ impl PubSubThread {
         }
     }
 
-    /// Each connection has a runtime of its own, and its end ends all that the library has begun.
+    /// Each connection has a runtime of its own, whose end ends what was begun in it, such as looking up a name.
     fn run(&mut self) {
         loop {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 // Descriptors are spent: as good as a server that cannot be reached.
                 Err(problem) => {
-                    error!("no runtime for the NATS client: {problem}");
+                    error!("no runtime for the NATS thread: {problem}");
                     std::thread::sleep(self.config.backoff_max);
                     if self.waker.is_stopped() {
                         return;
@@ -170,10 +169,15 @@ impl PubSubThread {
         let mut connecting = pin!(connector.connect(&login));
         loop {
             let far = self.clock.now() + self.config.ping_interval;
-            match select(connecting.as_mut(), pin!(self.wait(far))).await {
-                Either::Left((connected, _)) => return connected.map(Some),
-                Either::Right((true, _)) => {}
-                Either::Right((false, _)) => return Ok(None),
+            let mut waiting = pin!(self.wait(far));
+            let next = std::future::poll_fn(|context| match connecting.as_mut().poll(context) {
+                Poll::Ready(connected) => Poll::Ready(Ok(connected)),
+                Poll::Pending => waiting.as_mut().poll(context).map(Err),
+            });
+            match next.await {
+                Ok(connected) => return connected.map(Some),
+                Err(true) => {}
+                Err(false) => return Ok(None),
             }
         }
     }
