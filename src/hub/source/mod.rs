@@ -11,6 +11,7 @@ mod archive_cache;
 mod archive_queue;
 mod backoff;
 mod channel_names;
+mod closing_queue;
 pub(crate) mod credentials;
 pub(crate) mod generator;
 mod log_rate_limiter;

@@ -11,13 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::TrySendError;
 
 use super::ThreadWaker;
 use crate::{
     bus::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Wake},
     clock::{Clock, Moment},
-    source::{SourceStatus, nats::NatsConfig},
+    source::{
+        SourceStatus,
+        closing_queue::{ClosingReceiver, ClosingSender, closing_queue},
+        nats::NatsConfig,
+    },
     topic::Topic,
 };
 
@@ -30,7 +34,7 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Hands publications to the thread.
 #[derive(Clone, Debug)]
 pub(in crate::source::nats) struct Publisher {
-    queue: Sender<QueuedPublication>,
+    queue: ClosingSender<QueuedPublication>,
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,
     timeout: Duration,
@@ -42,7 +46,7 @@ pub(in crate::source::nats) struct Publisher {
 /// The thread's end of the queue.
 #[derive(Debug)]
 pub(in crate::source::nats) struct PublicationQueue {
-    queued: Receiver<QueuedPublication>,
+    queued: ClosingReceiver<QueuedPublication>,
     /// Taken from the queue, to be sent next.
     pending: VecDeque<QueuedPublication>,
 }
@@ -67,7 +71,7 @@ pub(in crate::source::nats) fn queue(
     status: Arc<SourceStatus>,
     waker: Arc<ThreadWaker>,
 ) -> (Publisher, PublicationQueue) {
-    let (queue, queued) = bounded(config.publish_queue_max);
+    let (queue, queued) = closing_queue(config.publish_queue_max);
     let publisher = Publisher {
         queue,
         queued_bytes: Arc::default(),
@@ -109,7 +113,7 @@ impl EventSink for Publisher {
 impl PublicationQueue {
     /// Whether nothing waits.
     pub(in crate::source::nats) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.queued.is_empty()
+        self.pending.is_empty() && self.queued.receiver().is_empty()
     }
 
     /// When the oldest one gives up.
@@ -145,14 +149,7 @@ impl PublicationQueue {
     /// Holds as many as the next batch needs. The others stay in the queue, which is bounded.
     fn gather(&mut self) {
         let room = BATCH_COUNT_MAX.saturating_sub(self.pending.len());
-        self.pending.extend(self.queued.try_iter().take(room));
-    }
-}
-
-/// What is left in the channel would otherwise wait for the last [`Publisher`], which the bus keeps.
-impl Drop for PublicationQueue {
-    fn drop(&mut self) {
-        self.queued.try_iter().for_each(drop);
+        self.pending.extend(self.queued.receiver().try_iter().take(room));
     }
 }
 

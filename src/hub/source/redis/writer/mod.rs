@@ -30,7 +30,7 @@ use super::{Directory, RedisConfig, ServerView, error_codes::is_of_command, is_l
 use crate::{
     bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
-    source::{Backoff, LogRateLimiter, SourceStatus},
+    source::{Backoff, LogRateLimiter, SourceStatus, closing_queue::ClosingReceiver},
 };
 
 /// The most publications in one round trip: the first waits for the last one's answer.
@@ -126,7 +126,7 @@ struct Writer {
     /// How many connections the reader had lost by then.
     reader_disconnects: u64,
     failures: LogRateLimiter,
-    queued: Receiver<QueuedPublication>,
+    queued: ClosingReceiver<QueuedPublication>,
     /// Taken from the queue, to be sent next.
     pending: VecDeque<QueuedPublication>,
     pending_bytes: usize,
@@ -152,7 +152,7 @@ impl Writer {
             self.check_link();
             self.publish_pending();
             if self.stop_deadline.is_some_and(|deadline| {
-                self.link.is_none() || deadline <= now || (self.pending.is_empty() && self.queued.is_empty())
+                self.link.is_none() || deadline <= now || (self.pending.is_empty() && self.queued.receiver().is_empty())
             }) {
                 return;
             }
@@ -161,14 +161,14 @@ impl Writer {
 
     /// Waits for something to do, then takes all that is queued, up to a batch.
     fn gather(&mut self) {
-        let queued = if self.has_room() { self.queued.clone() } else { never() };
+        let queued = if self.has_room() { self.queued.receiver().clone() } else { never() };
         select! {
             recv(queued) -> queued => self.pending_push(queued.ok()),
             recv(self.stopped) -> _ => self.stop_deadline = Some(self.clock.now() + self.config.publish_timeout),
             default(self.wait_max()) => {}
         }
         while self.has_room()
-            && let Ok(queued) = self.queued.try_recv()
+            && let Ok(queued) = self.queued.receiver().try_recv()
         {
             self.pending_push(Some(queued));
         }

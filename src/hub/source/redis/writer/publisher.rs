@@ -9,20 +9,24 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::TrySendError;
 
 use super::script::PublishCommand;
 use crate::{
     bus::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback},
     clock::{Clock, Moment},
-    source::{SourceStatus, redis::RedisConfig},
+    source::{
+        SourceStatus,
+        closing_queue::{ClosingReceiver, ClosingSender, closing_queue},
+        redis::RedisConfig,
+    },
     topic::Topic,
 };
 
 /// Hands publications to the writer thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::source::redis) struct Publisher {
-    queue: Sender<QueuedPublication>,
+    queue: ClosingSender<QueuedPublication>,
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,
     timeout: Duration,
@@ -59,8 +63,8 @@ pub(super) fn queue(
     form: Arc<dyn PublishEncoder>,
     clock: Clock,
     status: Arc<SourceStatus>,
-) -> (Publisher, Receiver<QueuedPublication>) {
-    let (queue, queued) = bounded(config.publish_queue_max);
+) -> (Publisher, ClosingReceiver<QueuedPublication>) {
+    let (queue, queued) = closing_queue(config.publish_queue_max);
     let publisher = Publisher {
         queue,
         queued_bytes: Arc::default(),
@@ -88,8 +92,10 @@ impl EventSink for Publisher {
         if self.queued_bytes_max < before + queued.weight_bytes() {
             return queued.answer(Err(PublishFailed::QueueFull));
         }
-        if let Err(TrySendError::Full(queued)) = self.queue.try_send(queued) {
-            queued.answer(Err(PublishFailed::QueueFull));
+        match self.queue.try_send(queued) {
+            Err(TrySendError::Full(queued)) => queued.answer(Err(PublishFailed::QueueFull)),
+            // The thread has ended: dropped, it is answered.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
         }
     }
 }
@@ -122,5 +128,40 @@ impl Drop for QueuedPublication {
 impl fmt::Debug for QueuedPublication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuedPublication").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Plain;
+
+    impl PublishEncoder for Plain {
+        fn request(&self, publication: &Publication) -> PublishCommand {
+            PublishCommand { arguments: vec![publication.data.clone()], script: None }
+        }
+    }
+
+    #[test]
+    fn what_nobody_sends_is_answered_when_the_writer_ends() {
+        let status = Arc::new(SourceStatus::new(crate::bus::SourceName("redis")));
+        let config = RedisConfig { publish_queue_max: 2, ..RedisConfig::default() };
+        let (publisher, queued) = queue(&config, Arc::new(Plain), Clock::start(), status);
+        let (sender, answers) = std::sync::mpsc::channel();
+        let publish = |number: usize| {
+            let sender = sender.clone();
+            let reply = Box::new(move |receipt| sender.send((number, receipt)).expect("the test waits for it"));
+            let topic = Topic::parse("a").expect("a good name");
+            publisher.publish(Publication { topic, kind: None, data: "x".into(), idempotency_key: None, reply });
+        };
+        (0..3).for_each(publish);
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [(2, Err(PublishFailed::QueueFull))]);
+        drop(queued);
+        publish(3);
+        let unavailable = Err(PublishFailed::Unavailable);
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [0, 1, 3].map(|number| (number, unavailable)));
+        assert_eq!(publisher.queued_bytes.load(Ordering::Relaxed), 0);
     }
 }
