@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The most subscriptions that are confirmed together.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 1024;
 
 /// How the hub uses NATS. Every value is valid, but `ping_interval` and the timeouts should not be zero.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The most publications behind one fence.
-const BATCH_COUNT_MAX: usize = 60;
+const BATCH_COUNT_MAX: usize = 1024;
 
 /// The most bytes behind one fence, but for the last publication.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;

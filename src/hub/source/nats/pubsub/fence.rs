@@ -14,6 +14,8 @@ pub(super) struct Fence {
     pub(super) sent: Moment,
     batch: Option<Batch>,
     publications: Vec<QueuedPublication>,
+    /// When the first of `publications` gives up.
+    deadline: Option<Moment>,
     /// An error that names nothing: any of the commands may have caused it.
     unclear: Option<String>,
 }
@@ -29,25 +31,32 @@ pub(super) enum Outcome {
 
 impl Fence {
     pub(super) fn new(nonce: u64, sent: Moment, batch: Option<Batch>, publications: Vec<QueuedPublication>) -> Self {
-        Self { nonce, sent, batch, publications, unclear: None }
+        let deadline = first_deadline(&publications);
+        Self { nonce, sent, batch, publications, deadline, unclear: None }
     }
 
     /// When the next publication gives up.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.publications.iter().map(|sent| sent.deadline).min()
+        self.deadline
     }
 
     /// Answers those that have waited long enough: they may have been published.
     pub(super) fn expire(&mut self, now: Moment) {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
         for late in self.publications.extract_if(.., |sent| sent.deadline <= now) {
             late.answer(Err(PublishFailed::Unknown));
         }
+        self.deadline = first_deadline(&self.publications);
     }
 
     /// The server refuses publications to `topic`: how many of these there are.
     pub(super) fn refuse_publications(&mut self, topic: &Topic) -> usize {
         let refused = self.publications.extract_if(.., |sent| sent.topic == *topic);
-        refused.map(|refused| refused.answer(Err(PublishFailed::Refused(Refusal::Forbidden)))).count()
+        let count = refused.map(|refused| refused.answer(Err(PublishFailed::Refused(Refusal::Forbidden)))).count();
+        self.deadline = first_deadline(&self.publications);
+        count
     }
 
     /// The server refused something, and did not say what.
@@ -77,4 +86,8 @@ impl Fence {
             publication.answer(Err(PublishFailed::Unknown));
         }
     }
+}
+
+fn first_deadline(publications: &[QueuedPublication]) -> Option<Moment> {
+    publications.iter().map(|sent| sent.deadline).min()
 }

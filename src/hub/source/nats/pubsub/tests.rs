@@ -94,6 +94,24 @@ fn every_publication_is_answered_by_what_becomes_of_its_fence() {
 }
 
 #[test]
+fn a_fence_has_the_deadline_of_what_still_waits() {
+    let mut outlet = Outlet::new(&NatsConfig::default());
+    ["a", "b"].into_iter().enumerate().for_each(|(number, name)| outlet.publish(number, name));
+    let publications = outlet.queue.take_batch();
+    let deadlines = [publications[0].deadline, publications[1].deadline];
+    let mut fence = Fence::new(1, Moment(0), None, publications);
+    assert_eq!(fence.deadline(), deadlines.into_iter().min());
+    fence.refuse_publications(&topic("a"));
+    assert_eq!(fence.deadline(), Some(deadlines[1]));
+    fence.expire(Moment(0));
+    assert_eq!(fence.deadline(), Some(deadlines[1]), "it is not time yet");
+    fence.expire(deadlines[1]);
+    assert_eq!(fence.deadline(), None);
+    let unknown = (1, Err(PublishFailed::Unknown));
+    assert_eq!(outlet.answers(), [(0, Err(PublishFailed::Refused(Refusal::Forbidden))), unknown]);
+}
+
+#[test]
 fn what_nobody_sends_was_not_published() {
     let config = NatsConfig { publish_queue_max: 2, ..NatsConfig::default() };
     let mut outlet = Outlet::new(&config);
@@ -120,9 +138,9 @@ fn what_nobody_sends_was_not_published() {
 #[test]
 fn a_batch_is_bounded() {
     let mut outlet = Outlet::new(&NatsConfig::default());
-    (0..150).for_each(|number| outlet.publish(number, "a"));
+    (0..2500).for_each(|number| outlet.publish(number, "a"));
     let sizes = [0; 4].map(|_| outlet.queue.take_batch().len());
-    assert_eq!(sizes, [60, 60, 30, 0]);
+    assert_eq!(sizes, [1024, 1024, 452, 0]);
 }
 
 #[test]
