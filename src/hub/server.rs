@@ -285,7 +285,11 @@ fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSe
         classes: TopicClasses { default: topics.default.clone(), listed: topics.classes.clone() },
         always,
         core,
-        default: is_bridge.then(|| config.bridge.from.clone()),
+        default: if is_bridge {
+            Some(config.bridge.from.clone())
+        } else {
+            topics.source.map(|source| source.0.to_owned())
+        },
         generated: endpoint::demo_streams(),
     }
 }

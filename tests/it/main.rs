@@ -40,6 +40,7 @@ mod half_sent;
 mod hostile_input;
 mod http_connections;
 mod http_refusals;
+mod jetstream;
 mod listeners;
 mod listing;
 mod loadtest;

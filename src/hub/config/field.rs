@@ -13,6 +13,7 @@ use super::{
     raw::{RawApiKey, RawClass},
     scalar::{ScalarField, ScalarListField},
     table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
+    topic_sources::TopicSource,
     topics::ClassMatch,
     units,
 };
@@ -221,7 +222,7 @@ fn assign_classes(classes: &mut Vec<RawClass>, base: &Class, items: &DeArray<'_>
 }
 
 fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mut Vec<Fault>) -> RawClass {
-    let mut raw = RawClass { matching: ClassMatch::default(), class: base.clone() };
+    let mut raw = RawClass { matching: ClassMatch::default(), class: base.clone(), source: TopicSource::default() };
     let set = lookup::gather(CLASS_KEYS, table, faults);
     if !set.iter().any(|set| set.key.path == "match") {
         faults.push(Fault { span, message: "the class lacks `match`, the pattern of its topics' names".into() });

@@ -25,6 +25,7 @@ mod secret_files;
 mod table_keys;
 #[cfg(test)]
 mod tests;
+mod topic_sources;
 mod topics;
 mod types;
 mod units;

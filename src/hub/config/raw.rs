@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
+    topic_sources::TopicSource,
     topics::ClassMatch,
     types::{
         AdminConfig, DrainConfig, LimitsConfig, LogConfig, ProxyConfig, ReadyConfig, ServerConfig, SseConfig,
@@ -17,7 +18,7 @@ use crate::{
     protocol::EngineLimits,
     source::{
         generator::GeneratorConfig,
-        nats::NatsConfig,
+        nats::{JetStreamConfig, NatsConfig},
         redis::{RedisConfig, RedisStreamConfig},
     },
     store,
@@ -34,6 +35,7 @@ pub(super) struct RawConfig {
     pub(super) demo_enabled: bool,
     pub(super) limits: LimitsConfig,
     pub(super) default_class: Class,
+    pub(super) default_source: TopicSource,
     pub(super) classes: Vec<RawClass>,
     /// All but `url`, `always` and `message_bytes_max`, which follow from other keys.
     pub(super) redis: RedisConfig,
@@ -44,6 +46,7 @@ pub(super) struct RawConfig {
     pub(super) sentinel_password_file: Option<PathBuf>,
     /// All but `login`, `always` and `message_bytes_max`, which follow from other keys.
     pub(super) nats: NatsConfig,
+    pub(super) jetstream: JetStreamConfig,
     /// Empty: no NATS, unless `nats_url_file` names some.
     pub(super) nats_url: String,
     pub(super) nats_url_file: Option<PathBuf>,
@@ -74,6 +77,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawClass {
     pub(super) matching: ClassMatch,
     pub(super) class: Class,
+    pub(super) source: TopicSource,
 }
 
 /// The login of the section `nats`, and where it is. One kind at most.
@@ -120,6 +124,7 @@ impl Default for RawConfig {
             demo_enabled: false,
             limits: LimitsConfig::default(),
             default_class: Class::default(),
+            default_source: TopicSource::default(),
             classes: Vec::new(),
             redis: RedisConfig::default(),
             redis_stream: RedisStreamConfig::default(),
@@ -127,6 +132,7 @@ impl Default for RawConfig {
             redis_url_file: None,
             sentinel_password_file: None,
             nats: NatsConfig::default(),
+            jetstream: JetStreamConfig::default(),
             nats_url: String::new(),
             nats_url_file: None,
             nats_auth: RawNatsAuth::default(),

@@ -20,7 +20,10 @@ use super::{
     topics::Topics,
     types::{Config, LimitsConfig, LogConfig},
 };
-use crate::bus::LogKind;
+use crate::{
+    bus::{LogKind, SourceName},
+    topic::Pattern,
+};
 
 /// Keys that take effect together at a reload, and how. Both the report and the change follow from the same row.
 struct ReloadRule {
@@ -60,9 +63,12 @@ const RELOADED: &[ReloadRule] = &[
     },
     ReloadRule {
         keys: &["topics."],
-        waiting: &[],
-        // Who keeps a topic's log cannot change while the hub runs.
-        can: |config, new| !keeps_streams(&config.topics) && !keeps_streams(&new.topics),
+        waiting: &["topics.source"],
+        // Who keeps a topic's log, and where its events come from, cannot change while the hub runs.
+        can: |config, new| {
+            let is_in_memory = !keeps_streams(&config.topics) && !keeps_streams(&new.topics);
+            is_in_memory && sources(&config.topics).eq(sources(&new.topics))
+        },
         take: |config, new| config.topics = new.topics.clone(),
     },
     ReloadRule {
@@ -295,6 +301,12 @@ impl Config {
     }
 }
 
+/// The topics that come from another source than others, and from which.
+fn sources(topics: &Topics) -> impl Iterator<Item = (Option<&Pattern>, Option<SourceName>)> {
+    let listed = topics.classes.iter().map(|(pattern, class)| (Some(pattern), class.source));
+    listed.filter(|(_, source)| source.is_some()).chain([(None, topics.source)])
+}
+
 /// Whether a broker keeps the logs of some topics.
 fn keeps_streams(topics: &Topics) -> bool {
     let mut classes = topics.classes.iter().map(|(_, class)| class).chain([&topics.default]);
@@ -349,7 +361,16 @@ mod tests {
     #[test]
     fn each_key_takes_effect_or_waits_as_it_is_reported() {
         // Read from files, or changed with another key only.
-        let apart = ["topics.class", "quota", "api_keys", "topics.log", "topics.policy", "auth.mode", "ready.require"];
+        let apart = [
+            "topics.class",
+            "quota",
+            "api_keys",
+            "topics.log",
+            "topics.source",
+            "topics.policy",
+            "auth.mode",
+            "ready.require",
+        ];
         let apart = [&apart[..], &["bridge.from", "bridge.to"]].concat();
         let is_apart = |path: &str| apart.contains(&path) || path.ends_with("_file") || path == "users.file";
         for key in KEYS.iter().filter(|key| !is_apart(key.path)) {

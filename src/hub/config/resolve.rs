@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     address::{Address, Pin},
-    bridge::{is_bridge, prepare_sources},
+    bridge::prepare_sources,
     files::Files,
     layers::LayeredConfig,
     log::check_level,
@@ -15,12 +15,12 @@ use super::{
     raw::{AuthFiles, RawApiKey, RawConfig, RawNatsAuth},
     reload::ConfigSnapshot,
     secret_files,
+    topic_sources::{check_ready, check_topic_sources},
     topics::Topics,
     types::{Config, ProxyConfig, ServerConfig, core_count},
 };
 use crate::{
     auth::{ApiKey, AuthRules, Mode, Secrets},
-    bus::LogKind,
     endpoint::{CompatApi, Cors},
     source::{
         SourcesConfig,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// A key, and what is wrong with its value.
-type KeyError = (&'static str, String);
+pub(super) type KeyError = (&'static str, String);
 
 /// Checks `layered` as a whole. Fails with all errors found.
 pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, ConfigError> {
@@ -43,7 +43,7 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     check_hosts(&raw.server.hosts, &mut wrong);
     check_namespaces(&raw.esp.namespaces, &mut wrong);
     wrong.extend(check_level(&raw.log.level).err().map(|message| ("log.level", message)));
-    check_log_kinds(raw, &mut wrong);
+    check_topic_sources(raw, &mut wrong);
     check_ready(raw, &mut wrong);
     check_compat(raw, &mut wrong);
     let redis = resolve_redis(raw, folder, files).unwrap_or_else(|found| {
@@ -67,7 +67,8 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     let warnings = warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).collect();
     let settings = ConfigSnapshot::of(layered, files);
     let demo = raw.demo_enabled.then(|| raw.demo.clone());
-    let mut sources = SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, demo };
+    let mut sources =
+        SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, jetstream: raw.jetstream.clone(), demo };
     wrong.extend(prepare_sources(raw, &mut sources));
     let config = Config { server, sources, auth, store, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
@@ -84,13 +85,13 @@ fn locate(wrong: Vec<KeyError>, layered: &LayeredConfig) -> ConfigError {
 /// The parts of the configuration that are taken over as they are.
 fn resolve_rest(raw: &RawConfig) -> Config {
     let classes = raw.classes.iter();
-    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone())));
+    let classes = classes.filter_map(|class| Some((class.matching.pattern()?.clone(), class.source.of(&class.class))));
     Config {
         server: ServerConfig::default(),
         compat: raw.compat.clone(),
         admin: raw.admin.clone(),
         limits: raw.limits.clone(),
-        topics: Topics { default: raw.default_class.clone(), classes: classes.collect() },
+        topics: Topics { default: raw.default_class.clone(), classes: classes.collect(), source: raw.default_source.0 },
         sources: SourcesConfig::default(),
         auth: Arc::default(),
         bridge: raw.bridge.clone(),
@@ -208,19 +209,6 @@ fn is_origin(text: &str) -> bool {
         })
 }
 
-/// A topic class whose log a broker keeps needs that broker.
-fn check_log_kinds(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
-    if has_redis(raw) {
-        return;
-    }
-    let message = "a log kept by redis-stream needs a Redis server: name it with --redis (redis.url)";
-    if raw.default_class.log == LogKind::Broker {
-        wrong.push(("topics.log", message.into()));
-    } else if raw.classes.iter().any(|class| class.class.log == LogKind::Broker) {
-        wrong.push(("topics.class", message.into()));
-    }
-}
-
 /// Keys of a compatibility API that `compat` does not list would have no effect.
 fn check_compat(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
     let store = if raw.store_url_file.is_some() { "store.url_file" } else { "store.url" };
@@ -238,39 +226,8 @@ fn check_compat(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
     }
 }
 
-fn has_redis(raw: &RawConfig) -> bool {
-    !raw.redis_url.is_empty() || raw.redis_url_file.is_some()
-}
-
-fn has_nats(raw: &RawConfig) -> bool {
-    !raw.nats_url.is_empty() || raw.nats_url_file.is_some()
-}
-
-fn has_store(raw: &RawConfig) -> bool {
+pub(super) fn has_store(raw: &RawConfig) -> bool {
     !raw.store_url.is_empty() || raw.store_url_file.is_some()
-}
-
-/// A source in `ready.require` must be configured: else the hub would be ready without it.
-fn check_ready(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
-    let has_redis = has_redis(raw);
-    let classes = raw.classes.iter().map(|class| &class.class).chain([&raw.default_class]);
-    let has_streams = has_redis && classes.into_iter().any(|class| class.log == LogKind::Broker);
-    let sources = [
-        ("redis", has_redis, "redis.url is not set"),
-        ("redis_stream", has_streams, "no class of topics has log = \"redis-stream\""),
-        ("nats", has_nats(raw), "nats.url is not set"),
-        ("store", has_store(raw), "store.url is not set"),
-    ];
-    for name in raw.ready.require.iter().filter(|name| *name != "*") {
-        match sources.iter().find(|(source, ..)| source == name) {
-            Some((_, true, _)) => {}
-            Some((_, false, why)) => wrong.push(("ready.require", format!("`{name}` is required, but {why}"))),
-            None => wrong.push((
-                "ready.require",
-                format!("`{name}` is no source: there are redis, redis_stream, nats and store, and \"*\" for all"),
-            )),
-        }
-    }
 }
 
 fn resolve_redis(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<RedisConfig>, KeyError> {
@@ -335,9 +292,6 @@ fn resolve_nats(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<
     if url.is_empty() {
         return Ok(None);
     }
-    if has_redis(raw) && !is_bridge(raw) {
-        return Err((key, "Redis and NATS are both set, and only a bridge (bridge.map) has both: keep one".into()));
-    }
     let url = NatsUrl::parse(&url).map_err(|error| (key, error.to_string()))?;
     let (auth, auth_file) = resolve_nats_auth(&raw.nats_auth, folder, files)?;
     if auth != NatsAuth::None && url.has_login() {
@@ -352,6 +306,7 @@ fn resolve_nats(raw: &RawConfig, folder: &Path, files: &Files) -> Result<Option<
         key_file: in_folder(&raw.nats.key_file),
         always: raw.server.default_topics.clone(),
         message_bytes_max: raw.limits.event_bytes_max,
+        idempotency_window: raw.limits.idempotency_window,
         ..raw.nats.clone()
     }))
 }

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use super::{
     address::{Address, FileMode},
     nearest::nearest,
+    topic_sources::TopicSource,
     topics::{ClassMatch, log_word, parse_policy, read_log},
     types::LogFormat,
 };
@@ -91,6 +92,7 @@ standard_scalars!(
     FileMode,
     LogFormat,
     ClassMatch,
+    TopicSource,
     proxy::TrustedPeer,
     Algorithm,
     Mode,

@@ -43,6 +43,9 @@ pub(super) const CLASS_KEYS: &[Key<RawClass>] = &[
     Key { path: "log",
           help: "As topics.log, for topics of this class.",
           field: |it| Field::Scalar(&mut it.class) },
+    Key { path: "source",
+          help: "As topics.source, for topics of this class whose log is in memory.",
+          field: |it| Field::Scalar(&mut it.source) },
 ];
 
 /// The keys of one `[[api_keys]]` table.

@@ -82,6 +82,7 @@ fn every_key_has_a_place_of_its_own() {
         "proxy.proxy_protocol",
         "topics.policy",
         "topics.log",
+        "topics.source",
         "api_keys",
         "auth.mode",
         "auth.secret",
@@ -460,7 +461,7 @@ fn nats_takes_one_login() {
     check("nkey_file = \"/nowhere\"", Err("cannot read /nowhere"));
     check("subscribe = [\"a..b\"]", Err("empty token"));
     check("inbox_prefix = \"a.*\"", Err("without wildcards"));
-    check("[redis]\nurl = \"redis://h\"", Err("keep one"));
+    check("[redis]\nurl = \"redis://h\"", Err("say which of them has the topics"));
     let both = load_text("nats", "[nats]\nurl = \"nats://ada:geheim@h\"\ntoken = \"geheim\"").map(drop);
     assert!(both.is_err_and(|error| error.to_string().contains("keep one")), "a login in the URL and another one");
 }
@@ -501,7 +502,7 @@ fn what_is_required_must_be_there() {
     };
     check(
         "[ready]\nrequire = [\"rediss\"]",
-        Some("`rediss` is no source: there are redis, redis_stream, nats and store"),
+        Some("`rediss` is no source: there are redis, redis_stream, nats, jetstream, store"),
     );
     check("[ready]\nrequire = [\"redis\"]", Some("`redis` is required, but redis.url is not set"));
     check("[ready]\nrequire = [\"store\"]", Some("`store` is required, but store.url is not set"));
@@ -510,6 +511,39 @@ fn what_is_required_must_be_there() {
     let redis = "[redis]\nurl = \"redis://localhost\"";
     check(&format!("[ready]\nrequire = [\"redis\"]\n{redis}"), None);
     check(&format!("[ready]\nrequire = [\"redis_stream\"]\n{redis}"), Some("no class of topics has log ="));
+    check("[ready]\nrequire = [\"jetstream\"]\n[nats]\nurl = \"nats://h\"", Some("no class of topics has log ="));
     check("[ready]\nrequire = []", None);
     check("[ready]\nrequire = [\"*\"]", None);
+}
+
+/// Each class says by `log` or by `source` where its events come from, and only what is configured counts.
+#[test]
+fn classes_may_have_different_sources() {
+    let class = |keys: &str| format!("[[topics.class]]\nmatch = \"a.*\"\n{keys}\n");
+    let check = |servers: &[&str], text: &str, expected: Result<Option<&str>, &str>| {
+        let urls: String = servers.iter().map(|name| format!("[{name}]\nurl = \"{name}://h\"\n")).collect();
+        match (load_text("sources", &format!("{text}{urls}")).map_err(|error| error.to_string()), expected) {
+            (Ok(config), Ok(source)) => {
+                let found = config.topics.classes.first().and_then(|(_, class)| class.source);
+                assert_eq!(found.map(|source| source.0), source, "{text} {servers:?}");
+            }
+            (Err(error), Err(part)) => assert!(error.contains(part), "{text} {servers:?}: {error}"),
+            (found, expected) => panic!("{text} {servers:?}: {:?}, not {expected:?}", found.map(drop)),
+        }
+    };
+    let both = ["redis", "nats"];
+    let default = "topics.source = \"redis\"\n";
+    check(&both, &format!("{default}{}", class("source = \"nats\"")), Ok(Some("nats")));
+    check(&both, &format!("{default}{}", class("log = \"jetstream\"")), Ok(Some("jetstream")));
+    check(&both, &format!("{default}{}", class("log = \"redis-stream\"")), Ok(Some("redis_stream")));
+    check(&both, &format!("{default}{}", class("source = \"hub\"")), Ok(Some("hub")));
+    check(&both, &format!("topics.source = \"hub\"\n{}", class("priority = 1")), Ok(None));
+    check(&both, &class("source = \"nats\""), Err("say which of them has the topics"));
+    check(&["redis"], &class("source = \"hub\""), Ok(Some("hub")));
+    check(&["redis"], &class("source = \"nats\""), Err("a source of topics needs a NATS server"));
+    check(&["redis"], &class("log = \"jetstream\""), Err("a log kept by jetstream needs a NATS server"));
+    check(&["nats"], &class("log = \"redis-stream\""), Err("a log kept by redis-stream needs a Redis server"));
+    check(&["nats"], &class("log = \"jetstream\"\nsource = \"nats\""), Err("leave out `source`"));
+    check(&["redis"], "topics.source = \"nats\"\n", Err("needs a NATS server"));
+    check(&["redis"], &class("source = \"kafka\""), Err("a source is `redis`, `nats` or `hub`"));
 }

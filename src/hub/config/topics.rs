@@ -2,7 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{bus::Class, log::Policy, source::LOG_WORDS, topic::Pattern};
+use crate::{
+    bus::{Class, SourceName},
+    log::Policy,
+    source::LOG_WORDS,
+    topic::Pattern,
+};
 
 /// The classes of topics; the first whose pattern matches decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +16,8 @@ pub struct Topics {
     pub default: Class,
     /// The classes by pattern, in the order of the file.
     pub classes: Vec<(Pattern, Class)>,
+    /// The source of topics whose class names none, where more than one could be.
+    pub source: Option<SourceName>,
 }
 
 /// The pattern of a class and its text. Empty until it is set.

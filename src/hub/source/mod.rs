@@ -96,6 +96,8 @@ pub struct SourcesConfig {
     pub redis_stream: redis::RedisStreamConfig,
     /// The NATS server; `None`: there is none.
     pub nats: Option<nats::NatsConfig>,
+    /// JetStream, for topics of a class that is kept there.
+    pub jetstream: nats::JetStreamConfig,
     /// Generated events; `None`: there are none.
     pub demo: Option<generator::GeneratorConfig>,
 }
@@ -119,6 +121,11 @@ impl SourceSetup {
     /// Whether topics whose class names no source belong to the source `name`, which could be the one.
     fn is_default(&self, name: SourceName) -> bool {
         self.default.as_deref().is_none_or(|default| default == name.0)
+    }
+
+    /// The topics that the source `name` subscribes to while no client listens.
+    fn always(&self, name: SourceName) -> Vec<Topic> {
+        if self.is_default(name) { self.always.clone() } else { Vec::new() }
     }
 }
 
@@ -152,8 +159,17 @@ type OpenEngine = fn(&SourcesConfig, &SourceSetup) -> Result<Vec<Box<dyn Source>
 const ENGINES: &[OpenEngine] = &[generator::open, redis::open, nats::open];
 
 /// The words for `log` in a class of topics: each stands for a source and for who keeps the log.
-pub(crate) const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 2] =
-    [(LogKind::MEMORY_WORD, None, LogKind::Memory), (redis::STREAM_LOG, Some(redis::STREAM_SOURCE), LogKind::Broker)];
+pub(crate) const LOG_WORDS: [(&str, Option<SourceName>, LogKind); 3] = [
+    (LogKind::MEMORY_WORD, None, LogKind::Memory),
+    (redis::STREAM_LOG, Some(redis::STREAM_SOURCE), LogKind::Broker),
+    (nats::JETSTREAM_LOG, Some(nats::JETSTREAM_SOURCE), LogKind::Broker),
+];
+
+/// The sources of topics whose log is in memory, by the words for them in the configuration.
+pub(crate) const PUBSUB_SOURCES: [SourceName; 2] = [redis::PUBSUB_SOURCE, nats::PUBSUB_SOURCE];
+
+/// The name of no source: topics of such a class are published in the hub alone.
+pub(crate) const HUB_ALONE: SourceName = SourceName("hub");
 
 /// Whether `key` belongs to the configuration of an engine's server.
 pub(crate) fn is_server_key(key: &str) -> bool {

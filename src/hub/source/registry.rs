@@ -72,8 +72,8 @@ mod tests {
     use crate::{
         bus::{self, Class, LogKind, SourceName},
         clock::Clock,
-        source::{LOG_WORDS, TopicClasses, generator::GeneratorConfig, redis, redis::RedisConfig},
-        topic::Topic,
+        source::{LOG_WORDS, TopicClasses, generator::GeneratorConfig, nats::NatsConfig, redis, redis::RedisConfig},
+        topic::{Pattern, Topic},
     };
 
     fn setup(default: Class) -> SourceSetup {
@@ -124,8 +124,13 @@ mod tests {
     fn every_word_for_a_log_names_a_source_that_there_is() {
         for (word, source, log) in LOG_WORDS {
             let class = Class { source, log, ..Class::default() };
-            let config = SourcesConfig { redis: redis(), ..SourcesConfig::default() };
-            let sources = Sources::open(&config, &setup(class)).expect("usable settings");
+            let listed = vec![(Pattern::parse("a.*").expect("a pattern"), class)];
+            let mut setup = setup(Class::default());
+            setup.classes.listed = listed;
+            setup.default = Some("redis".to_owned());
+            let nats = Some(NatsConfig { publish_timeout: Duration::from_millis(1), ..NatsConfig::default() });
+            let config = SourcesConfig { redis: redis(), nats, ..SourcesConfig::default() };
+            let sources = Sources::open(&config, &setup).expect("usable settings");
             let ports = sources.ports();
             let found = ports.iter().find(|port| source.map_or(port.is_default, |name| port.name == name));
             let found = found.unwrap_or_else(|| panic!("{word}: no such source"));

@@ -76,6 +76,40 @@ impl NatsServer {
         server
     }
 
+    /// With JetStream, whose streams are in its folder.
+    pub(crate) fn start_with_jetstream() -> Self {
+        let (port, monitor, folder) = (free_port(), free_port(), Folder::new());
+        let lines = format!("jetstream {{ store_dir: \"{}\" }}", folder.path("streams"));
+        write_configuration(&folder, port, monitor, &lines);
+        let server = Self { child: spawn(&folder), port, monitor, folder };
+        server.wait_until_listening();
+        wait_until("JetStream answers", || server.request("$JS.API.INFO", "")["error"].is_null().then_some(()));
+        server
+    }
+
+    /// Asks the API of JetStream; the answer, which is JSON.
+    pub(crate) fn request(&self, subject: &str, payload: &str) -> Value {
+        let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+        let mut out = Vec::new();
+        write_connect(&ConnectOptions::default(), &mut out);
+        write_subscribe(&SubjectPattern::parse("_INBOX.test").expect("a subject"), None, 1, &mut out);
+        let (asked, reply) = (Subject::parse(subject), Subject::parse("_INBOX.test"));
+        let (asked, reply) = (asked.expect("the test's subject is one"), reply.expect("a subject"));
+        write_publish(&asked, Some(&reply), payload.as_bytes(), &mut out);
+        socket.write_all(&out).expect("the server reads");
+        let (mut held, mut answer) = (Vec::new(), None);
+        while answer.is_none() {
+            let mut take = |_: &str, headers: Option<&[u8]>, payload: &[u8]| {
+                let nobody = || serde_json::json!({ "error": { "code": 503 } });
+                answer =
+                    Some(if headers.is_some() { nobody() } else { serde_json::from_slice(payload).expect("JSON") });
+            };
+            receive(&mut socket, &mut held, &mut take).expect("the server answers");
+        }
+        answer.unwrap_or_default()
+    }
+
     /// A server with a certificate of its own authority for its address, in `nats.pem` and `nats.key` of its folder; `lines` are
     /// further ones of the block `tls`.
     pub(crate) fn start_with_tls(lines: &str) -> Self {

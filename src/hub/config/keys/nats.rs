@@ -100,4 +100,28 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "How long NATS may take to accept a publication before the client gets 503, or 504 if the publication was \
                  sent.",
           field: |it| Field::Duration { value: &mut it.nats.publish_timeout, min: MILLISECOND } },
+    Key { path: "nats.stream_prefix",
+          help: "Prefix of the names of the JetStream streams that keep classes of topics with log = \"jetstream\". The rest \
+                 is the class's pattern, with `-` for each dot, ANY for `*`, ALL for `**`, and `_` for `/` and `:`.",
+          field: |it| Field::Scalar(&mut it.jetstream.stream_prefix) },
+    Key { path: "nats.stream_replicas",
+          help: "How many servers keep a stream that the hub makes. A stream that there is stays as it is.",
+          field: |it| Field::Count { value: &mut it.jetstream.replicas, min: 1 } },
+    Key { path: "nats.stream_in_memory",
+          help: "Make streams that are kept in memory and not in files.",
+          field: |it| Field::Flag(&mut it.jetstream.in_memory) },
+    Key { path: "nats.stream_bytes_max",
+          help: "Size of a stream that the hub makes, whose oldest events go when it is full. 0: as large as the server \
+                 allows.",
+          field: |it| Field::Size { value: &mut it.jetstream.stream_bytes_max, min: 0 } },
+    Key { path: "nats.domain",
+          help: "JetStream domain to use, such as that of a leaf node. Empty: that of the server.",
+          field: |it| Field::Scalar(&mut it.jetstream.domain) },
+    Key { path: "nats.archive_queue_max",
+          help: "Readers that may wait for events that only JetStream still has. Further ones are refused and told to \
+                 retry later (503).",
+          field: |it| Field::Count { value: &mut it.jetstream.archive_queue_max, min: 1 } },
+    Key { path: "nats.archive_cache_bytes",
+          help: "Memory for pages of JetStream read lately, which the next reader gets without asking NATS. 0: no cache.",
+          field: |it| Field::Size { value: &mut it.jetstream.archive_cache_bytes, min: 0 } },
 ];

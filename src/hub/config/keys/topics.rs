@@ -37,9 +37,14 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Topics with a lower number are served first when several have new events.",
           field: |it| Field::Signed(&mut it.default_class.priority) },
     Key { path: "topics.log",
-          help: "Where a topic's log is kept: memory, or redis-stream, from which readers can resume after a restart \
-                 and at any hub.",
+          help: "Where a topic's log is kept: memory; or redis-stream or jetstream, from which readers can resume after a \
+                 restart and at any hub.",
           field: |it| Field::Scalar(&mut it.default_class) },
+    Key { path: "topics.source",
+          help: "Where the events of topics come from, and publications go, whose class names no source: redis, nats, or \
+                 hub, which keeps them to itself. Empty: the server that is set; with both Redis and NATS set, it has to be \
+                 said. A change needs a restart.",
+          field: |it| Field::Scalar(&mut it.default_source) },
     Key { path: "topics.class",
           help: "Classes of topics whose settings differ from those above. The first class whose pattern matches \
                  decides.",

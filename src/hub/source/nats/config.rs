@@ -63,6 +63,8 @@ pub struct NatsConfig {
     pub publish_timeout: Duration,
     /// The largest payload.
     pub message_bytes_max: usize,
+    /// How long an idempotency key is remembered, where the server does that (JetStream).
+    pub idempotency_window: Duration,
 }
 
 impl Default for NatsConfig {
@@ -90,6 +92,7 @@ impl Default for NatsConfig {
             publish_queue_bytes_max: 64 * 1024 * 1024,
             publish_timeout: Duration::from_secs(5),
             message_bytes_max: 1024 * 1024,
+            idempotency_window: Duration::from_secs(300),
         }
     }
 }

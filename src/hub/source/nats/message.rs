@@ -36,9 +36,15 @@ impl<'a> EventHeaders<'a> {
 
     /// The same as headers to publish with; `None`: there are none.
     pub(super) fn write(&self) -> Option<Headers> {
-        let pairs = [(TYPE, &self.kind), (MESSAGE_ID, &self.key)];
-        let pairs: Vec<_> = pairs.iter().filter_map(|(name, value)| Some((*name, encode(value.as_deref()?)))).collect();
-        (!pairs.is_empty()).then(|| Headers::of(pairs.iter().map(|(name, value)| (*name, &**value))))
+        let has_some = self.kind.is_some() || self.key.is_some();
+        has_some.then(|| self.write_with(&[]))
+    }
+
+    /// The same with further headers, whose values stand for themselves.
+    pub(super) fn write_with(&self, more: &[(&str, &str)]) -> Headers {
+        let own = [(TYPE, &self.kind), (MESSAGE_ID, &self.key)];
+        let own: Vec<_> = own.iter().filter_map(|(name, value)| Some((*name, encode(value.as_deref()?)))).collect();
+        Headers::of(own.iter().map(|(name, value)| (*name, &**value)).chain(more.iter().copied()))
     }
 }
 

@@ -1,10 +1,12 @@
-//! NATS. One source so far, core NATS ([`pubsub`]): the default source, at most once. What a stream of JetStream would need as well
-//! is here: the configuration, the login, and how topics and subjects, events and messages correspond.
+//! NATS. Two sources on one server: core NATS ([`pubsub`]), the default source, at most once, and JetStream ([`jetstream`]), whose
+//! streams keep the logs. What both need is here: the configuration, the connection, the login, and how topics and subjects, events
+//! and messages correspond.
 
 mod config;
 mod connector;
 mod fault;
 mod headers;
+mod jetstream;
 mod link;
 mod login;
 mod message;
@@ -19,8 +21,12 @@ mod violation;
 pub(crate) use config::NatsConfig;
 use connector::Connector;
 use fault::Fault;
+pub(crate) use jetstream::JetStreamConfig;
+use jetstream::JetStreamSource;
+pub(super) use jetstream::{JETSTREAM_LOG, JETSTREAM_SOURCE};
 use link::Link;
 pub(crate) use login::{NatsAuth, NatsLogin, NatsLoginFiles};
+pub(super) use pubsub::PUBSUB_SOURCE;
 use pubsub::PubSubSource;
 pub(crate) use subject::check_pattern;
 use subject::{SubjectFilter, topic_of};
@@ -30,11 +36,15 @@ use violation::Violation;
 
 use super::{Source, SourceSetup, SourcesConfig};
 
-/// Opens the source that a NATS server is. Fails if the configuration names files that cannot be used.
+/// Opens the sources that a NATS server is: core NATS, and JetStream if a class of topics is kept there. Fails if the configuration names files that cannot be used.
 pub(super) fn open(config: &SourcesConfig, setup: &SourceSetup) -> Result<Vec<Box<dyn Source>>, String> {
     let Some(nats) = &config.nats else { return Ok(Vec::new()) };
     let source = PubSubSource::open(nats, setup).map_err(|error| format!("nats: {error}"))?;
-    Ok(vec![Box::new(source)])
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(source)];
+    if setup.classes.name_source(JETSTREAM_SOURCE) {
+        sources.push(Box::new(JetStreamSource::open(nats, &config.jetstream, setup)?));
+    }
+    Ok(sources)
 }
 
 #[cfg(test)]

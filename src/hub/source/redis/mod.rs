@@ -26,6 +26,7 @@ use directory::{Directory, DirectoryOptions};
 use lease::RedisLease;
 use login::Login;
 pub(crate) use login::LoginFiles;
+pub(super) use pubsub::PUBSUB_SOURCE;
 use pubsub::PubSubSource;
 use role::{Role, Unfit};
 use sentinel_watch::{MasterLease, SentinelView, SentinelWatch};

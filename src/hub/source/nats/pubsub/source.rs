@@ -35,7 +35,7 @@ pub(in crate::source::nats) struct PubSubSource {
 impl PubSubSource {
     /// Fails if `config` names files that cannot be used.
     pub(in crate::source::nats) fn open(config: &NatsConfig, setup: &SourceSetup) -> io::Result<Self> {
-        let config = NatsConfig { always: setup.always.clone(), ..config.clone() };
+        let config = NatsConfig { always: setup.always(PUBSUB_SOURCE), ..config.clone() };
         let connector = Connector::new(&config)?;
         let (status, waker) = (Arc::new(SourceStatus::new(PUBSUB_SOURCE)), Arc::new(ThreadWaker::default()));
         let (publisher, queue) = queue(&config, setup.clock, Arc::clone(&status), Arc::clone(&waker));

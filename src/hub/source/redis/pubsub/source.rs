@@ -25,7 +25,7 @@ pub(in crate::source::redis) struct PubSubSource {
 
 impl PubSubSource {
     pub(in crate::source::redis) fn open(config: &RedisConfig, setup: &SourceSetup) -> std::io::Result<Self> {
-        let config = RedisConfig { always: setup.always.clone(), ..config.clone() };
+        let config = RedisConfig { always: setup.always(PUBSUB_SOURCE), ..config.clone() };
         let status = Arc::new(SourceStatus::new(PUBSUB_SOURCE));
         let view = Arc::new(ServerView::default());
         let writer = start_writer(config.clone(), setup.clock, Arc::clone(&status), Arc::clone(&view))?;

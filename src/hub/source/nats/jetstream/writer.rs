@@ -1,0 +1,413 @@
+//! The writer's thread: publications of this hub, many under way at once.
+//!
+//! Each goes out under a message id: the publication's idempotency key in its topic, or one of its own. So it is sent again under the
+//! same id until the server has acknowledged it or `nats.publish_timeout` has passed, and the stream keeps one.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tracing::{error, info, warn};
+
+use super::{
+    api::{Api, ApiError, PublishAck, Refused, StreamInfo, read},
+    config::StreamSpec,
+    link::{JetLink, Received},
+    stream::identity,
+};
+use crate::{
+    bus::{PublishFailed, Refusal},
+    clock::{Clock, Moment},
+    event::EventId,
+    source::{
+        Backoff, LogRateLimiter, SourceStatus,
+        nats::{
+            Connector, Fault, NatsConfig, NatsLogin, ThreadWaker,
+            link::{Message, PublishError},
+            message::EventHeaders,
+            publication_queue::{PublicationQueue, QueuedPublication},
+        },
+    },
+};
+
+/// The header by which a publication is kept only by the stream that is meant.
+const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
+/// The most publications that await their acknowledgement.
+const UNACKNOWLEDGED_MAX: usize = 4096;
+
+/// How long to wait before a publication is sent again that nobody took.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Owns the thread.
+#[derive(Debug)]
+pub(super) struct WriterHandle {
+    waker: Arc<ThreadWaker>,
+    thread: JoinHandle<()>,
+}
+
+impl WriterHandle {
+    /// Sends what is queued, if the server takes it, and waits for the thread to end.
+    pub(super) fn stop(self) {
+        self.waker.stop();
+        if self.thread.join().is_err() {
+            warn!("the JetStream writer had panicked");
+        }
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start_writer(
+    nats: &NatsConfig,
+    api: Api,
+    specs: &[StreamSpec],
+    connector: Connector,
+    queue: PublicationQueue,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+    waker: Arc<ThreadWaker>,
+) -> std::io::Result<WriterHandle> {
+    let mut writer = Writer {
+        api,
+        streams: specs.iter().map(|spec| (spec.clone(), None)).collect(),
+        login: connector.login(),
+        connector,
+        queue,
+        sent: BTreeMap::new(),
+        unsent: VecDeque::new(),
+        unnamed: Vec::new(),
+        resend: None,
+        next: 0,
+        clock,
+        status,
+        waker: Arc::clone(&waker),
+        backoff: Backoff::new(nats.backoff_min, nats.backoff_max),
+        retry: clock.now(),
+        refusal: None,
+        failures: LogRateLimiter::default(),
+        refusals: LogRateLimiter::default(),
+        stop_deadline: None,
+        nats: nats.clone(),
+    };
+    let thread = std::thread::Builder::new().name("jetstream-writer".to_owned()).spawn(move || writer.run())?;
+    Ok(WriterHandle { waker, thread })
+}
+
+struct Writer {
+    nats: NatsConfig,
+    api: Api,
+    /// The streams, each with its identity if that is known.
+    streams: Vec<(StreamSpec, Option<u64>)>,
+    connector: Connector,
+    login: Arc<NatsLogin>,
+    queue: PublicationQueue,
+    /// What awaits its acknowledgement, by the number in the subject where that comes.
+    sent: BTreeMap<u64, Outgoing>,
+    /// What is to be sent again, oldest first.
+    unsent: VecDeque<Outgoing>,
+    /// What was acknowledged by a stream whose identity is not known yet, with the sequence.
+    unnamed: Vec<(Outgoing, u64)>,
+    /// When that is done.
+    resend: Option<Moment>,
+    next: u64,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+    waker: Arc<ThreadWaker>,
+    backoff: Backoff,
+    retry: Moment,
+    /// Why publications are not worth waiting, while there is no connection.
+    refusal: Option<PublishFailed>,
+    failures: LogRateLimiter,
+    refusals: LogRateLimiter,
+    stop_deadline: Option<Moment>,
+}
+
+/// A publication on its way.
+struct Outgoing {
+    queued: QueuedPublication,
+    /// The stream that keeps its topic.
+    stream: usize,
+    message_id: String,
+    /// Whether a server may have kept it: it was sent, and that nobody took it is not known.
+    is_unclear: bool,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        loop {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(problem) => {
+                    error!("no runtime for JetStream: {problem}");
+                    std::thread::sleep(self.nats.backoff_max);
+                    if self.waker.is_stopped() {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let ended = runtime.block_on(tokio::task::unconstrained(self.live()));
+            runtime.shutdown_background();
+            match ended {
+                Ok(()) => break,
+                Err(fault) => self.fail(&fault),
+            }
+        }
+        let left = std::mem::take(&mut self.sent).into_values().chain(std::mem::take(&mut self.unsent));
+        left.for_each(Outgoing::give_up);
+    }
+
+    /// Waits until it is time, connects, and serves; ends well at the end of the hub.
+    async fn live(&mut self) -> Result<(), Fault> {
+        while self.clock.now() < self.retry {
+            if !self.wait(self.retry).await {
+                return Ok(());
+            }
+        }
+        self.login = self.connector.login();
+        let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
+        let (prefix, timeout) = (self.nats.inbox_prefix.clone(), self.nats.ping_timeout);
+        let mut opening = pin!(JetLink::open(&connector, &login, &prefix, timeout));
+        let link = loop {
+            let far = self.clock.now() + self.nats.ping_interval;
+            let mut waiting = pin!(self.wait(far));
+            let next = std::future::poll_fn(|context| match opening.as_mut().poll(context) {
+                Poll::Ready(opened) => Poll::Ready(Ok(opened)),
+                Poll::Pending => waiting.as_mut().poll(context).map(Err),
+            });
+            match next.await {
+                Ok(opened) => break opened?,
+                Err(true) => {}
+                Err(false) => return Ok(()),
+            }
+        };
+        self.serve(link).await
+    }
+
+    /// Answers what waited for too long, then waits for the next occasion, `deadline` at the latest. False at the end of the hub.
+    async fn wait(&mut self, deadline: Moment) -> bool {
+        let now = self.clock.now();
+        self.expire(now);
+        if self.waker.is_stopped() {
+            return false;
+        }
+        let deadline = self.queue.deadline().into_iter().chain(self.oldest_deadline()).fold(deadline, Moment::min);
+        // Whether something came or not, the caller looks.
+        let _ = tokio::time::timeout(deadline.since(now), self.waker.notify().notified()).await;
+        true
+    }
+
+    async fn serve(&mut self, mut link: JetLink) -> Result<(), Fault> {
+        let mut ping = self.clock.now();
+        loop {
+            let now = self.clock.now();
+            if ping <= now {
+                self.learn_identities(&mut link).await?;
+                ping = self.clock.now() + self.nats.ping_interval;
+            }
+            self.expire(now);
+            if self.is_done(now) {
+                return Ok(());
+            }
+            self.send(&mut link, now);
+            let own = [self.queue.deadline(), self.resend, self.stop_deadline];
+            let deadlines = own.into_iter().flatten().chain(self.oldest_deadline());
+            let now = self.clock.now();
+            let is_full = UNACKNOWLEDGED_MAX <= self.sent.len();
+            let timeout = if self.queue.is_empty() || is_full || self.resend.is_some() {
+                deadlines.fold(ping, Moment::min).since(now)
+            } else {
+                Duration::ZERO
+            };
+            let Received { messages, denied } = link.next(self.waker.notify(), timeout).await?;
+            let now = self.clock.now();
+            messages.into_iter().for_each(|message| self.take_answer(&message, now));
+            if !self.unnamed.is_empty() {
+                self.learn_identities(&mut link).await?;
+                self.answer_unnamed();
+            }
+            denied.iter().for_each(|(subject, text)| self.take_denial(subject, text, now));
+        }
+    }
+
+    /// Asks for the streams, which is a sign of life as well: acknowledgements tell an event's sequence only.
+    async fn learn_identities(&mut self, link: &mut JetLink) -> Result<(), Fault> {
+        let asked = self.streams.iter().map(|(spec, _)| (self.api.stream_info(&spec.name), Bytes::new())).collect();
+        let answers = link.request_all(asked).await?;
+        for ((_, known), answer) in self.streams.iter_mut().zip(answers) {
+            *known = answer.and_then(|payload| read::<StreamInfo>(&payload)).ok().map(|info| identity(&info));
+        }
+        let now = self.clock.now();
+        self.status.writer().on_answer(now);
+        self.backoff.reset();
+        self.refusal = None;
+        if self.status.writer().on_connected(now) {
+            info!("publishing to streams of {}", self.nats.login);
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be sent again, then what is new.
+    fn send(&mut self, link: &mut JetLink, now: Moment) {
+        if self.resend.is_some_and(|due| now < due) {
+            // What is new stays behind what is not, so that a publisher's events keep their order.
+            return;
+        }
+        self.resend = None;
+        while let Some(outgoing) = self.unsent.pop_front() {
+            self.send_one(link, outgoing);
+        }
+        if self.sent.len() < UNACKNOWLEDGED_MAX {
+            for queued in self.queue.take_batch() {
+                let stream = self.streams.iter().position(|(spec, _)| spec.keeps(&queued.topic));
+                let Some(stream) = stream else { continue };
+                let message_id = match &queued.key {
+                    // No topic contains a blank, so no two of them meet.
+                    Some(key) => format!("{} {key}", queued.topic),
+                    None => format!("{:032x}", rand::random::<u128>()),
+                };
+                self.send_one(link, Outgoing { queued, stream, message_id, is_unclear: false });
+            }
+        }
+    }
+
+    fn send_one(&mut self, link: &mut JetLink, mut outgoing: Outgoing) {
+        let kind = outgoing.queued.kind.as_deref().map(Into::into);
+        let stream = &self.streams[outgoing.stream].0.name;
+        let headers = EventHeaders { kind, key: Some(outgoing.message_id.as_str().into()) };
+        let headers = headers.write_with(&[(EXPECTED_STREAM, stream)]);
+        let reply = link.subject(&format!("a.{}", self.next));
+        let (subject, data) = (outgoing.queued.topic.as_str(), outgoing.queued.data.clone());
+        match link.publish(subject, Some(&reply), Some(&headers), data) {
+            Ok(()) => {
+                outgoing.is_unclear = true;
+                self.sent.insert(self.next, outgoing);
+                self.next += 1;
+            }
+            Err(PublishError::TooBig) => outgoing.queued.answer(Err(PublishFailed::Refused(Refusal::TooBig))),
+            Err(PublishError::NoHeaders | PublishError::BadSubject) => {
+                outgoing.queued.answer(Err(PublishFailed::Refused(Refusal::Other)));
+            }
+        }
+    }
+
+    fn take_answer(&mut self, message: &Message, now: Moment) {
+        let number = message.subject.rsplit_once(".a.").and_then(|(_, number)| number.parse::<u64>().ok());
+        let Some(mut outgoing) = number.and_then(|number| self.sent.remove(&number)) else { return };
+        self.status.writer().on_answer(now);
+        let answer =
+            if message.status == Some(503) { Err(Refused::NoResponders) } else { read::<PublishAck>(&message.payload) };
+        match answer {
+            Ok(ack) => {
+                self.status.on_publish_taken(Some(&outgoing.queued.topic));
+                self.unnamed.push((outgoing, ack.seq));
+                if self.streams.iter().all(|(_, identity)| identity.is_some()) {
+                    self.answer_unnamed();
+                }
+            }
+            Err(Refused::NoResponders) => {
+                outgoing.is_unclear = false;
+                self.unsent.push_back(outgoing);
+                self.resend = Some(now + RETRY);
+            }
+            Err(refused) => {
+                let refusal = match &refused {
+                    Refused::Api(error) => match error.err_code {
+                        ApiError::MESSAGE_TOO_BIG => Refusal::TooBig,
+                        ApiError::STORE_FAILED | ApiError::NO_RESOURCES => Refusal::OutOfMemory,
+                        _ => Refusal::Other,
+                    },
+                    _ => Refusal::Other,
+                };
+                self.refuse(outgoing, refusal, &refused.to_string(), now);
+            }
+        }
+    }
+
+    /// Answers what was acknowledged: with the id, if the stream is known by now.
+    fn answer_unnamed(&mut self) {
+        for (outgoing, minor) in std::mem::take(&mut self.unnamed) {
+            let identity = self.streams[outgoing.stream].1;
+            outgoing.queued.answer(Ok(identity.map(|major| EventId { major, minor })));
+        }
+    }
+
+    /// The server does not let the hub publish to `subject`.
+    fn take_denial(&mut self, subject: &str, text: &str, now: Moment) {
+        let denied: Vec<u64> = self
+            .sent
+            .iter()
+            .filter(|(_, sent)| sent.queued.topic.as_str() == subject)
+            .map(|(number, _)| *number)
+            .collect();
+        for outgoing in denied.into_iter().filter_map(|number| self.sent.remove(&number)).collect::<Vec<_>>() {
+            self.refuse(outgoing, Refusal::Forbidden, text, now);
+        }
+    }
+
+    fn refuse(&mut self, outgoing: Outgoing, refusal: Refusal, text: &str, now: Moment) {
+        let topic = outgoing.queued.topic.clone();
+        if let Some(suppressed) = self.refusals.admit(now) {
+            warn!(suppressed, topic = topic.as_str(), "the server refuses a publication: {text}");
+        }
+        self.status.on_publish_refused(Some(&topic), text, false, now);
+        outgoing.queued.answer(Err(PublishFailed::Refused(refusal)));
+    }
+
+    fn oldest_deadline(&self) -> Option<Moment> {
+        let sent = self.sent.values().next().map(|outgoing| outgoing.queued.deadline);
+        let unsent = self.unsent.front().map(|outgoing| outgoing.queued.deadline);
+        sent.into_iter().chain(unsent).min()
+    }
+
+    /// Answers what has waited for too long, or, while the server refuses the hub, all that waits.
+    fn expire(&mut self, now: Moment) {
+        self.queue.expire(self.refusal, now);
+        let is_late = |outgoing: &Outgoing| outgoing.queued.deadline <= now;
+        while let Some(oldest) = self.sent.first_entry().filter(|oldest| is_late(oldest.get())) {
+            oldest.remove().give_up();
+        }
+        while let Some(oldest) = self.unsent.pop_front_if(|oldest| is_late(oldest)) {
+            oldest.give_up();
+        }
+    }
+
+    /// Whether the thread is to end now: it was asked to, and nothing waits. Or it waited long enough.
+    fn is_done(&mut self, now: Moment) -> bool {
+        if !self.waker.is_stopped() {
+            return false;
+        }
+        let deadline = *self.stop_deadline.get_or_insert(now + self.nats.publish_timeout);
+        deadline <= now || (self.queue.is_empty() && self.sent.is_empty() && self.unsent.is_empty())
+    }
+
+    /// The connection is gone, or could not be made. What was sent and not acknowledged is sent again, before anything else.
+    fn fail(&mut self, fault: &Fault) {
+        let now = self.clock.now();
+        let is_renewed = fault.is_refused_login() && self.connector.logins().renew(&self.login).is_some();
+        let delay = if is_renewed { Duration::ZERO } else { self.backoff.next_delay(rand::random()) };
+        self.retry = now + delay;
+        self.answer_unnamed();
+        self.refusal = (fault.is_lasting() && !is_renewed).then_some(PublishFailed::Refused(Refusal::Forbidden));
+        let sent = std::mem::take(&mut self.sent).into_values();
+        self.unsent = sent.chain(std::mem::take(&mut self.unsent)).collect();
+        self.resend = None;
+        self.status.writer().on_failure(&fault.to_string(), now);
+        if let Some(suppressed) = self.failures.admit(now) {
+            warn!(suppressed, "cannot publish to streams of {}: {fault}", self.nats.login);
+        }
+    }
+}
+
+impl Outgoing {
+    fn give_up(self) {
+        let why = if self.is_unclear { PublishFailed::Unknown } else { PublishFailed::Unavailable };
+        self.queued.answer(Err(why));
+    }
+}
