@@ -13,6 +13,7 @@ mod envelope;
 mod fault;
 mod glob;
 mod intake;
+mod link;
 mod oversize;
 mod probe;
 mod reader;
