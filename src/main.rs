@@ -275,7 +275,9 @@ impl BridgeEnd {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         let (source, url_key) = match scheme.unwrap_or(text) {
             "nats" | "tls" => ("nats", "nats.url"),
-            "redis" | "rediss" | "unix" | "redis+sentinel" => ("redis", "redis.url"),
+            "redis" | "rediss" | "unix" | "redis+sentinel" | "redis+cluster" | "rediss+cluster" => {
+                ("redis", "redis.url")
+            }
             // Not quoted whole: it may hold a password.
             _ => return Err(format!("{flag} is neither redis://…, nats://… nor tls://…, and neither redis nor nats")),
         };

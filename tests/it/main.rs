@@ -66,6 +66,7 @@ mod proxy_tls;
 mod quotas;
 mod readiness;
 mod redis_acl;
+mod redis_cluster;
 mod redis_failover;
 mod redis_idle;
 mod redis_login;

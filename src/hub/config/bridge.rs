@@ -14,6 +14,11 @@ pub(super) fn is_bridge(raw: &RawConfig) -> bool {
     !raw.bridge.maps.is_empty()
 }
 
+/// Whether a bridge's events come from the source `name`.
+pub(super) fn is_from(raw: &RawConfig, name: &str) -> bool {
+    raw.bridge.from == name
+}
+
 /// Lets the source that events come from bring what the maps name, and the other one nothing: what came back from there would go
 /// out there again. Returns what is wrong, by key.
 pub(super) fn prepare_sources(raw: &RawConfig, sources: &mut SourcesConfig) -> Vec<(&'static str, String)> {

@@ -6,6 +6,7 @@
 
 mod address;
 mod bridge;
+mod cluster;
 mod environment;
 mod field;
 mod files;

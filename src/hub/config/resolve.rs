@@ -8,6 +8,7 @@ use std::{
 use super::{
     address::{Address, Pin},
     bridge::prepare_sources,
+    cluster::check_cluster,
     files::Files,
     layers::LayeredConfig,
     log::check_level,
@@ -70,6 +71,7 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     let mut sources =
         SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, jetstream: raw.jetstream.clone(), demo };
     wrong.extend(prepare_sources(raw, &mut sources));
+    wrong.extend(check_cluster(raw, sources.redis.as_ref()));
     let config = Config { server, sources, auth, store, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }

@@ -139,8 +139,15 @@ impl SourceStatus {
         self.state(now).1
     }
 
-    /// The same, and since when it is so.
-    fn state(&self, now: Moment) -> (Moment, Result<(), String>) {
+    /// Whether it has not been ready yet, and nothing has failed yet.
+    pub(super) fn is_starting(&self, now: Moment) -> bool {
+        let has_failed = |side: &ConnectionStatus| !side.failure().is_empty();
+        let is_new = self.last_proof.load(Ordering::Relaxed) == 0 || self.writer.last_answer() == Moment::default();
+        is_new && self.ready(now).is_err() && ![&self.reader, &self.writer].into_iter().any(has_failed)
+    }
+
+    /// The same as [`Self::ready`], and since when it is so.
+    pub(super) fn state(&self, now: Moment) -> (Moment, Result<(), String>) {
         for (side, role) in [(&self.reader, "reader"), (&self.writer, "writer")] {
             if let Err(reason) = side.ready(&format!("{} {role}", self.name), now) {
                 return (side.since(), Err(reason));
@@ -306,9 +313,14 @@ impl ConnectionStatus {
             self.disconnects.fetch_add(1, Ordering::Release);
             self.since.store(now.0, Ordering::Relaxed);
         }
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure();
         failure.clear();
         failure.push_str(reason);
+    }
+
+    /// Why the last connection failed; empty if none has.
+    fn failure(&self) -> MutexGuard<'_, String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server answered.
@@ -335,7 +347,7 @@ impl ConnectionStatus {
             return Ok(());
         }
         let seconds = now.since(self.since()).as_secs_f64();
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = self.failure();
         let reason = if failure.is_empty() { "connecting" } else { failure.as_str() };
         Err(format!("{name}: not connected for {seconds:.1} s: {reason}"))
     }

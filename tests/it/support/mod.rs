@@ -16,6 +16,7 @@ pub(crate) mod page_server;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
 pub(crate) mod relay;
 pub(crate) mod sentinel;
 pub(crate) mod socket_io;

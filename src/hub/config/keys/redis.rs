@@ -8,8 +8,9 @@ use crate::config::{field::Field, raw::RawConfig};
 #[rustfmt::skip] // A table, to be read as one.
 pub(super) const KEYS: &[Key<RawConfig>] = &[
     Key { path: "redis.url",
-          help: "Redis server: redis://[user:password@]host[:port][/db], rediss:// for TLS, unix:///path, or \
-                 redis+sentinel://[user:password@]host[:port],…/service[/db]. Empty: no Redis. A reload (SIGHUP) \
+          help: "Redis server: redis://[user:password@]host[:port][/db], rediss:// for TLS, unix:///path, \
+                 redis+sentinel://[user:password@]host[:port],…/service[/db], or some nodes of a cluster: \
+                 redis+cluster://[user:password@]host[:port],…. Empty: no Redis. A reload (SIGHUP) \
                  applies a changed login to new connections; a change of the server needs a restart.",
           field: |it| Field::Scalar(&mut it.redis_url) },
     Key { path: "redis.url_file",
@@ -37,8 +38,13 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
                  refuses the login.",
           field: |it| Field::Scalar(&mut it.sentinel_password_file) },
     Key { path: "redis.sentinel_timeout",
-          help: "How long each sentinel may take to name the master before the next one is asked.",
+          help: "How long each sentinel may take to name the master before the next one is asked; the same for each node of a \
+                 cluster that is asked which node has which slots.",
           field: |it| Field::Duration { value: &mut it.redis.sentinel_timeout, min: MILLISECOND } },
+    Key { path: "redis.cluster_refresh",
+          help: "How often a cluster is asked which node has which slots while a node is away or a slot moves; otherwise every \
+                 redis.ping_interval. Too long: the hub finds the node that takes over for a lost one late.",
+          field: |it| Field::Duration { value: &mut it.redis.cluster_refresh, min: MILLISECOND } },
     Key { path: "redis.allow_replica",
           help: "Accept a server that is a replica: the hub reads from it and refuses publications (503). false: the \
                  hub is not ready while its server is a replica, because what is published there reaches no other \

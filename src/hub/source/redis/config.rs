@@ -25,8 +25,10 @@ pub struct RedisConfig {
     pub login_files: LoginFiles,
     /// The login in force, once it is another than `url` and `sentinel_login` say. Shared by the clones of this.
     pub logins: Logins<Login>,
-    /// How long each sentinel may take to answer.
+    /// How long each sentinel, or each node that is asked for the slots of a cluster, may take to answer.
     pub sentinel_timeout: Duration,
+    /// How often a cluster is asked for its slots while something is not where it should be.
+    pub cluster_refresh: Duration,
     /// Whether a server that is a replica will do: it is read from, and publications are refused.
     pub allow_replica: bool,
     /// Channel patterns (Redis's globs) subscribed to from the start, even while nobody listens. Where several cover a channel,
@@ -75,6 +77,7 @@ impl Default for RedisConfig {
             login_files: LoginFiles::default(),
             logins: Logins::default(),
             sentinel_timeout: Duration::from_secs(1),
+            cluster_refresh: Duration::from_millis(500),
             allow_replica: false,
             subscribe: Vec::new(),
             always: Vec::new(),

@@ -1,4 +1,5 @@
-//! Finds the Redis server: at the address of its URL, or where the sentinels say that the master is at present.
+//! Finds the Redis server: at the address of its URL, where the sentinels say that the master is at present, or where a node of a
+//! cluster is.
 //!
 //! Shared by everything that connects to Redis. With a `redis+sentinel://` URL the address is asked for before *every*
 //! connection. With any URL a connection counts only if the server at its end says that it is a master, or a replica where
@@ -18,7 +19,7 @@ use redis::{ConnectionInfo, ErrorKind, RedisError, io::tcp::TcpSettings};
 use rustls::ClientConfig;
 
 use super::{
-    Login, RedisConnection, ServerAddress, TlsFiles, client_config, login,
+    ClusterPlace, Login, RedisConnection, ServerAddress, TlsFiles, client_config, login,
     sentinel::{AskFailed, Sentinel},
     tls, url,
 };
@@ -63,6 +64,8 @@ pub struct Directory {
     service: String,
     /// Empty if the URL itself says where the server is.
     sentinels: Vec<Sentinel>,
+    /// Set if the server is a master of a cluster.
+    cluster: Option<ClusterPlace>,
     sentinel_timeout: Duration,
     /// Where the next search begins: a sentinel with outdated knowledge must not decide twice in a row.
     next: AtomicUsize,
@@ -88,6 +91,7 @@ impl Directory {
             tls,
             allow_replica: options.allow_replica,
             least_version: 0,
+            cluster: None,
             sentinel_timeout: options.sentinel_timeout,
             next: AtomicUsize::new(0),
         })
@@ -97,6 +101,23 @@ impl Directory {
     #[must_use]
     pub(super) fn with_least_version(self, least_version: u64) -> Self {
         Self { least_version, ..self }
+    }
+
+    /// The same login at a server of a cluster.
+    pub(super) fn in_cluster(&self, place: ClusterPlace) -> Self {
+        Self {
+            server: self.server.clone(),
+            login: self.login.clone(),
+            logins: self.logins.clone(),
+            tls: self.tls.clone(),
+            allow_replica: self.allow_replica,
+            least_version: self.least_version,
+            service: String::new(),
+            sentinels: Vec::new(),
+            cluster: Some(place),
+            sentinel_timeout: self.sentinel_timeout,
+            next: AtomicUsize::new(0),
+        }
     }
 
     /// Where the server is, with its login, ready for [`redis::Client::open`]. With sentinels, each is asked in turn
@@ -121,6 +142,10 @@ impl Directory {
     fn current_as(&self, login: &Login, timeout: Duration) -> Result<ConnectionInfo, AskFailed> {
         let server = plain(login.url.connection_info()).redis_settings().clone();
         let server = self.server.clone().set_redis_settings(server);
+        if let Some(place) = &self.cluster {
+            let node = place.find().map_err(|text| AskFailed { text, is_refused: false })?;
+            return Ok(url::with_address(&server, &node.host, node.port));
+        }
         if self.sentinels.is_empty() {
             return Ok(server);
         }
@@ -172,9 +197,9 @@ impl Directory {
         }
     }
 
-    /// Whether sentinels say where the server is, so that another one may soon be there.
-    pub(super) fn has_sentinels(&self) -> bool {
-        !self.sentinels.is_empty()
+    /// Whether sentinels, or a cluster, say where the server is, so that another one may soon be there.
+    pub(super) fn may_move(&self) -> bool {
+        !self.sentinels.is_empty() || self.cluster.is_some()
     }
 }
 

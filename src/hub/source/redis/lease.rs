@@ -1,6 +1,7 @@
 //! A lease on a key: of all processes that ask for it, one has it at a time.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use redis::{RedisError, Value};
 
-use super::{Directory, RedisConfig, RedisConnection};
+use super::{ClusterPlace, Directory, RedisConfig, RedisConnection};
 use crate::{
     clock::{Clock, Moment},
     protocol::resp,
@@ -55,13 +56,35 @@ struct Keeper {
 
 impl RedisLease {
     /// Begins to ask for the lease called `name`, which lasts so long. Fails if `config` names files that cannot be used.
-    pub(super) fn start(config: &RedisConfig, clock: Clock, name: &str, lasts: Duration) -> std::io::Result<Self> {
+    pub(super) fn start(config: &RedisConfig, clock: Clock, name: &str, lasts: Duration) -> io::Result<Self> {
+        Self::start_at(config, config.directory()?, clock, key(name), lasts)
+    }
+
+    /// The same in a cluster; `place` tells the server that has the key.
+    pub(super) fn start_in_cluster(
+        config: &RedisConfig,
+        clock: Clock,
+        name: &str,
+        lasts: Duration,
+        place: impl FnOnce(&str) -> ClusterPlace,
+    ) -> io::Result<Self> {
+        let key = key(name);
+        Self::start_at(config, config.directory()?.in_cluster(place(&key)), clock, key, lasts)
+    }
+
+    fn start_at(
+        config: &RedisConfig,
+        directory: Directory,
+        clock: Clock,
+        key: String,
+        lasts: Duration,
+    ) -> io::Result<Self> {
         let held_until = Arc::new(AtomicU64::new(0));
         let keeper = Keeper {
-            directory: config.directory()?,
+            directory,
             clock,
             connect_timeout: config.connect_timeout,
-            key: format!("fanfare.lease.{name}"),
+            key,
             owner: format!("{:032x}", rand::random::<u128>()),
             lasts,
             held_until: Arc::clone(&held_until),
@@ -70,6 +93,10 @@ impl RedisLease {
         let thread = thread::Builder::new().name("lease".to_owned()).spawn(move || keeper.run(&stopped))?;
         Ok(Self { held_until, stop: Some(stop), thread: Some(thread) })
     }
+}
+
+fn key(name: &str) -> String {
+    format!("fanfare.lease.{name}")
 }
 
 impl Lease for RedisLease {

@@ -1,8 +1,10 @@
 //! Redis. Two sources on one server: Pub/Sub ([`pubsub`]), the default source, and Streams ([`stream`]), whose logs the server keeps.
+//! Or one source on a cluster of servers, Pub/Sub ([`cluster`]).
 //!
 //! What both need is here: the configuration, finding the server ([`Directory`]: URL, sentinels, logins, TLS), the blocking
 //! connection, the thread that publishes ([`writer`]), and what the server's error codes mean.
 
+mod cluster;
 mod config;
 mod connection;
 mod directory;
@@ -19,6 +21,7 @@ mod tls;
 mod url;
 mod writer;
 
+use cluster::{ClusterPlace, ClusterSource, Flight, Router};
 pub(crate) use config::RedisConfig;
 use connection::{RedisConnection, SendFailed, is_lasting, is_read_only};
 pub(crate) use directory::SentinelLogin;
@@ -36,15 +39,22 @@ use stream::StreamSource;
 pub(super) use stream::{STREAM_LOG, STREAM_SOURCE};
 use tls::{TlsFiles, client_config};
 pub(crate) use url::RedisUrl;
-use url::ServerAddress;
-use writer::{PublishCommand, PublishEncoder, Script, WriterHandle, digest, memory_key, start_writer_with};
+use url::{NodeAddress, ServerAddress};
+use writer::{
+    PublicationIntake, PublishCommand, PublishEncoder, QueuedPublication, Script, WriterHandle, WriterThread, digest,
+    memory_key, start_writer_with,
+};
 
 use super::{Source, SourceSetup, SourcesConfig};
 
-/// Opens the sources that one Redis server is: Pub/Sub, and Streams if a class of topics is kept there.
+/// Opens the sources that one Redis server is: Pub/Sub, and Streams if a class of topics is kept there. A cluster is Pub/Sub alone,
+/// as the configuration has checked.
 pub(super) fn open(config: &SourcesConfig, setup: &SourceSetup) -> Result<Vec<Box<dyn Source>>, String> {
     let Some(redis) = &config.redis else { return Ok(Vec::new()) };
     let explain = |error: std::io::Error| format!("redis: {error}");
+    if redis.url.names_cluster() {
+        return Ok(vec![Box::new(ClusterSource::open(redis, setup).map_err(explain)?)]);
+    }
     let mut sources: Vec<Box<dyn Source>> = vec![Box::new(PubSubSource::open(redis, setup).map_err(explain)?)];
     if setup.classes.name_source(STREAM_SOURCE) {
         sources.push(Box::new(StreamSource::open(redis, &config.redis_stream, setup).map_err(explain)?));

@@ -55,6 +55,13 @@ fn bad_urls_are_refused_without_quoting_them() {
         "redis+sentinel://:secret@h/ser%20vice",
         "redis+sentinel://:secret@h/service/x",
         "rediss+sentinel://:secret@h/service#insecure",
+        "redis+cluster://",
+        "redis+cluster://:secret@",
+        "redis+cluster://:secret@h/1",
+        "redis+cluster://:secret@h,,i",
+        "redis+cluster://:secret@h:x",
+        "http+cluster://:secret@h",
+        "rediss+cluster://:secret@h#insecure",
     ] {
         let error = RedisUrl::parse(bad).expect_err(bad).to_string();
         assert!(!error.contains("secret"), "{error}");
@@ -85,6 +92,31 @@ fn urls_of_sentinels() {
     check("rediss+sentinel://:secret@a/my-service", &[("a", 26379)], "rediss+sentinel://:***@a:26379/my-service");
     let url = RedisUrl::parse("rediss+sentinel://me:secret%40@a/my-service/3").expect("a good URL");
     assert_eq!((url.username(), url.password(), url.database(), url.is_tls()), (Some("me"), Some("secret@"), 3, true));
+}
+
+#[test]
+fn urls_of_clusters() {
+    let check = |text: &str, nodes: &[(&str, u16)], login: (Option<&str>, Option<&str>), shown: &str| {
+        let url = RedisUrl::parse(text).expect(text);
+        let found: Vec<(&str, u16)> = url.nodes().iter().map(|node| (node.host.as_str(), node.port)).collect();
+        assert_eq!((found.as_slice(), (url.username(), url.password())), (nodes, login), "{text}");
+        assert_eq!((url.to_string().as_str(), url.names_cluster()), (shown, true));
+        assert!(!format!("{url:?}").contains("secret"), "{url:?}");
+        assert_eq!(RedisUrl::parse(&shown.replace("***", "secret")).expect(shown).to_string(), shown, "read again");
+    };
+    check("redis+cluster://a", &[("a", 6379)], (None, None), "redis+cluster://a:6379");
+    check(
+        "redis+cluster://me:secret%40@a:1,b,[::1]:7/",
+        &[("a", 1), ("b", 6379), ("::1", 7)],
+        (Some("me"), Some("secret@")),
+        "redis+cluster://me:***@a:1,b:6379,[::1]:7",
+    );
+    check("rediss+cluster://:secret@a", &[("a", 6379)], (None, Some("secret")), "rediss+cluster://:***@a:6379");
+    let url = RedisUrl::parse("rediss+cluster://me:secret@a,b:2").expect("a good URL");
+    let at = url.at(&url.nodes()[1]);
+    assert_eq!((at.to_string().as_str(), at.password()), ("rediss://me:***@b:2", Some("secret")));
+    let same = |other: &str| url.is_of_same_server(&RedisUrl::parse(other).expect(other));
+    assert!(same("rediss+cluster://you:other@a,b:2") && !same("rediss+cluster://a") && !same("rediss://a"));
 }
 
 /// Answers every connection's question with `answer`, and with `+OK` what comes before it; returns its port. Its thread
@@ -191,7 +223,7 @@ fn without_sentinels_the_url_decides() {
     };
     let directory = Directory::new(&options).expect("no files");
     assert_eq!(directory.current().expect("nobody is asked").addr().to_string(), "h:1");
-    assert!(!directory.has_sentinels());
+    assert!(!directory.may_move());
 }
 
 /// A file that goes when the test does.

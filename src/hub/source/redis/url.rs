@@ -1,4 +1,4 @@
-//! The URL of a Redis server, or of the sentinels that know its address.
+//! The URL of a Redis server, of the sentinels that know its address, or of some nodes of a Redis Cluster.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -8,13 +8,23 @@ use crate::protocol::resp::SentinelUrl;
 
 /// A server's address with the login, as `redis://`, `rediss://`, `unix://` and `redis+unix://` URLs give it; or the
 /// sentinels that know the address, as `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]` and
-/// `rediss+sentinel://` do. The login is the server's, not the sentinels'. Neither `Debug` nor `Display` shows the
-/// password.
+/// `rediss+sentinel://` do. The login is the server's, not the sentinels'. Or some nodes of a cluster, as
+/// `redis+cluster://[user:password@]host[:port][,host[:port]…]` and `rediss+cluster://` do; the login is that of all nodes. Neither
+/// `Debug` nor `Display` shows the password.
 #[derive(Clone)]
 pub struct RedisUrl {
-    /// With sentinels the address is the first one's.
+    /// With sentinels, or a cluster, the address is the first one's.
     info: ConnectionInfo,
     sentinels: Option<Sentinels>,
+    /// The nodes of a cluster that are named; empty: it is no cluster.
+    nodes: Vec<NodeAddress>,
+}
+
+/// The address of a node of a cluster, as the cluster tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NodeAddress {
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 /// The sentinels to ask, and the name of the master to ask for.
@@ -42,8 +52,25 @@ impl RedisUrl {
         match SentinelUrl::parse(text) {
             Some(Ok(url)) => read_sentinels(&url),
             Some(Err(missing)) => Err(BadRedisUrl(missing.to_owned())),
-            None => Ok(Self { info: parse_server(text)?, sentinels: None }),
+            None if text.contains(CLUSTER_SCHEME_END) => read_nodes(text),
+            None => Ok(Self { info: parse_server(text)?, sentinels: None, nodes: Vec::new() }),
         }
+    }
+
+    /// Whether it names nodes of a cluster.
+    pub fn names_cluster(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
+    /// The nodes of a cluster that it names; empty: it names no cluster.
+    pub(super) fn nodes(&self) -> &[NodeAddress] {
+        &self.nodes
+    }
+
+    /// The URL of the server at `node`, with the same login.
+    pub(super) fn at(&self, node: &NodeAddress) -> Self {
+        let info = with_address(&self.info, &node.host, node.port);
+        Self { info, sentinels: None, nodes: Vec::new() }
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -55,9 +82,10 @@ impl RedisUrl {
         self.sentinels.is_some()
     }
 
-    /// Whether `other` leads to the same server and database, or names the same sentinels, whatever the login is.
+    /// Whether `other` leads to the same server and database, or names the same sentinels or nodes, whatever the login is.
     pub fn is_of_same_server(&self, other: &Self) -> bool {
-        let place = |url: &Self| (ServerAddress::of(&url.info), url.database(), url.sentinels.clone());
+        let place =
+            |url: &Self| (ServerAddress::of(&url.info), url.database(), url.sentinels.clone(), url.nodes.clone());
         place(self) == place(other)
     }
 
@@ -127,7 +155,51 @@ fn read_sentinels(url: &SentinelUrl<'_>) -> Result<RedisUrl, BadRedisUrl> {
     });
     let sentinels = Sentinels { addresses: addresses.collect(), service: url.service.to_owned() };
     let first = servers.into_iter().next().ok_or_else(|| BadRedisUrl("no sentinel is named".to_owned()))?;
-    Ok(RedisUrl { info: first, sentinels: Some(sentinels) })
+    Ok(RedisUrl { info: first, sentinels: Some(sentinels), nodes: Vec::new() })
+}
+
+/// What stands between the first part of a cluster's URL and its nodes.
+const CLUSTER_SCHEME_END: &str = "+cluster://";
+
+/// Each address is read as the URL of a server at it.
+fn read_nodes(text: &str) -> Result<RedisUrl, BadRedisUrl> {
+    let bad = |why: &str| BadRedisUrl(why.to_owned());
+    let (scheme, rest) = text.split_once(CLUSTER_SCHEME_END).unwrap_or(("", text));
+    if !["redis", "rediss"].contains(&scheme) {
+        return Err(bad("a cluster is redis+cluster:// or rediss+cluster://"));
+    }
+    // A password may hold a slash, but not an `@`.
+    let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
+    let hosts = hosts.strip_suffix('/').unwrap_or(hosts);
+    if hosts.contains('/') {
+        return Err(bad("a cluster has one database only: leave out what follows the nodes"));
+    }
+    let at = if login.is_empty() { "" } else { "@" };
+    let servers: Vec<ConnectionInfo> = hosts
+        .split(',')
+        .map(|host| parse_server(&format!("{scheme}://{login}{at}{host}")))
+        .collect::<Result<_, _>>()?;
+    let nodes = servers.iter().filter_map(NodeAddress::of).collect();
+    let first = servers.into_iter().next().ok_or_else(|| bad("no node is named"))?;
+    Ok(RedisUrl { info: first, sentinels: None, nodes })
+}
+
+impl NodeAddress {
+    /// The address in `info`; `None` if it is no network address.
+    fn of(info: &ConnectionInfo) -> Option<Self> {
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(Self { host: host.clone(), port: *port })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", Bracketed(&self.host), self.port)
+    }
 }
 
 impl Default for RedisUrl {
@@ -151,6 +223,11 @@ impl fmt::Display for RedisUrl {
             (name, None) => format!("{}@", name.unwrap_or_default()),
             (name, Some(_)) => format!("{}:***@", name.unwrap_or_default()),
         };
+        if !self.nodes.is_empty() {
+            let nodes: Vec<String> = self.nodes.iter().map(ToString::to_string).collect();
+            let scheme = if self.is_tls() { "rediss" } else { "redis" };
+            return write!(f, "{scheme}{CLUSTER_SCHEME_END}{login}{}", nodes.join(","));
+        }
         match (&self.sentinels, ServerAddress::of(&self.info)) {
             (Some(sentinels), target) => {
                 let scheme = if matches!(target, ServerAddress::Tls { .. }) { "rediss" } else { "redis" };
@@ -193,7 +270,7 @@ impl fmt::Debug for RedisUrl {
 
 impl fmt::Display for BadRedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a Redis URL (redis://, rediss://, redis+sentinel:// or unix://): {}", self.0)
+        write!(f, "not a Redis URL (redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://): {}", self.0)
     }
 }
 

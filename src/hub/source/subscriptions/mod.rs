@@ -11,6 +11,7 @@
 //! interruption would miss what came after its fetch. A topic that is unsubscribed reports a loss then, because its log has a hole
 //! from there on for a client that resumes later. A refusal may last long: readers are notified when it begins, and when it ends.
 
+mod moving;
 mod notices;
 mod patterns;
 mod refusing;
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub(in crate::source) use self::{notices::report_notices, patterns::Admission};
+pub(in crate::source) use self::{moving::MovingTopic, notices::report_notices, patterns::Admission};
 use self::{
     patterns::{Patterns, SubscriptionPhase},
     refusing::notify_refusal,
@@ -77,6 +78,8 @@ pub(in crate::source) struct Subscriptions<P> {
     queue: VecDeque<Topic>,
     /// The same, each in a command of its own, because a command with others was refused.
     alone: VecDeque<Topic>,
+    /// Topics that the server does not take at present.
+    postponed: Vec<Topic>,
     leaving: VecDeque<Topic>,
     lingering: VecDeque<(Moment, Topic)>,
     /// Topics that no pattern covers.
@@ -159,6 +162,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
             connected: false,
             queue: VecDeque::new(),
             alone: VecDeque::new(),
+            postponed: Vec::new(),
             leaving: VecDeque::new(),
             lingering: VecDeque::new(),
             direct: 0,
@@ -262,6 +266,7 @@ impl<P: ChannelPattern> Subscriptions<P> {
         self.connected = false;
         self.queue.clear();
         self.alone.clear();
+        self.postponed.clear();
         self.leaving.clear();
         self.confirmed = 0;
         self.has_new_refusals |= self.refused_count() != 0 || self.every_refused.is_some();

@@ -19,6 +19,7 @@ use crate::{
             start_writer_with,
         },
     },
+    topic::Topic,
 };
 
 /// Starts the thread that publishes. Fails if `config` names files that cannot be used; an unreachable server is no failure but a
@@ -29,15 +30,25 @@ pub(super) fn start_writer(
     status: Arc<SourceStatus>,
     view: Arc<ServerView>,
 ) -> io::Result<WriterHandle> {
-    let form = ChannelEncoder { idempotency_window: config.idempotency_window };
+    let form = ChannelEncoder { command: ChannelCommand::Publish, idempotency_window: config.idempotency_window };
     start_writer_with(Arc::new(form), config, clock, status, view)
 }
 
-/// `PUBLISH` to the channel of the topic's name.
+/// Publishes to the channel of the topic's name.
 #[derive(Debug)]
-pub(super) struct ChannelEncoder {
+pub(in crate::source::redis) struct ChannelEncoder {
+    pub(in crate::source::redis) command: ChannelCommand,
     /// How long the key of an idempotent publication is remembered.
-    pub(super) idempotency_window: Duration,
+    pub(in crate::source::redis) idempotency_window: Duration,
+}
+
+/// The command that publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::source::redis) enum ChannelCommand {
+    /// `PUBLISH` at one server.
+    Publish,
+    /// `SPUBLISH` at the node that has the topic's slot.
+    PublishSharded,
 }
 
 static PUBLISH_ONCE_TEXT: &str = "\
@@ -47,17 +58,53 @@ static PUBLISH_ONCE_TEXT: &str = "\
     return receivers";
 static PUBLISH_ONCE: Script = Script::new(PUBLISH_ONCE_TEXT, LazyLock::new(|| digest(PUBLISH_ONCE_TEXT)));
 
+static PUBLISH_SHARDED_ONCE_TEXT: &str = "\
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    local receivers = redis.call('SPUBLISH', ARGV[2], ARGV[3])
+    redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+    return receivers";
+static PUBLISH_SHARDED_ONCE: Script =
+    Script::new(PUBLISH_SHARDED_ONCE_TEXT, LazyLock::new(|| digest(PUBLISH_SHARDED_ONCE_TEXT)));
+
+impl ChannelCommand {
+    fn word(self) -> &'static [u8] {
+        match self {
+            Self::Publish => b"PUBLISH",
+            Self::PublishSharded => b"SPUBLISH",
+        }
+    }
+
+    fn script(self) -> &'static Script {
+        match self {
+            Self::Publish => &PUBLISH_ONCE,
+            Self::PublishSharded => &PUBLISH_SHARDED_ONCE,
+        }
+    }
+
+    /// What the key's memory is called after. No topic has braces, so in a cluster its name is what decides on the slot.
+    fn place(self, topic: &Topic) -> String {
+        match self {
+            Self::Publish => format!("channel.{topic}"),
+            Self::PublishSharded => format!("channel.{{{topic}}}"),
+        }
+    }
+}
+
 impl PublishEncoder for ChannelEncoder {
     fn request(&self, publication: &Publication) -> PublishCommand {
         let channel = Bytes::copy_from_slice(publication.topic.as_str().as_bytes());
         let payload = envelope::seal(publication.kind.as_deref(), &publication.data);
+        let command = self.command;
         match &publication.idempotency_key {
-            None => PublishCommand { script: None, arguments: vec![Bytes::from_static(b"PUBLISH"), channel, payload] },
+            None => {
+                let arguments = vec![Bytes::from_static(command.word()), channel, payload];
+                PublishCommand { script: None, arguments }
+            }
             Some(key) => {
-                let memory = memory_key(&format!("channel.{}", publication.topic), key);
+                let memory = memory_key(&command.place(&publication.topic), key);
                 let window_ms = self.idempotency_window.as_millis().to_string().into();
                 let arguments = vec![Bytes::from_static(b"1"), memory, window_ms, channel, payload];
-                PublishCommand { script: Some(&PUBLISH_ONCE), arguments }
+                PublishCommand { script: Some(command.script()), arguments }
             }
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Unfit(Unfit),
     /// The sentinels agree on another server.
     Outdated,
+    /// It knows no sharded Pub/Sub. The text says what it is.
+    TooOld(String),
 }
 
 impl Fault {
@@ -38,6 +40,7 @@ impl Fault {
                 ["NOAUTH", "WRONGPASS", "NOPERM", "DENIED"].iter().any(|code| answer.starts_with(code))
             }
             Self::Unfit(unfit) => *unfit != Unfit::Detached,
+            Self::TooOld(_) => true,
             _ => false,
         }
     }
@@ -54,6 +57,7 @@ impl fmt::Display for Fault {
             Self::Silent => f.write_str("the server does not answer"),
             Self::Outdated => f.write_str("the sentinels name another server as the master"),
             Self::Unfit(unfit) => unfit.fmt(f),
+            Self::TooOld(what) => write!(f, "sharded Pub/Sub needs Redis 7.0 or later, and {what}"),
         }
     }
 }

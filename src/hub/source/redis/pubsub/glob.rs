@@ -4,7 +4,7 @@
 /// next byte literally. Every text is a pattern; the odd ones (an unclosed set, a last backslash) mean what they mean
 /// to Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Glob {
+pub(in crate::source::redis) struct Glob {
     text: Box<str>,
     pieces: Box<[Piece]>,
 }

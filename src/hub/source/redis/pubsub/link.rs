@@ -3,7 +3,7 @@
 //! Its owner calls [`ReaderLink::drive`] and [`ReaderLink::converse`] in each turn. Neither waits, but for the look-up of the
 //! server's name while there is no connection.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use mio::{Registry, Token};
 use tracing::{info, warn};
@@ -12,7 +12,7 @@ use super::{
     delivery::Delivery,
     fault::Fault,
     intake::Intake,
-    session::PubSubSession,
+    session::{PubSubSession, SlotNews},
     socket::{Candidate, Dialer, ReaderSocket},
     subscriptions::{Subscriptions, report_notices},
 };
@@ -21,7 +21,7 @@ use crate::{
     clock::Moment,
     source::{
         Backoff, Filled, LogRateLimiter, ReadBuffer, SourceStatus,
-        redis::{MasterLease, RedisConfig, ServerView, Unfit},
+        redis::{Directory, MasterLease, NodeAddress, RedisConfig, ServerView, Unfit},
     },
 };
 
@@ -30,11 +30,23 @@ const UNASKED_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is wrong with a server that is one node of a cluster.
 const CLUSTER_NODE: &str = "the server is a node of a Redis Cluster: what other nodes keep is refused (MOVED); \
-     use one server, or sentinels";
+     name it as redis+cluster://, or use one server, or sentinels";
+
+/// What the server is a part of.
+#[derive(Clone, Debug)]
+pub(in crate::source::redis) enum LinkKind {
+    /// It is the only one, at present.
+    Single,
+    /// It is a master of a cluster, whose channels are sharded. `tag` is a key in a slot of it, if it has any.
+    Shard { node: NodeAddress, tag: Option<String> },
+}
 
 /// A server, and what the reader knows of it.
-pub(super) struct ReaderLink {
+pub(in crate::source::redis) struct ReaderLink {
     config: RedisConfig,
+    kind: LinkKind,
+    /// What the server is called in log lines.
+    name: String,
     bus: Arc<Bus>,
     status: Arc<SourceStatus>,
     view: Arc<ServerView>,
@@ -50,6 +62,8 @@ pub(super) struct ReaderLink {
     unasked: LogRateLimiter,
     /// The socket may hold more without a further edge.
     again: bool,
+    /// What the server has told of slots.
+    slot_news: SlotNews,
 }
 
 /// The state of the connection.
@@ -61,19 +75,24 @@ enum LinkState {
 }
 
 impl ReaderLink {
-    /// A link that dials in its first turn, and whose socket the poll calls `token`. Fails if `config` names files that cannot be
-    /// used.
-    pub(super) fn new(
+    /// A link that dials in its first turn, to the server in `directory`, and whose socket the poll calls `token`.
+    pub(in crate::source::redis) fn new(
         config: RedisConfig,
+        directory: Directory,
+        kind: LinkKind,
         token: Token,
         bus: Arc<Bus>,
         status: Arc<SourceStatus>,
         view: Arc<ServerView>,
         now: Moment,
-    ) -> io::Result<Self> {
+    ) -> Self {
         status.set_proof_age_max(config.proof_age_max);
+        let name = match &kind {
+            LinkKind::Single => config.url.to_string(),
+            LinkKind::Shard { node, .. } => config.url.at(node).to_string(),
+        };
         let mut link = Self {
-            dialer: Dialer::new(&config)?,
+            dialer: Dialer::new(directory, config.connect_timeout),
             state: LinkState::Down { retry: now },
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             subscriptions: Subscriptions::new(&config),
@@ -82,6 +101,9 @@ impl ReaderLink {
             failures: LogRateLimiter::default(),
             unasked: LogRateLimiter::every(UNASKED_LINE_INTERVAL),
             again: true,
+            slot_news: SlotNews::default(),
+            kind,
+            name,
             token,
             bus,
             status,
@@ -89,11 +111,36 @@ impl ReaderLink {
             config,
         };
         link.report_counts(now);
-        Ok(link)
+        link
+    }
+
+    /// What is subscribed at the server.
+    pub(in crate::source::redis) fn subscriptions(&mut self) -> &mut Subscriptions {
+        &mut self.subscriptions
+    }
+
+    /// Whether the server serves the hub.
+    pub(in crate::source::redis) fn is_ready(&self) -> bool {
+        matches!(self.state, LinkState::Up { ready: true, .. })
+    }
+
+    /// What the server has told of slots since the last call; its end, too, says that something may have changed.
+    pub(in crate::source::redis) fn take_slot_news(&mut self) -> SlotNews {
+        std::mem::take(&mut self.slot_news)
+    }
+
+    /// The slots of the server have changed: `tag` is a key in one of them.
+    pub(in crate::source::redis) fn set_probe_tag(&mut self, tag: &str) {
+        if let LinkKind::Shard { tag: known, .. } = &mut self.kind {
+            *known = Some(tag.to_owned());
+        }
+        if let LinkState::Up { session, .. } = &mut self.state {
+            session.offer_probe_tag(tag);
+        }
     }
 
     /// When it has something to do next without an edge; `None`: at once.
-    pub(super) fn deadline(&self) -> Option<Moment> {
+    pub(in crate::source::redis) fn deadline(&self) -> Option<Moment> {
         if self.again {
             return None;
         }
@@ -107,7 +154,7 @@ impl ReaderLink {
 
     /// Does everything that the socket's readiness and the link's timers ask for: one [`Feed`](crate::bus::Feed) with all that came,
     /// so that each reactor is woken at most once. `edge`: the poll has named the socket.
-    pub(super) fn drive(&mut self, registry: &Registry, edge: bool, now: Moment) {
+    pub(in crate::source::redis) fn drive(&mut self, registry: &Registry, edge: bool, now: Moment) {
         let readable = edge || std::mem::take(&mut self.again);
         let outcome = match &mut self.state {
             LinkState::Down { retry } if *retry <= now => {
@@ -125,19 +172,19 @@ impl ReaderLink {
     }
 
     /// Sends the commands that are due, takes proofs, and ends the connection if the server has been silent for too long.
-    pub(super) fn converse(&mut self, now: Moment) {
+    pub(in crate::source::redis) fn converse(&mut self, now: Moment) {
         if let Err(fault) = self.try_converse(now) {
             self.fail(&fault, now);
         }
     }
 
     /// Whether a timer of the subscriptions is due: then [`Self::take_interest`] has something to do without a change.
-    pub(super) fn is_interest_due(&self, now: Moment) -> bool {
+    pub(in crate::source::redis) fn is_interest_due(&self, now: Moment) -> bool {
         self.subscriptions.deadline().is_some_and(|due| due <= now)
     }
 
     /// Takes what changed in the interest, and what timers brought. The bus learns of it by [`Self::report_to_bus`].
-    pub(super) fn take_interest(&mut self, changes: impl Iterator<Item = Interest>, now: Moment) {
+    pub(in crate::source::redis) fn take_interest(&mut self, changes: impl Iterator<Item = Interest>, now: Moment) {
         for change in changes {
             match change {
                 Interest::Wanted(topic) => self.subscriptions.want(topic),
@@ -149,7 +196,7 @@ impl ReaderLink {
     }
 
     /// Reports to the bus, and to the status, what the subscriptions found.
-    pub(super) fn report_to_bus(&mut self, now: Moment) {
+    pub(in crate::source::redis) fn report_to_bus(&mut self, now: Moment) {
         let mut feed = self.bus.feed();
         report_notices(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
         drop(feed);
@@ -197,7 +244,13 @@ impl ReaderLink {
             return;
         };
         self.config.take_login();
-        let session = Box::new(PubSubSession::open(&self.config, rand::random(), now));
+        let session = match &self.kind {
+            LinkKind::Single => PubSubSession::open(&self.config, rand::random(), now),
+            LinkKind::Shard { tag, .. } => {
+                PubSubSession::open_sharded(&self.config, tag.as_deref(), rand::random(), now)
+            }
+        };
+        let session = Box::new(session);
         let lease = MasterLease::new(self.dialer.target().clone(), self.view.sentinels());
         let demotions = self.view.demotions();
         self.state = LinkState::Up { connection, session, lease, demotions, ready: false };
@@ -226,10 +279,13 @@ impl ReaderLink {
         let parsed = delivery.parse(&mut self.buffer, &mut feed, now);
         let (received, unasked, answers) = (delivery.received, delivery.unasked, delivery.answers);
         drop(feed);
+        if answers {
+            self.slot_news.merge(session.take_slot_news());
+        }
         if 0 < unasked {
             self.status.on_unasked(unasked);
             if let Some(suppressed) = self.unasked.admit(now) {
-                warn!(suppressed, "{} sends messages on channels that are not subscribed: dropped", self.config.url);
+                warn!(suppressed, "{} sends messages on channels that are not subscribed: dropped", self.name);
             }
         }
         if 0 < received {
@@ -280,10 +336,12 @@ impl ReaderLink {
             *ready = true;
             self.backoff.reset();
             self.status.reader().on_connected(now);
-            info!("connected to {}", self.config.url);
-            self.status.set_limitation(session.is_cluster_node().then_some(CLUSTER_NODE));
-            if session.is_cluster_node() {
-                warn!("{}: {CLUSTER_NODE}", self.config.url);
+            info!("connected to {}", self.name);
+            // Where the URL names a cluster, this is no surprise.
+            let is_lone_node = session.is_cluster_node() && !self.config.url.names_cluster();
+            self.status.set_limitation(is_lone_node.then_some(CLUSTER_NODE));
+            if is_lone_node {
+                warn!("{}: {CLUSTER_NODE}", self.name);
             }
         }
         session.check_deadlines(now)
@@ -298,8 +356,10 @@ impl ReaderLink {
         self.buffer.clear();
         self.again = false;
         self.subscriptions.on_disconnected();
-        // During a failover the sentinels name another server soon.
-        let is_passing = matches!(fault, Fault::Unfit(_)) && self.config.url.names_sentinels();
+        self.slot_news.is_outdated = true;
+        // During a failover the sentinels, or the other nodes, name another server soon.
+        let may_move = self.config.url.names_sentinels() || self.config.url.names_cluster();
+        let is_passing = matches!(fault, Fault::Unfit(_)) && may_move;
         if fault.is_lasting() && !is_passing && !is_renewed {
             self.subscriptions.on_source_refused();
         }
@@ -307,12 +367,7 @@ impl ReaderLink {
         self.report_to_bus(now);
         self.status.reader().on_failure(&fault.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now).or_else(|| was_ready.then_some(0)) {
-            warn!(
-                suppressed,
-                "no connection to {}: {fault}; next attempt in {} ms",
-                self.config.url,
-                delay.as_millis()
-            );
+            warn!(suppressed, "no connection to {}: {fault}; next attempt in {} ms", self.name, delay.as_millis());
         }
     }
 

@@ -26,8 +26,13 @@ mod turn;
 mod waker;
 
 use encoder::start_writer;
+pub(super) use encoder::{ChannelCommand, ChannelEncoder};
+pub(super) use link::{LinkKind, ReaderLink};
 use reader::{ReaderHandle, start_reader};
+
 pub(super) use source::PubSubSource;
+pub(super) use subscriptions::Subscriptions;
+pub(super) use waker::ReaderWaker;
 
 use crate::bus::SourceName;
 

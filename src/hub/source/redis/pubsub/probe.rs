@@ -10,6 +10,7 @@ const PREFIX: &str = "fanfare.probe.";
 /// The probe of one connection.
 #[derive(Debug)]
 pub(super) struct ChannelProbe {
+    seed: u64,
     channel: String,
     is_on: bool,
     nonce: u64,
@@ -19,7 +20,13 @@ pub(super) struct ChannelProbe {
 impl ChannelProbe {
     /// A probe that is off until its channel is subscribed. `seed` makes its channel differ from those of other hubs.
     pub(super) fn new(seed: u64, now: Moment) -> Self {
-        Self { channel: format!("{PREFIX}{seed:016x}"), is_on: false, nonce: seed, sent: now }
+        Self { seed, channel: format!("{PREFIX}{seed:016x}"), is_on: false, nonce: seed, sent: now }
+    }
+
+    /// Moves the probe to a channel in the slot of the key `tag`. It is off until that channel is subscribed.
+    pub(super) fn move_to(&mut self, tag: &str) {
+        self.channel = format!("{PREFIX}{{{tag}}}.{:016x}", self.seed);
+        self.is_on = false;
     }
 
     pub(super) fn channel(&self) -> &str {

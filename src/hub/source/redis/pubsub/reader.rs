@@ -20,7 +20,7 @@ const WAKER: Token = Token(0);
 
 /// Owns the reader thread.
 #[derive(Debug)]
-pub(super) struct ReaderHandle {
+pub(in crate::source::redis) struct ReaderHandle {
     waker: Arc<ReaderWaker>,
     thread: JoinHandle<()>,
     watch: Option<SentinelWatch>,
@@ -28,7 +28,7 @@ pub(super) struct ReaderHandle {
 
 impl ReaderHandle {
     /// Closes the connection and waits for the thread to end. Topics stay as they are: the hub is going down.
-    pub(super) fn stop(self) {
+    pub(in crate::source::redis) fn stop(self) {
         self.waker.stop();
         // Both may be asking a sentinel that does not answer.
         self.watch.iter().for_each(SentinelWatch::signal_stop);
@@ -50,6 +50,7 @@ pub(super) fn start_reader(
     pin: Option<core_affinity::CoreId>,
     short_slice: bool,
 ) -> io::Result<ReaderHandle> {
+    let directory = config.directory()?;
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), WAKER)?;
     let waker = Arc::new(ReaderWaker::new(waker));
@@ -58,7 +59,7 @@ pub(super) fn start_reader(
     let watch = start_watch(&config, &view, &waker)?;
     view.set_reader(Arc::clone(&waker) as Arc<dyn Wake>);
     let mut reader =
-        PubSubReader::new(config, poll, Arc::clone(&waker), interest, Arc::clone(&bus), clock, status, view)?;
+        PubSubReader::new(config, directory, poll, Arc::clone(&waker), interest, Arc::clone(&bus), clock, status, view);
     bus.watch_interest(PUBSUB_SOURCE, changes, Arc::clone(&waker) as Arc<dyn Wake>);
     let thread = std::thread::Builder::new().name("redis-reader".to_owned()).spawn(move || {
         claim_processor("the Redis reader", pin, short_slice);

@@ -16,7 +16,7 @@ use mio::{
 use rustls::ClientConfig;
 
 use super::tls_socket::TlsStream;
-use crate::source::redis::{Directory, RedisConfig, ServerAddress, client_config};
+use crate::source::redis::{Directory, ServerAddress};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]
@@ -44,11 +44,10 @@ pub(super) enum Candidate {
 }
 
 impl Dialer {
-    pub(super) fn new(config: &RedisConfig) -> io::Result<Self> {
-        // First, because its complaints about the files are the better ones.
-        let tls = config.url.is_tls().then(|| client_config(&config.tls_files())).transpose()?;
+    /// For the server in `directory`; finding it takes `timeout` at most.
+    pub(super) fn new(directory: Directory, timeout: Duration) -> Self {
         let target = ServerAddress::Unix(PathBuf::new());
-        Ok(Self { directory: config.directory()?, timeout: config.connect_timeout, target, tls })
+        Self { tls: directory.tls.clone(), directory, timeout, target }
     }
 
     /// Where the server was when [`Dialer::candidates`] were asked for.

@@ -12,7 +12,7 @@ use crate::source::{
 /// The most channels in one command: a longer one would hold up the server's other clients.
 pub(super) const BATCH_CHANNELS_MAX: usize = 512;
 
-pub(super) type Subscriptions = crate::source::subscriptions::Subscriptions<Glob>;
+pub(in crate::source::redis) type Subscriptions = crate::source::subscriptions::Subscriptions<Glob>;
 
 impl ChannelPattern for Glob {
     fn as_str(&self) -> &str {

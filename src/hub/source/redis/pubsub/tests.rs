@@ -9,6 +9,7 @@ mod login;
 mod outages;
 mod parts;
 mod publishing;
+mod sharded;
 mod simulation;
 mod subscribing;
 

@@ -7,13 +7,17 @@ use std::{io, sync::Arc, time::Duration};
 use crossbeam_channel::Receiver;
 use mio::{Poll, Token};
 
-use super::{fault::Fault, link::ReaderLink, waker::ReaderWaker};
+use super::{
+    fault::Fault,
+    link::{LinkKind, ReaderLink},
+    waker::ReaderWaker,
+};
 use crate::{
     bus::{Bus, Interest},
     clock::{Clock, Moment},
     source::{
         SourceStatus,
-        redis::{RedisConfig, ServerView},
+        redis::{Directory, RedisConfig, ServerView},
     },
 };
 
@@ -32,6 +36,7 @@ impl PubSubReader {
     /// A reader that dials in its first turn.
     pub(super) fn new(
         config: RedisConfig,
+        directory: Directory,
         poll: Poll,
         waker: Arc<ReaderWaker>,
         interest: Receiver<Interest>,
@@ -39,9 +44,9 @@ impl PubSubReader {
         clock: Clock,
         status: Arc<SourceStatus>,
         view: Arc<ServerView>,
-    ) -> io::Result<Self> {
-        let link = ReaderLink::new(config, LINK, bus, status, view, clock.now())?;
-        Ok(Self { clock, poll, waker, interest, link })
+    ) -> Self {
+        let link = ReaderLink::new(config, directory, LinkKind::Single, LINK, bus, status, view, clock.now());
+        Self { clock, poll, waker, interest, link }
     }
 
     /// Runs until the waker is stopped.

@@ -8,29 +8,29 @@ use crate::bus::Wake;
 
 /// Wakes the reader, at most once a turn: writing to an eventfd costs the caller more than a delivery.
 #[derive(Debug)]
-pub(super) struct ReaderWaker {
+pub(in crate::source::redis) struct ReaderWaker {
     waker: mio::Waker,
     is_pending: AtomicBool,
     is_stopped: AtomicBool,
 }
 
 impl ReaderWaker {
-    pub(super) fn new(waker: mio::Waker) -> Self {
+    pub(in crate::source::redis) fn new(waker: mio::Waker) -> Self {
         Self { waker, is_pending: AtomicBool::new(false), is_stopped: AtomicBool::new(false) }
     }
 
     /// Whether it was woken since the last call. The reader calls this before it looks into its queues: what is put into one
     /// afterwards wakes it again.
-    pub(super) fn take(&self) -> bool {
+    pub(in crate::source::redis) fn take(&self) -> bool {
         self.is_pending.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::source::redis) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
     }
 
     /// Ends the reader's thread.
-    pub(super) fn stop(&self) {
+    pub(in crate::source::redis) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.wake();
     }

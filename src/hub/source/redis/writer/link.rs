@@ -8,7 +8,10 @@ use crate::{
     bus::Refusal,
     event::EventId,
     protocol::resp,
-    source::redis::{Directory, MasterLease, RedisConnection, SendFailed, SentinelView, error_codes::is_outdated},
+    source::redis::{
+        Directory, MasterLease, RedisConnection, SendFailed, SentinelView,
+        error_codes::{Moved, is_outdated, is_unserved},
+    },
 };
 
 /// What the server lists the connection as.
@@ -38,6 +41,17 @@ pub(super) struct RefusedPublication {
     pub(super) text: String,
     /// The server is no longer one to talk to.
     pub(super) is_outdated: bool,
+    /// In a cluster: another node may take it, or this one later.
+    pub(super) elsewhere: Option<Elsewhere>,
+}
+
+/// Why a node of a cluster did not take a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// Another node has the slot.
+    Moved(Moved),
+    /// The slot is on its way, or has no node at present.
+    Unserved,
 }
 
 impl WriterLink {
@@ -124,14 +138,19 @@ fn refused(error: &ServerError) -> RefusedPublication {
         Refusal::TooFewReplicas
     } else if says("OOM") {
         Refusal::OutOfMemory
-    } else if says("MOVED") || says("ASK") || says("CROSSSLOT") || says("CLUSTERDOWN") {
+    } else if ["MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "CLUSTERDOWN"].into_iter().any(says) {
         Refusal::Elsewhere
     } else if says("WRONGTYPE") {
         Refusal::NoStream
     } else {
         Refusal::Other
     };
-    RefusedPublication { refusal, text, is_outdated: is_outdated(error.code()) || refusal == Refusal::ReadOnly }
+    let is_outdated = is_outdated(error.code()) || refusal == Refusal::ReadOnly;
+    let elsewhere = match Moved::parse(&text) {
+        Some(moved) => Some(Elsewhere::Moved(moved)),
+        None => is_unserved(&text).then_some(Elsewhere::Unserved),
+    };
+    RefusedPublication { refusal, text, is_outdated, elsewhere }
 }
 
 fn unexpected() -> RedisError {

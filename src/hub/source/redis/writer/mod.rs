@@ -12,8 +12,8 @@ mod link;
 mod publisher;
 mod script;
 
-pub(super) use publisher::PublishEncoder;
 use publisher::Publisher;
+pub(super) use publisher::{PublicationIntake, PublishEncoder, QueuedPublication};
 pub(super) use script::{PublishCommand, Script, digest, memory_key};
 
 use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
@@ -22,11 +22,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use redis::RedisError;
 use tracing::{debug, info, warn};
 
-use self::{
-    link::{PublishAnswer, RefusedPublication, WriterLink},
-    publisher::QueuedPublication,
-};
-use super::{Directory, RedisConfig, ServerView, error_codes::is_of_command, is_lasting, is_read_only};
+use self::link::{Elsewhere, PublishAnswer, RefusedPublication, WriterLink};
+use super::{Directory, RedisConfig, Router, ServerView, error_codes::is_of_command, is_lasting, is_read_only};
 use crate::{
     bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
@@ -46,8 +43,23 @@ const CONNECT_TIME_MIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct WriterHandle {
     publisher: Publisher,
-    stop: Sender<()>,
+    thread: WriterThread,
+}
+
+/// A writer's thread, from outside.
+#[derive(Debug)]
+pub(super) struct WriterThread {
+    stop: Sender<End>,
     thread: JoinHandle<()>,
+}
+
+/// How a writer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It sends what is queued, if the server takes it in time.
+    Drain,
+    /// It gives back what it has not sent.
+    GiveBack,
 }
 
 /// Starts the thread, for publications in this form. Fails if `config` names files that cannot be used; an unreachable server is no
@@ -59,34 +71,81 @@ pub(in crate::source::redis) fn start_writer_with(
     status: Arc<SourceStatus>,
     view: Arc<ServerView>,
 ) -> io::Result<WriterHandle> {
-    let least_version = form.least_version();
+    let directory = config.directory()?.with_least_version(form.least_version());
     let (publisher, queued) = publisher::queue(&config, form, clock, Arc::clone(&status));
-    let (stop, stopped) = bounded(1);
-    let mut writer = Writer {
-        directory: config.directory()?.with_least_version(least_version),
-        link: None,
-        knows_script: false,
-        backoff: Backoff::new(config.backoff_min, config.backoff_max),
-        retry: clock.now(),
-        opened: clock.now(),
-        last_used: clock.now(),
-        refusal: None,
-        answered: Vec::new(),
-        reader_disconnects: 0,
-        failures: LogRateLimiter::default(),
-        queued,
-        pending: VecDeque::new(),
-        pending_bytes: 0,
-        commands: Vec::new(),
-        stopped,
-        stop_deadline: None,
-        clock,
-        status,
-        view,
-        config,
-    };
-    let thread = std::thread::Builder::new().name("redis-writer".to_owned()).spawn(move || writer.run())?;
-    Ok(WriterHandle { publisher, stop, thread })
+    let receiver = queued.receiver().clone();
+    let thread = WriterThread::start(config, directory, receiver, clock, status, view, None, Some(queued))?;
+    Ok(WriterHandle { publisher, thread })
+}
+
+impl WriterThread {
+    /// Starts a thread that publishes what is `queued` to the server in `directory`. In a cluster, `router` gets back what the server
+    /// does not take because another one does. At the end `closing` is dropped, and with it what is left in the queue.
+    pub(in crate::source::redis) fn start(
+        config: RedisConfig,
+        directory: Directory,
+        queued: Receiver<QueuedPublication>,
+        clock: Clock,
+        status: Arc<SourceStatus>,
+        view: Arc<ServerView>,
+        router: Option<Arc<Router>>,
+        closing: Option<ClosingReceiver<QueuedPublication>>,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = bounded(2);
+        let mut writer = Writer {
+            directory,
+            link: None,
+            knows_script: false,
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            retry: clock.now(),
+            opened: clock.now(),
+            last_used: clock.now(),
+            refusal: None,
+            answered: Vec::new(),
+            elsewhere: Vec::new(),
+            reader_disconnects: 0,
+            failures: LogRateLimiter::default(),
+            queued,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            commands: Vec::new(),
+            stopped,
+            stop_deadline: None,
+            gives_back: false,
+            clock,
+            status,
+            view,
+            router,
+            config,
+        };
+        let thread = std::thread::Builder::new().name("redis-writer".to_owned()).spawn(move || {
+            writer.run();
+            drop(closing);
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Tells it to end, once what is queued is sent.
+    pub(in crate::source::redis) fn signal_drain(&self) {
+        // Two words are enough: it has ended by then.
+        let _ = self.stop.try_send(End::Drain);
+    }
+
+    /// Tells it to end, and to give back to the router what it has not sent.
+    pub(in crate::source::redis) fn signal_give_back(&self) {
+        let _ = self.stop.try_send(End::GiveBack);
+    }
+
+    pub(in crate::source::redis) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until it has ended.
+    pub(in crate::source::redis) fn join(self) {
+        if self.thread.join().is_err() {
+            warn!("the Redis writer thread had panicked");
+        }
+    }
 }
 
 impl WriterHandle {
@@ -97,11 +156,8 @@ impl WriterHandle {
 
     /// Sends what is queued, if the server takes it, and waits for the thread to end. Every publication is answered.
     pub(super) fn stop(self) {
-        // A second word to the same effect is not needed.
-        let _ = self.stop.try_send(());
-        if self.thread.join().is_err() {
-            warn!("the Redis writer thread had panicked");
-        }
+        self.thread.signal_drain();
+        self.thread.join();
     }
 }
 
@@ -126,7 +182,7 @@ struct Writer {
     /// How many connections the reader had lost by then.
     reader_disconnects: u64,
     failures: LogRateLimiter,
-    queued: ClosingReceiver<QueuedPublication>,
+    queued: Receiver<QueuedPublication>,
     /// Taken from the queue, to be sent next.
     pending: VecDeque<QueuedPublication>,
     pending_bytes: usize,
@@ -134,16 +190,25 @@ struct Writer {
     commands: Vec<u8>,
     /// The answers of a batch, until the server has said what it is; kept for its capacity.
     answered: Vec<(QueuedPublication, Receipt)>,
-    stopped: Receiver<()>,
+    /// What other nodes of the cluster are to take, of the same batch.
+    elsewhere: Vec<(QueuedPublication, Elsewhere)>,
+    stopped: Receiver<End>,
     /// Until when what is queued may still be sent, once the end is near.
     stop_deadline: Option<Moment>,
+    /// What is not sent is given back at the end.
+    gives_back: bool,
+    /// In a cluster.
+    router: Option<Arc<Router>>,
 }
 
 impl Writer {
-    /// What is still queued at the end is answered by being dropped.
+    /// What is still queued at the end is answered by being dropped, or given back.
     fn run(&mut self) {
         loop {
             self.gather();
+            if self.gives_back {
+                return self.give_back_pending();
+            }
             let now = self.clock.now();
             self.expire(now);
             if self.link.is_none() && self.retry <= now && self.stop_deadline.is_none() {
@@ -152,7 +217,7 @@ impl Writer {
             self.check_link();
             self.publish_pending();
             if self.stop_deadline.is_some_and(|deadline| {
-                self.link.is_none() || deadline <= now || (self.pending.is_empty() && self.queued.receiver().is_empty())
+                self.link.is_none() || deadline <= now || (self.pending.is_empty() && self.queued.is_empty())
             }) {
                 return;
             }
@@ -161,14 +226,17 @@ impl Writer {
 
     /// Waits for something to do, then takes all that is queued, up to a batch.
     fn gather(&mut self) {
-        let queued = if self.has_room() { self.queued.receiver().clone() } else { never() };
+        let queued = if self.has_room() { self.queued.clone() } else { never() };
         select! {
             recv(queued) -> queued => self.pending_push(queued.ok()),
-            recv(self.stopped) -> _ => self.stop_deadline = Some(self.clock.now() + self.config.publish_timeout),
+            recv(self.stopped) -> end => match end {
+                Ok(End::GiveBack) => self.gives_back = true,
+                Ok(End::Drain) | Err(_) => self.stop_deadline = Some(self.clock.now() + self.config.publish_timeout),
+            },
             default(self.wait_max()) => {}
         }
         while self.has_room()
-            && let Ok(queued) = self.queued.receiver().try_recv()
+            && let Ok(queued) = self.queued.try_recv()
         {
             self.pending_push(Some(queued));
         }
@@ -205,7 +273,7 @@ impl Writer {
 
     /// Answers those that have waited too long for a connection, or that no connection would help: they were not sent.
     fn expire(&mut self, now: Moment) {
-        let is_hopeless = self.refusal.is_some() && !self.directory.has_sentinels();
+        let is_hopeless = self.refusal.is_some() && !self.directory.may_move();
         let failed = self.refusal.map_or(PublishFailed::Unavailable, PublishFailed::Refused);
         while self.link.is_none()
             && self.pending.front().is_some_and(|oldest| is_hopeless || oldest.deadline <= now)
@@ -314,6 +382,7 @@ impl Writer {
             return;
         }
         let outcome = self.receive_answers(&mut link, script);
+        self.pass_on_elsewhere();
         self.last_used = self.clock.now();
         match outcome {
             Ok(()) => {
@@ -336,6 +405,24 @@ impl Writer {
         }
         while let Some(queued) = self.pending_pop() {
             queued.answer(Err(PublishFailed::Unknown));
+        }
+    }
+
+    /// Gives the router what this node did not take. It did nothing with it, whatever became of the rest of the batch.
+    fn pass_on_elsewhere(&mut self) {
+        let Some(router) = self.router.as_ref().filter(|_| !self.elsewhere.is_empty()) else { return };
+        for (queued, elsewhere) in self.elsewhere.drain(..) {
+            match elsewhere {
+                Elsewhere::Moved(moved) => router.on_moved(queued, &moved),
+                Elsewhere::Unserved => router.on_unserved(queued),
+            }
+        }
+    }
+
+    fn give_back_pending(&mut self) {
+        let Some(router) = self.router.clone() else { return };
+        while let Some(queued) = self.pending_pop() {
+            router.on_unsent(queued);
         }
     }
 
@@ -371,7 +458,14 @@ impl Writer {
                 }
                 PublishAnswer::NoScript => {
                     let text = "it does not keep scripts".to_owned();
-                    self.refuse(queued, &RefusedPublication { refusal: Refusal::Other, text, is_outdated: false });
+                    let refused =
+                        RefusedPublication { refusal: Refusal::Other, text, is_outdated: false, elsewhere: None };
+                    self.refuse(queued, &refused);
+                }
+                PublishAnswer::Refused(RefusedPublication { elsewhere: Some(elsewhere), .. })
+                    if self.router.is_some() =>
+                {
+                    self.elsewhere.push((queued, elsewhere));
                 }
                 PublishAnswer::Refused(refused) => {
                     self.refuse(queued, &refused);

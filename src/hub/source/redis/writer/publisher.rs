@@ -18,7 +18,7 @@ use crate::{
     source::{
         SourceStatus,
         closing_queue::{ClosingReceiver, ClosingSender, closing_queue},
-        redis::RedisConfig,
+        redis::{Flight, RedisConfig},
     },
     topic::Topic,
 };
@@ -27,6 +27,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(in crate::source::redis) struct Publisher {
     queue: ClosingSender<QueuedPublication>,
+    intake: PublicationIntake,
+}
+
+/// Takes publications in, within a bound of bytes. Clones share the bound.
+#[derive(Clone, Debug)]
+pub(in crate::source::redis) struct PublicationIntake {
     queued_bytes: Arc<AtomicUsize>,
     queued_bytes_max: usize,
     timeout: Duration,
@@ -47,11 +53,13 @@ pub(in crate::source::redis) trait PublishEncoder: Send + Sync + fmt::Debug {
 }
 
 /// A publication on its way. Dropped without an answer, it answers [`PublishFailed::Unavailable`]: nobody sent it.
-pub(super) struct QueuedPublication {
-    pub(super) topic: Topic,
+pub(in crate::source::redis) struct QueuedPublication {
+    pub(in crate::source::redis) topic: Topic,
     pub(super) request: PublishCommand,
     /// Until when it may wait to be sent.
-    pub(super) deadline: Moment,
+    pub(in crate::source::redis) deadline: Moment,
+    /// Set while it is on its way to a node of a cluster.
+    pub(in crate::source::redis) flight: Option<Flight>,
     reply: Option<ReceiptCallback>,
     queued_bytes: Arc<AtomicUsize>,
     status: Arc<SourceStatus>,
@@ -65,33 +73,50 @@ pub(super) fn queue(
     status: Arc<SourceStatus>,
 ) -> (Publisher, ClosingReceiver<QueuedPublication>) {
     let (queue, queued) = closing_queue(config.publish_queue_max);
-    let publisher = Publisher {
-        queue,
-        queued_bytes: Arc::default(),
-        queued_bytes_max: config.publish_queue_bytes_max,
-        timeout: config.publish_timeout,
-        clock,
-        status,
-        form,
-    };
-    (publisher, queued)
+    (Publisher { queue, intake: PublicationIntake::new(config, form, clock, status) }, queued)
 }
 
-impl EventSink for Publisher {
-    /// Queues `publication`; a full queue answers [`PublishFailed::QueueFull`] at once.
-    fn publish(&self, publication: Publication) {
+impl PublicationIntake {
+    pub(in crate::source::redis) fn new(
+        config: &RedisConfig,
+        form: Arc<dyn PublishEncoder>,
+        clock: Clock,
+        status: Arc<SourceStatus>,
+    ) -> Self {
+        Self {
+            queued_bytes: Arc::default(),
+            queued_bytes_max: config.publish_queue_bytes_max,
+            timeout: config.publish_timeout,
+            clock,
+            status,
+            form,
+        }
+    }
+
+    /// The publication as a command. `None`: it is one too many, which it was answered.
+    pub(in crate::source::redis) fn take(&self, publication: Publication) -> Option<QueuedPublication> {
         let queued = QueuedPublication {
             request: self.form.request(&publication),
             topic: publication.topic,
             deadline: self.clock.now() + self.timeout,
+            flight: None,
             reply: Some(publication.reply),
             queued_bytes: Arc::clone(&self.queued_bytes),
             status: Arc::clone(&self.status),
         };
         let before = self.queued_bytes.fetch_add(queued.weight_bytes(), Ordering::Relaxed);
         if self.queued_bytes_max < before + queued.weight_bytes() {
-            return queued.answer(Err(PublishFailed::QueueFull));
+            queued.answer(Err(PublishFailed::QueueFull));
+            return None;
         }
+        Some(queued)
+    }
+}
+
+impl EventSink for Publisher {
+    /// Queues `publication`; a full queue answers [`PublishFailed::QueueFull`] at once.
+    fn publish(&self, publication: Publication) {
+        let Some(queued) = self.intake.take(publication) else { return };
         match self.queue.try_send(queued) {
             Err(TrySendError::Full(queued)) => queued.answer(Err(PublishFailed::QueueFull)),
             // The thread has ended: dropped, it is answered.
@@ -106,7 +131,7 @@ impl QueuedPublication {
         size_of::<Self>() + self.topic.as_str().len() + self.request.weight_bytes()
     }
 
-    pub(super) fn answer(mut self, receipt: Receipt) {
+    pub(in crate::source::redis) fn answer(mut self, receipt: Receipt) {
         self.give(receipt);
     }
 
@@ -162,6 +187,6 @@ mod tests {
         publish(3);
         let unavailable = Err(PublishFailed::Unavailable);
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [0, 1, 3].map(|number| (number, unavailable)));
-        assert_eq!(publisher.queued_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(publisher.intake.queued_bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -72,7 +72,7 @@ impl PubSubSession {
         self.next_ping = now;
         if !resp3 {
             self.role_question = None;
-        } else {
+        } else if !self.has_lost_probe() {
             // RESP2 has no publishing on a connection that subscribes.
             self.subscribe_probe();
         }

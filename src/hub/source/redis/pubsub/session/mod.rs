@@ -9,9 +9,12 @@
 
 mod greeting;
 mod replies;
+mod sharded;
 
 use std::{collections::VecDeque, time::Duration};
 
+pub(in crate::source::redis) use self::sharded::SlotNews;
+use self::sharded::{Sharding, part};
 use super::{
     envelope::ENVELOPE_BYTES_MAX,
     fault::Fault,
@@ -58,6 +61,8 @@ pub(super) struct PubSubSession {
     publishing_denied: bool,
     /// What has become known of that.
     publishing: Option<Result<(), String>>,
+    /// `Some`: channels are sharded ones of a cluster.
+    sharding: Option<Sharding>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +163,7 @@ impl PubSubSession {
             subscribing_denied: false,
             publishing_denied: false,
             publishing: None,
+            sharding: None,
         };
         session.say_hello(&config.url);
         session
@@ -222,6 +228,10 @@ impl PubSubSession {
             }
             Push::Subscribed { .. } => self.on_confirmation(Confirmation::Channel, subscriptions)?,
             Push::PatternSubscribed { .. } => self.on_confirmation(Confirmation::Pattern, subscriptions)?,
+            Push::Unsubscribed { channel, .. } if self.sharding.is_some() => {
+                self.on_sharded_end(channel, subscriptions);
+                Incoming::Answer
+            }
             Push::Unsubscribed { .. } => self.on_confirmation(Confirmation::Leave, subscriptions)?,
             Push::PatternUnsubscribed { .. } => Incoming::Nothing,
             Push::Other(Reply::Push(_)) => Incoming::Nothing,
@@ -238,7 +248,11 @@ impl PubSubSession {
         while self.outgoing.len() < OUTGOING_BYTES_MAX
             && let Some(batch) = subscriptions.next_batch()
         {
-            self.send_batch(batch, subscriptions);
+            if self.sharding.is_some() {
+                part(batch).for_each(|one| self.send_batch(one, subscriptions));
+            } else {
+                self.send_batch(batch, subscriptions);
+            }
         }
         if self.next_ping <= now {
             self.send_ping(now);
@@ -281,7 +295,7 @@ impl PubSubSession {
 
     fn subscribe_probe(&mut self) {
         let channel = self.probe.channel().to_owned();
-        self.send(&[b"SUBSCRIBE", channel.as_bytes()], ExpectedReply::ProbeSubscription);
+        self.send(&[self.words().subscribe, channel.as_bytes()], ExpectedReply::ProbeSubscription);
     }
 
     fn send(&mut self, arguments: &[&[u8]], reply: ExpectedReply) {
@@ -290,10 +304,11 @@ impl PubSubSession {
     }
 
     fn send_batch(&mut self, batch: Batch, subscriptions: &Subscriptions) {
+        let words = self.words();
         let mut command: Vec<&[u8]> = Vec::new();
         match &batch {
             Batch::Topics(topics) | Batch::Leave(topics) => {
-                command.push(if matches!(batch, Batch::Topics(_)) { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" });
+                command.push(if matches!(batch, Batch::Topics(_)) { words.subscribe } else { words.unsubscribe });
                 command.extend(topics.iter().map(|topic| topic.as_str().as_bytes()));
             }
             Batch::Patterns(indices) => {
@@ -312,7 +327,7 @@ impl PubSubSession {
         }
         if self.probe.is_on() {
             let (channel, nonce) = (self.probe.channel().to_owned(), self.probe.next_nonce(now));
-            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], ExpectedReply::ProbePublication);
+            self.send(&[self.words().publish, channel.as_bytes(), nonce.as_bytes()], ExpectedReply::ProbePublication);
         } else {
             self.send(&[b"PING"], ExpectedReply::Ping { sent: now });
         }
@@ -321,7 +336,7 @@ impl PubSubSession {
         }
         if self.publishing_denied {
             let (channel, nonce) = (self.probe.channel().to_owned(), self.probe.next_nonce(now));
-            self.send(&[b"PUBLISH", channel.as_bytes(), nonce.as_bytes()], ExpectedReply::PublishingRetry);
+            self.send(&[self.words().publish, channel.as_bytes(), nonce.as_bytes()], ExpectedReply::PublishingRetry);
         }
         // A master may have become a replica meanwhile. Whoever subscribes in RESP2 may not ask.
         self.ask_role();

@@ -9,7 +9,7 @@ use crate::{
     protocol::resp::Reply,
     source::redis::{
         RedisUrl,
-        error_codes::{is_denial, is_final, is_of_command, is_served},
+        error_codes::{Moved, is_denial, is_final, is_of_command, is_served, is_unserved},
         pubsub::{
             fault::Fault,
             subscriptions::{Batch, Subscriptions},
@@ -71,15 +71,25 @@ impl PubSubSession {
         now: Moment,
     ) -> Result<Incoming<'static>, Fault> {
         let error = if let Reply::Error(text) = reply { Some(*text) } else { None };
+        if let Some(moved) = error.filter(|_| self.is_sharded()).and_then(Moved::parse) {
+            return Ok(self.on_moved(moved, subscriptions));
+        }
         match (self.expected.pop_front(), error) {
             (None, Some(text)) => return Err(Fault::Rejected(text.to_owned())),
             (None, None) => return Err(Fault::BadReply("an answer to nothing".to_owned())),
             (Some(ExpectedReply::Hello), None) => {
+                self.check_sharding(reply)?;
                 self.greeted_role = hello_role(reply);
                 self.is_cluster_node = hello_field(reply, b"mode") == Some(b"cluster");
                 self.ask_role();
             }
             (Some(ExpectedReply::Hello), Some(text)) if is_final(text) => return Err(Fault::Rejected(text.to_owned())),
+            (Some(ExpectedReply::Hello), Some(text)) if self.is_sharded() => {
+                return Err(match text.contains("unknown command") {
+                    true => Fault::TooOld("this server knows no HELLO".to_owned()),
+                    false => Fault::Rejected(text.to_owned()),
+                });
+            }
             (Some(ExpectedReply::Hello), Some(_)) => self.greet_in_resp2(url),
             (Some(ExpectedReply::Step { needed: true }), Some(text)) if !is_served(error) => {
                 return Err(Fault::Rejected(text.to_owned()));
@@ -94,6 +104,9 @@ impl PubSubSession {
                 if self.stage != SessionStage::Ready {
                     self.become_ready(subscriptions, now);
                 }
+            }
+            (Some(ExpectedReply::Batch { batch, .. }), Some(text)) if self.is_sharded() && is_unserved(text) => {
+                self.on_unserved(&batch, subscriptions);
             }
             (Some(ExpectedReply::Batch { batch, confirmed: 0 }), Some(text)) if is_denial(text) => {
                 subscriptions.on_refused(&batch, text, now);

@@ -17,16 +17,16 @@ use crate::{
 };
 
 /// The answers to `HELLO` and to the `ROLE` that follows it.
-const GREETED: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
-const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
-const NONCE: u64 = 0xBEEF;
+pub(super) const GREETED: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
+pub(super) const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
+pub(super) const NONCE: u64 = 0xBEEF;
 
-fn config(url: &str) -> RedisConfig {
+pub(super) fn config(url: &str) -> RedisConfig {
     RedisConfig { url: RedisUrl::parse(url).expect(url), message_bytes_max: 100, ..RedisConfig::default() }
 }
 
 /// One side of a script.
-enum Line {
+pub(super) enum Line {
     /// What we must have sent, one command per line.
     We(&'static str),
     /// What the server sends, and what we must make of it.
@@ -35,23 +35,25 @@ enum Line {
     Fault(&'static str, Fault),
     /// Time passes.
     Pass(u64),
+    /// Something else happens.
+    Do(fn(&mut Talk)),
 }
 
 use Line::{Pass, They, We};
 
 #[derive(Debug, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     Message(&'static str, &'static str),
     Unasked,
     Nothing,
     Answer,
 }
 
-struct Talk {
+pub(super) struct Talk {
     config: RedisConfig,
-    session: PubSubSession,
-    subscriptions: Subscriptions,
-    now: Moment,
+    pub(super) session: PubSubSession,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) now: Moment,
 }
 
 impl Talk {
@@ -59,6 +61,12 @@ impl Talk {
         let subscriptions = Subscriptions::new(&config);
         let session = PubSubSession::open(&config, NONCE, Moment(0));
         Self { config, session, subscriptions, now: Moment(0) }
+    }
+
+    /// The same with sharded channels; the key 2 is in a slot of the node.
+    pub(super) fn sharded(config: RedisConfig) -> Self {
+        let session = PubSubSession::open_sharded(&config, Some("2"), NONCE, Moment(0));
+        Self { session, ..Self::new(config) }
     }
 
     /// Feeds `bytes`, all at once or one at a time, and says what was seen.
@@ -79,7 +87,7 @@ impl Talk {
         Ok(seen)
     }
 
-    fn sent(&mut self) -> String {
+    pub(super) fn sent(&mut self) -> String {
         self.session.poll_commands(&mut self.subscriptions, self.now);
         let outgoing = std::mem::take(self.session.outgoing());
         commands(&outgoing)
@@ -120,8 +128,12 @@ fn commands(mut bytes: &[u8]) -> String {
 }
 
 fn check(config: &RedisConfig, script: &[Line]) {
+    check_with(&|| Talk::new(config.clone()), script);
+}
+
+pub(super) fn check_with(talk: &dyn Fn() -> Talk, script: &[Line]) {
     for one_at_a_time in [false, true] {
-        let mut talk = Talk::new(config.clone());
+        let mut talk = talk();
         for line in script {
             match line {
                 We(expected) => assert_eq!(talk.sent(), *expected),
@@ -135,6 +147,7 @@ fn check(config: &RedisConfig, script: &[Line]) {
                     let silence = || talk.session.check_deadlines(talk.now);
                     assert_eq!(fault.and_then(|()| silence()), Err(expected.clone()), "{bytes:?}");
                 }
+                Line::Do(act) => act(&mut talk),
                 Pass(millis) => talk.now = talk.now + Duration::from_millis(*millis),
             }
         }

@@ -376,3 +376,59 @@ fn a_command_that_is_forbidden_is_told_from_a_channel_that_is() {
     settle(&mut subscriptions, &[]);
     assert!(subscriptions.take_refusals().is_some_and(|(_, count, every)| (count, every) == (0, None)));
 }
+
+#[test]
+fn a_topic_that_moves_is_reported_lost_where_it_arrives() {
+    let [mut from, mut to] = [(); 2].map(|()| Subscriptions::new(&config(&[], &[])));
+    from.want(topic("away"));
+    from.want(topic("stays"));
+    let moving = from.release(|topic| topic.as_str() == "away");
+    assert_eq!(notices(&mut from), Vec::<String>::new(), "it was not delivered yet");
+    moving.into_iter().for_each(|topic| to.adopt(topic));
+    [&mut from, &mut to].into_iter().for_each(Subscriptions::on_connected);
+    settle(&mut from, &[]);
+    let (commands, told) = settle(&mut to, &[]);
+    assert_eq!(
+        (commands.as_slice(), told.as_slice()),
+        (["SUBSCRIBE away".to_owned()].as_slice(), ["live away".to_owned()].as_slice())
+    );
+    // Back again, from a server that delivered it.
+    to.unwant(&topic("away"), seconds(5));
+    let moving = to.release(|_| true);
+    assert_eq!(settle(&mut to, &[]), (vec!["UNSUBSCRIBE away".to_owned()], vec!["stale away".to_owned()]));
+    assert_eq!(to.tally(), SubscriptionCounts { wanted: 0, confirmed: 0, denied: 0, settled: true });
+    moving.into_iter().for_each(|topic| from.adopt(topic));
+    let (commands, told) = settle(&mut from, &[]);
+    assert_eq!(
+        (commands.as_slice(), told),
+        (["SUBSCRIBE away".to_owned()].as_slice(), vec!["lost away".to_owned(), "live away".to_owned()])
+    );
+    assert_eq!(from.deadline(), Some(seconds(35)), "its linger goes on");
+    from.expire(seconds(35));
+    let (commands, told) = settle(&mut from, &[]);
+    assert_eq!(
+        (commands, told),
+        (vec!["UNSUBSCRIBE away".to_owned()], vec!["stale away".to_owned(), "left away".to_owned()])
+    );
+}
+
+#[test]
+fn a_topic_that_the_server_ends_is_asked_for_again_and_one_that_it_has_not_waits() {
+    let mut subscriptions = Subscriptions::new(&config(&[], &["a"]));
+    subscriptions.on_connected();
+    settle(&mut subscriptions, &[]);
+    assert!(!subscriptions.on_ended(b"b") && !subscriptions.on_ended(b"\xFF"), "no topic of ours");
+    assert!(subscriptions.on_ended(b"a"));
+    assert!(!subscriptions.on_ended(b"a"), "it is not confirmed any more");
+    assert!(!subscriptions.tally().settled);
+    let batch = subscriptions.next_batch().expect("it is asked for again");
+    assert_eq!(names(&subscriptions, &batch), ["a"]);
+    subscriptions.postpone(&topic("a"));
+    assert_eq!((subscriptions.next_batch(), subscriptions.has_postponed()), (None, true));
+    subscriptions.resume_postponed();
+    let (commands, told) = settle(&mut subscriptions, &[]);
+    assert_eq!(
+        (commands, told),
+        (vec!["SUBSCRIBE a".to_owned()], vec!["stale a".to_owned(), "lost a".to_owned(), "live a".to_owned()])
+    );
+}

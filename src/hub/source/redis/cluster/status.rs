@@ -1,0 +1,267 @@
+//! The status of a source that is a cluster: each shard has a status of its own, and here is what they come to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::slots::SlotMap;
+use crate::{
+    bus::SourceName,
+    clock::Moment,
+    metrics::SourceHealth,
+    source::{SourceStatus, redis::NodeAddress},
+};
+
+/// The status of the source. A shard that is away makes it degraded, not unready, unless all are away.
+#[derive(Debug)]
+pub(super) struct ClusterStatus {
+    name: SourceName,
+    /// Counts publications, which may pass several shards.
+    publications: Arc<SourceStatus>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the address of the master. Those that have no slots any more are kept for their counts.
+    shards: BTreeMap<NodeAddress, Shard>,
+    /// Why no node says who has which slots, and since when.
+    problem: Option<(String, Moment)>,
+    /// Topics in slots that no node has.
+    unplaced: usize,
+    /// Each shard has been tried: until then the hub is not ready.
+    is_started: bool,
+}
+
+#[derive(Debug)]
+struct Shard {
+    status: Arc<SourceStatus>,
+    /// Its slots as text; `None`: it has none any more.
+    slots: Option<String>,
+}
+
+impl ClusterStatus {
+    pub(super) fn new(name: SourceName) -> Self {
+        Self { name, publications: Arc::new(SourceStatus::new(name)), state: Mutex::default() }
+    }
+
+    /// Where publications are counted.
+    pub(super) fn publications(&self) -> Arc<SourceStatus> {
+        Arc::clone(&self.publications)
+    }
+
+    /// The status of the shard whose master is `node`.
+    pub(super) fn shard(&self, node: &NodeAddress) -> Arc<SourceStatus> {
+        Arc::clone(&self.state().shard(node, self.name).status)
+    }
+
+    /// Which shards there are.
+    pub(super) fn set_map(&self, map: &SlotMap) {
+        let mut state = self.state();
+        state.shards.values_mut().for_each(|shard| shard.slots = None);
+        for (master, slots) in map.shards() {
+            state.shard(master, self.name).slots = Some(slots);
+            state.problem = None;
+        }
+    }
+
+    /// No node says who has which slots.
+    pub(super) fn set_problem(&self, problem: &str, now: Moment) {
+        let mut state = self.state();
+        let since = state.problem.take().map_or(now, |(_, since)| since);
+        state.problem = Some((problem.to_owned(), since));
+    }
+
+    /// So many topics are in slots that no node has.
+    pub(super) fn set_unplaced(&self, topics: usize) {
+        self.state().unplaced = topics;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A figure of all shards there were.
+    fn sum(&self, figure: impl Fn(&SourceStatus) -> u64) -> u64 {
+        let state = self.state();
+        let shards = state.shards.values().map(|shard| &shard.status);
+        shards.chain([&self.publications]).map(|status| figure(status)).sum()
+    }
+}
+
+impl State {
+    fn shard(&mut self, node: &NodeAddress, name: SourceName) -> &mut Shard {
+        let shard = || Shard { status: Arc::new(SourceStatus::new(name)), slots: None };
+        self.shards.entry(node.clone()).or_insert_with(shard)
+    }
+
+    /// The shards that have slots.
+    fn present(&self) -> impl Iterator<Item = (&NodeAddress, &Shard)> {
+        self.shards.iter().filter(|(_, shard)| shard.slots.is_some())
+    }
+
+    /// Since when it is so, and what is wrong if no shard is ready.
+    fn check(&mut self, name: SourceName, now: Moment) -> (Moment, Result<(), String>) {
+        let states: Vec<_> = self.present().map(|(node, shard)| (node.clone(), shard.status.state(now))).collect();
+        if states.is_empty() {
+            let (reason, since) = self.problem.clone().unwrap_or_else(|| ("connecting".to_owned(), Moment::default()));
+            return (since, Err(format!("{name}: {reason}")));
+        }
+        if !self.is_started {
+            let starting = self.present().find(|(_, shard)| shard.status.is_starting(now));
+            if let Some((node, shard)) = starting {
+                let (since, outcome) = shard.status.state(now);
+                let reason = outcome.err().unwrap_or_default();
+                return (since, Err(format!("{reason} (shard {node})")));
+            }
+            self.is_started = true;
+        }
+        let ready = states.iter().filter(|(_, (_, outcome))| outcome.is_ok()).map(|(_, (since, _))| *since).min();
+        if let Some(since) = ready {
+            return (since, Ok(()));
+        }
+        let since = states.iter().map(|(_, (since, _))| *since).max().unwrap_or_default();
+        let reasons: Vec<String> = states
+            .into_iter()
+            .filter_map(|(node, (_, outcome))| Some(format!("shard {node}: {}", outcome.err()?)))
+            .collect();
+        (since, Err(reasons.join("; ")))
+    }
+}
+
+impl SourceHealth for ClusterStatus {
+    fn name(&self) -> &str {
+        self.name.0
+    }
+
+    fn check(&self, now: Moment) -> Result<(), String> {
+        self.state().check(self.name, now).1
+    }
+
+    fn since(&self, now: Moment) -> Option<Moment> {
+        Some(self.state().check(self.name, now).0)
+    }
+
+    fn degraded(&self, now: Moment) -> Vec<String> {
+        let state = self.state();
+        let mut lines = Vec::new();
+        for (node, shard) in state.present() {
+            if let Err(reason) = shard.status.ready(now) {
+                let slots = shard.slots.as_deref().unwrap_or_default();
+                lines.push(format!("the shard at {node} (slots {slots}) is away: {reason}"));
+            }
+            lines.extend(shard.status.degraded(now));
+        }
+        if state.unplaced != 0 {
+            lines.push(format!("{} topics are in slots that no node has", state.unplaced));
+        }
+        if let Some((problem, _)) = state.problem.as_ref().filter(|_| state.present().next().is_some()) {
+            lines.push(problem.clone());
+        }
+        lines
+    }
+
+    fn refused_subscriptions(&self) -> u64 {
+        self.state().present().map(|(_, shard)| shard.status.refused_subscriptions()).sum()
+    }
+
+    fn refused_publications_total(&self) -> u64 {
+        self.sum(SourceStatus::refused_publications_total)
+    }
+
+    fn unasked_total(&self) -> u64 {
+        self.sum(SourceStatus::unasked_total)
+    }
+
+    fn rejected_messages_total(&self) -> u64 {
+        self.sum(SourceStatus::rejected_messages_total)
+    }
+
+    fn last_event(&self) -> Option<Moment> {
+        self.state().shards.values().filter_map(|shard| shard.status.last_event()).max()
+    }
+
+    fn received_total(&self) -> u64 {
+        self.sum(SourceStatus::received_total)
+    }
+
+    /// The slowest shard's.
+    fn probe(&self) -> Option<Duration> {
+        self.state().present().filter_map(|(_, shard)| shard.status.probe()).max()
+    }
+
+    fn reconnects_total(&self) -> u64 {
+        self.sum(SourceStatus::reconnects_total)
+    }
+
+    fn losses_total(&self) -> u64 {
+        self.sum(SourceStatus::losses_total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::status::SubscriptionCounts;
+
+    fn node(port: u16) -> NodeAddress {
+        NodeAddress { host: "h".to_owned(), port }
+    }
+
+    fn at(second: u64) -> Moment {
+        Moment(second * 1_000_000_000)
+    }
+
+    fn make_ready(status: &SourceStatus, now: Moment) {
+        for side in [status.reader(), status.writer()] {
+            side.on_connected(now);
+        }
+        status.set_subscriptions(SubscriptionCounts { wanted: 0, confirmed: 0, denied: 0, settled: true }, now);
+        status.on_proof(Duration::from_millis(1), now);
+        status.writer().on_answer(now);
+    }
+
+    #[test]
+    fn a_shard_that_is_away_is_named_and_only_all_of_them_are_a_failure() {
+        let status = ClusterStatus::new(SourceName("redis"));
+        let reason = |now| status.check(now).expect_err("not ready");
+        assert_eq!(reason(at(1)), "redis: connecting");
+        status.set_problem("nobody answers", at(2));
+        assert_eq!((reason(at(3)), status.since(at(3))), ("redis: nobody answers".to_owned(), Some(at(2))));
+        let mut map = SlotMap::default();
+        assert!(map.assign(0, node(1)) && map.assign(1, node(2)));
+        status.set_map(&map);
+        make_ready(&status.shard(&node(1)), at(4));
+        assert!(reason(at(4)).ends_with("connecting (shard h:2)"), "{}", reason(at(4)));
+        status.shard(&node(2)).reader().on_failure("refused", at(5));
+        assert_eq!(status.check(at(5)), Ok(()), "one is tried, and is away");
+        let degraded = status.degraded(at(5));
+        assert!(degraded.len() == 1 && degraded[0].starts_with("the shard at h:2 (slots 1) is away: "), "{degraded:?}");
+        assert!(degraded[0].ends_with("refused"), "{degraded:?}");
+        make_ready(&status.shard(&node(2)), at(6));
+        assert_eq!((status.check(at(6)), status.degraded(at(6))), (Ok(()), Vec::new()));
+        [1, 2].into_iter().for_each(|port| status.shard(&node(port)).reader().on_failure("gone", at(7)));
+        let all = reason(at(8));
+        assert!(all.contains("shard h:1: ") && all.contains("; shard h:2: "), "{all}");
+    }
+
+    #[test]
+    fn a_master_without_slots_counts_and_is_not_missed() {
+        let status = ClusterStatus::new(SourceName("redis"));
+        let mut map = SlotMap::default();
+        assert!(map.assign(0, node(1)));
+        status.set_map(&map);
+        status.shard(&node(1)).on_events(3, at(1));
+        status.shard(&node(1)).reader().on_failure("killed", at(2));
+        assert!(map.assign(0, node(2)));
+        status.set_map(&map);
+        make_ready(&status.shard(&node(2)), at(3));
+        status.shard(&node(2)).on_events(4, at(3));
+        assert_eq!((status.check(at(3)), status.degraded(at(3))), (Ok(()), Vec::new()));
+        assert_eq!((status.received_total(), status.last_event()), (7, Some(at(3))));
+        status.set_unplaced(2);
+        assert_eq!(status.degraded(at(3)), ["2 topics are in slots that no node has"]);
+    }
+}
