@@ -41,6 +41,7 @@ mod hostile_input;
 mod http_connections;
 mod http_refusals;
 mod jetstream;
+mod jetstream_replaced;
 mod listeners;
 mod listing;
 mod loadtest;

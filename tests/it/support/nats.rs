@@ -34,6 +34,10 @@ pub(crate) struct NatsServer {
     folder: Folder,
 }
 
+/// Three servers with JetStream that are one cluster.
+#[derive(Debug)]
+pub(crate) struct NatsCluster(Vec<NatsServer>);
+
 /// A client of the server besides the hub.
 pub(crate) struct NatsClient {
     socket: TcpStream,
@@ -239,6 +243,52 @@ impl NatsServer {
             is_subscribed = receive(&mut socket, &mut held, &mut each).expect("the server answers");
         }
         thread::spawn(move || while receive(&mut socket, &mut held, &mut each).is_some() {});
+    }
+}
+
+impl NatsCluster {
+    pub(crate) fn start() -> Self {
+        let routes = [0; 3].map(|_| free_port());
+        let urls = routes.map(|port| format!("\"nats://{HOST}:{port}\"")).join(", ");
+        let start = |own: usize| {
+            let (port, monitor, folder) = (free_port(), free_port(), Folder::new());
+            let lines = format!(
+                "server_name: s{own}\njetstream {{ store_dir: \"{}\" }}\n\
+                 cluster {{ name: c; listen: \"{HOST}:{}\"; routes: [{urls}] }}",
+                folder.path("streams"),
+                routes[own]
+            );
+            write_configuration(&folder, port, monitor, &lines);
+            NatsServer { child: spawn(&folder), port, monitor, folder }
+        };
+        let servers: Vec<NatsServer> = (0..3).map(start).collect();
+        servers.iter().for_each(NatsServer::wait_until_listening);
+        for server in &servers {
+            wait_until("the cluster has a leader", || {
+                let meta = &server.monitored("/jsz")["meta_cluster"];
+                (meta["leader"].is_string() && meta["cluster_size"] == 3).then_some(())
+            });
+        }
+        wait_until("JetStream answers", || servers[0].request("$JS.API.INFO", "")["error"].is_null().then_some(()));
+        Self(servers)
+    }
+
+    /// The URLs of all servers.
+    pub(crate) fn urls(&self) -> String {
+        self.0.iter().map(|server| server.url_as("")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Asks the API of JetStream at a server that is there.
+    pub(crate) fn request(&self, subject: &str, payload: &str) -> Value {
+        self.0[0].request(subject, payload)
+    }
+
+    /// Kills the server that leads `stream`.
+    pub(crate) fn kill_leader(&mut self, stream: &str) {
+        let info = self.request(&format!("$JS.API.STREAM.INFO.{stream}"), "");
+        let leader = info["cluster"]["leader"].as_str().expect("the stream has a leader");
+        let index: usize = leader.trim_start_matches('s').parse().expect("a name of ours");
+        drop(self.0.remove(index));
     }
 }
 
