@@ -14,6 +14,7 @@ mod budget;
 mod calm;
 mod failover;
 mod hub_down;
+mod nats;
 mod network;
 mod postgres;
 mod redis_down;

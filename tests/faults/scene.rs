@@ -175,3 +175,14 @@ pub(crate) fn wait_until_ready(hub: &Hub) {
 pub(crate) fn wait_until_not_ready(hub: &Hub) {
     wait_until("the hub is not ready", || (hub.get("/ready").status == 503).then_some(()));
 }
+
+/// No gap, and all events; only raw WebSockets, who know no ids, begin anew when they come back.
+#[track_caller]
+pub(crate) fn nothing_is_missing(outcome: &Outcome) {
+    let account = &outcome.account;
+    assert_eq!((account.gaps.len(), account.announced), (0, 0), "{account}");
+    let begins_anew = |marks: &[Mark]| marks.contains(&Mark::Fresh);
+    for record in outcome.records.iter().filter(|record| record.dialect != Dialect::Raw) {
+        assert!(record.topics.iter().all(|(_, marks)| !begins_anew(marks)), "{record}");
+    }
+}

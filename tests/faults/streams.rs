@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use crate::{
-    scene::{self, HASTY, Outcome, Scene},
+    scene::{self, HASTY, Scene, nothing_is_missing},
     support::{
         hub::Hub,
         redis::RedisServer,
         send_signal,
-        swarm::{Dialect, Mark, Plan, Route},
+        swarm::{Plan, Route},
         wait_until,
     },
 };
@@ -146,14 +146,4 @@ fn closes_for_gaps(hub: &Hub) -> u64 {
 
 fn settings() -> Vec<(&'static str, &'static str)> {
     [&HASTY[..], &STREAMS].concat()
-}
-
-/// No gap, and all events; only raw WebSockets, who know no ids, begin anew when they come back.
-fn nothing_is_missing(outcome: &Outcome) {
-    let account = &outcome.account;
-    assert_eq!((account.gaps.len(), account.announced), (0, 0), "{account}");
-    let begins_anew = |marks: &[Mark]| marks.contains(&Mark::Fresh);
-    for record in outcome.records.iter().filter(|record| record.dialect != Dialect::Raw) {
-        assert!(record.topics.iter().all(|(_, marks)| !begins_anew(marks)), "{record}");
-    }
 }

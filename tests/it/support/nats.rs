@@ -1,7 +1,7 @@
 //! A NATS server for a test, and clients that use the hub's codec.
 
 use std::{
-    fs,
+    env, fs,
     io::{Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
@@ -334,8 +334,12 @@ fn write_configuration(folder: &Folder, port: u16, monitor: u16, lines: &str) {
     fs::write(folder.path("nats.conf"), format!("{fixed}{lines}\n")).expect("the folder is writable");
 }
 
+/// The variable that names another NATS server than Debian's.
+const PROGRAM: &str = "FANFARE_NATS_SERVER";
+
 fn spawn(folder: &Folder) -> Child {
-    let mut command = Command::new("nats-server");
+    let program = env::var(PROGRAM).unwrap_or_else(|_| "nats-server".to_owned());
+    let mut command = Command::new(program);
     command.args(["-c", &folder.path("nats.conf")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
         .spawn()
