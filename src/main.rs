@@ -123,7 +123,7 @@ struct ServeArguments {
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Receive events from these NATS servers, nats://host:4222 or tls://, and publish to them; several with commas
-    #[arg(long, value_name = "URL", conflicts_with = "redis")]
+    #[arg(long, value_name = "URL")]
     nats: Option<String>,
     /// Keep telemetry in PostgreSQL: postgres://user:password@host/database
     #[arg(long, value_name = "URL")]

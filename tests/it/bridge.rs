@@ -64,7 +64,10 @@ fn events_cross_in_order_with_their_types() {
     for payload in ["1", "2", "3"] {
         redis.command::<u32>(&["PUBLISH", "conversations.7", payload]);
     }
-    assert_eq!(next(&mut stream, 3), plain(&["1", "2", "3"]));
+    // That the bridge has begun may be told to who was there already.
+    let first = std::iter::repeat_with(|| stream.next()).find(|event| event.kind != "gap");
+    assert_eq!(first.map(|event| event.data).as_deref(), Some("1"));
+    assert_eq!(next(&mut stream, 2), plain(&["2", "3"]));
     assert_eq!(near.post("/publish/a.x.y?type=made", r#"{"n":1}"#).status, 200);
     assert_eq!(next(&mut stream, 1), [("made".to_owned(), r#"{"n":1}"#.to_owned())]);
     // Topics that no map names do not cross, nor do topics that only the wildcard of Redis covers.

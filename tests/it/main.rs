@@ -83,6 +83,7 @@ mod reload;
 mod reserved_types;
 mod rolling_restart;
 mod sensors_documented;
+mod several_sources;
 mod socket_io_events;
 mod socket_io_polling;
 mod socket_io_recovery;

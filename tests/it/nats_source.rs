@@ -244,14 +244,6 @@ fn a_hub_may_start_before_its_server() {
 }
 
 #[test]
-fn redis_and_nats_together_are_refused() {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    command.args(["serve", "--nats", "nats://127.0.0.1:1"]).env("FANFARE_REDIS__URL", "redis://127.0.0.1:1");
-    let problem = Hub::refusal(command);
-    assert!(problem.contains("nats") && problem.contains("keep one"), "{problem}");
-}
-
-#[test]
 fn streams_of_every_hub_get_a_broadcast_once() {
     let server = NatsServer::start();
     let hubs = [hub_on(&server.url_as(""), &[]), hub_on(&server.url_as(""), &[])];

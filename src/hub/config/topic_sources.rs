@@ -89,7 +89,8 @@ pub(super) fn check_topic_sources(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
         complain("topics.source", format!("the source {} needs {server}", raw.default_source));
     }
     if default.is_none() && has_redis(raw) && has_nats(raw) && !is_bridge(raw) {
-        let message = "Redis and NATS are both set: say which of them has the topics whose class names no source (redis, nats or hub)";
+        let message = "Redis and NATS are both set: say which of them has the topics whose class names no source (redis, nats or hub); \
+             or, for a bridge between them, what it carries (bridge.map)";
         complain("topics.source", message.to_owned());
     }
 }

@@ -43,7 +43,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Limits for each client, connection, request and message."),
     ("topics", "How many events topics keep, and what happens to slow readers."),
     ("redis", "Redis Pub/Sub and Redis Streams. Without a URL the hub uses its own in-process bus."),
-    ("nats", "NATS, in place of Redis: topics are subjects of the same name. Without a URL there is none."),
+    ("nats", "NATS and JetStream: topics are subjects of the same name. Without a URL there is none."),
     ("bridge", "A bridge from Redis to NATS or back; `fanfare bridge` sets these keys."),
     ("auth", "Authentication and authorization. Tokens are JSON Web Tokens; `fanfare token` makes one."),
     ("users", "Users who sign in with a password, at POST /api/v1/auth/login."),
