@@ -87,7 +87,7 @@ const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
     "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "check_pattern", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
-    "BridgeConfig", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
+    "BridgeConfig", "ClusterPubSub", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
 ];
 
 /// External crates and modules, and the parts that may use them.

@@ -306,6 +306,50 @@ fn a_lost_shard_is_named_and_concerns_its_topics_alone() {
     assert!((0..3).all(|index| reason.contains(&cluster.address(index))), "{reason}");
 }
 
+/// The master that the hub reads from.
+fn reader_of(cluster: &RedisCluster, masters: &[usize]) -> Option<usize> {
+    let is_read = |index: &usize| {
+        let clients: String = cluster.servers[*index].command(&["CLIENT", "LIST"]);
+        clients.contains("name=fanfare-reader")
+    };
+    masters.iter().copied().find(is_read)
+}
+
+#[test]
+fn classic_channels_come_from_any_master_and_have_patterns() {
+    let mut cluster = RedisCluster::start();
+    let classic = [("redis.cluster_pubsub", "classic"), ("redis.subscribe", "p.*")];
+    let hub = Hub::start_with(&["--redis", &cluster.url()], &[&SETTINGS[..], &classic].concat());
+    wait_for_ready(&hub, 0);
+    let topics = [0, 1, 2].map(|shard| RedisCluster::topic_in(shard, 0));
+    let mut streams = topics.each_ref().map(|topic| SseClient::open(&hub, &format!("/sse?topic={topic}")));
+    let mut by_pattern = SseClient::open(&hub, "/sse?topic=p.x");
+    for (index, stream) in streams.iter_mut().enumerate() {
+        let topic = &topics[index];
+        // Through any node, a replica too.
+        let publish = |node: usize, topic: &str| {
+            redis::cmd("PUBLISH").arg(topic).arg("outside").query::<u64>(&mut cluster.connect(node)).expect("a count")
+        };
+        publish(index + 3, topic);
+        assert_eq!(stream.next_data(), "outside");
+        publish(index, "p.x");
+        assert_eq!(by_pattern.next_data(), "outside");
+        for (key, payload) in [("one", "first"), ("one", "again"), ("two", "second")] {
+            assert_eq!(post_once(&hub, topic, key, payload), 200, "{payload}");
+        }
+        assert_eq!([stream.next_data(), stream.next_data()], ["first", "second"], "each key once");
+    }
+    let read = reader_of(&cluster, &[0, 1, 2]).expect("it reads from one of them");
+    cluster.servers[read].kill();
+    let others: Vec<usize> = (0..3).filter(|index| *index != read).collect();
+    wait_until("the hub reads from another one", || reader_of(&cluster, &others));
+    wait_for_ready(&hub, 0);
+    for (topic, stream) in topics.iter().zip(&mut streams) {
+        assert_eq!(hub.post(&format!("/publish/{topic}"), "after").status, 200);
+        assert_eq!([stream.next().kind, stream.next_data()], ["gap", "after"], "{topic}");
+    }
+}
+
 fn start_degraded(url: &str) -> Hub {
     let hub = Hub::start_with(&["--redis", url], &SETTINGS);
     wait_for_ready(&hub, 1);

@@ -4,7 +4,10 @@ use super::{
     bridge::{is_bridge, is_from},
     raw::RawConfig,
 };
-use crate::{bus::LogKind, source::redis::RedisConfig};
+use crate::{
+    bus::LogKind,
+    source::redis::{ClusterPubSub, RedisConfig},
+};
 
 /// Returns what the configuration asks of the cluster that it cannot do, by key.
 pub(super) fn check_cluster(raw: &RawConfig, redis: Option<&RedisConfig>) -> Vec<(&'static str, String)> {
@@ -17,15 +20,16 @@ pub(super) fn check_cluster(raw: &RawConfig, redis: Option<&RedisConfig>) -> Vec
     } else if raw.classes.iter().any(|class| class.class.log == LogKind::Broker) {
         wrong.push(("topics.class", streams.to_owned()));
     }
-    if is_bridge(raw) && is_from(raw, "redis") {
+    let is_sharded = redis.cluster_pubsub == ClusterPubSub::Sharded;
+    if is_sharded && is_bridge(raw) && is_from(raw, "redis") {
         wrong.push((
             "bridge.from",
-            "sharded channels of a Redis Cluster have no patterns: a bridge can go to it only".into(),
+            "sharded channels of a Redis Cluster have no patterns: set redis.cluster_pubsub to \"classic\"".into(),
         ));
-    } else if !redis.subscribe.is_empty() {
+    } else if is_sharded && !redis.subscribe.is_empty() {
         wrong.push((
             "redis.subscribe",
-            "sharded channels of a Redis Cluster have no patterns: leave this key out, or name one server".into(),
+            "sharded channels of a Redis Cluster have no patterns: leave this key out, or set redis.cluster_pubsub to \"classic\"".into(),
         ));
     }
     if redis.allow_replica {
@@ -56,6 +60,10 @@ mod tests {
         check(|_, _| {}, &[]);
         check(|raw, _| raw.default_class = Class { log: LogKind::Broker, ..Class::default() }, &["topics.log"]);
         check(|_, redis| redis.subscribe = vec!["a.*".to_owned()], &["redis.subscribe"]);
+        check(
+            |_, redis| (redis.subscribe, redis.cluster_pubsub) = (vec!["a.*".to_owned()], ClusterPubSub::Classic),
+            &[],
+        );
         check(|_, redis| redis.allow_replica = true, &["redis.allow_replica"]);
         let of_bridge = |from: &str| {
             let mut raw = RawConfig::default();

@@ -16,6 +16,7 @@ use crate::{
     endpoint::CompatApi,
     log::Policy,
     protocol::proxy,
+    source::redis::ClusterPubSub,
     topic::{Pattern, Topic},
 };
 
@@ -97,7 +98,8 @@ standard_scalars!(
     Algorithm,
     Mode,
     SameSite,
-    TenantSelector
+    TenantSelector,
+    ClusterPubSub
 );
 
 impl Scalar for Topic {

@@ -124,6 +124,7 @@ pub(super) fn other_value(key: &keys::Key<raw::RawConfig>) -> String {
         // A name would need the source that it names.
         (_, "ready.require") => "".into(),
         (_, "redis.url") => "redis://localhost/3".into(),
+        (_, "redis.cluster_pubsub") => "classic".into(),
         (_, "redis.backoff_min" | "nats.backoff_min") => "50ms".into(),
         (_, "redis.ping_interval" | "nats.ping_interval") => "7s".into(),
         (_, "nats.url") => "nats://localhost:4223".into(),

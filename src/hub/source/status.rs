@@ -11,10 +11,19 @@ use std::{
 use super::refusals::{Refusals, Refused};
 use crate::{bus::SourceName, clock::Moment, metrics::SourceHealth, topic::Topic};
 
-/// The status of one source with a broker.
+/// Which of a source's two connections a status is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sides {
+    Both,
+    Reader,
+    Writer,
+}
+
+/// The status of one source with a broker, or of a part of one.
 #[derive(Debug)]
 pub(super) struct SourceStatus {
     name: SourceName,
+    sides: Sides,
     reader: ConnectionStatus,
     writer: ConnectionStatus,
     settled: AtomicBool,
@@ -106,8 +115,14 @@ pub(super) struct SubscriptionCounts {
 impl SourceStatus {
     /// A source called `name` in reasons, which nothing has happened to yet.
     pub(super) fn new(name: SourceName) -> Self {
+        Self::of_sides(name, Sides::Both)
+    }
+
+    /// The same of the reader alone, or of the writer.
+    pub(super) fn of_sides(name: SourceName, sides: Sides) -> Self {
         Self {
             name,
+            sides,
             reader: ConnectionStatus::default(),
             writer: ConnectionStatus::default(),
             settled: AtomicBool::new(false),
@@ -142,13 +157,18 @@ impl SourceStatus {
     /// Whether it has not been ready yet, and nothing has failed yet.
     pub(super) fn is_starting(&self, now: Moment) -> bool {
         let has_failed = |side: &ConnectionStatus| !side.failure().is_empty();
-        let is_new = self.last_proof.load(Ordering::Relaxed) == 0 || self.writer.last_answer() == Moment::default();
-        is_new && self.ready(now).is_err() && ![&self.reader, &self.writer].into_iter().any(has_failed)
+        let is_proven = self.sides == Sides::Writer || self.last_proof.load(Ordering::Relaxed) != 0;
+        let is_answered = self.sides == Sides::Reader || self.writer.last_answer() != Moment::default();
+        !(is_proven && is_answered)
+            && self.ready(now).is_err()
+            && ![&self.reader, &self.writer].into_iter().any(has_failed)
     }
 
     /// The same as [`Self::ready`], and since when it is so.
     pub(super) fn state(&self, now: Moment) -> (Moment, Result<(), String>) {
-        for (side, role) in [(&self.reader, "reader"), (&self.writer, "writer")] {
+        let (has_reader, has_writer) = (self.sides != Sides::Writer, self.sides != Sides::Reader);
+        let sides = [(has_reader, &self.reader, "reader"), (has_writer, &self.writer, "writer")];
+        for (_, side, role) in sides.into_iter().filter(|(is_there, ..)| *is_there) {
             if let Err(reason) = side.ready(&format!("{} {role}", self.name), now) {
                 return (side.since(), Err(reason));
             }
@@ -157,7 +177,7 @@ impl SourceStatus {
             return (since, Err(format!("{}: {reason}", self.name)));
         }
         let settled_since = Moment(self.settled_since.load(Ordering::Relaxed));
-        if !self.settled.load(Ordering::Acquire) {
+        if has_reader && !self.settled.load(Ordering::Acquire) {
             let reason = format!("{}: not all configured subscriptions are confirmed", self.name);
             return (settled_since, Err(reason));
         }
@@ -165,11 +185,12 @@ impl SourceStatus {
         let last_proof = Moment(self.last_proof.load(Ordering::Relaxed));
         let last_answer = self.writer.last_answer();
         // There is no grace before the first: what cannot work, such as a wrong secret, does not pass for ready until then.
-        for (last, is_first, what) in
-            [(last_proof, true, "no proof of delivery"), (last_answer, false, "no answer to the writer")]
-        {
+        let proofs = [
+            (has_reader, last_proof, self.reader.since(), "no proof of delivery"),
+            (has_writer, last_answer, self.writer.since(), "no answer to the writer"),
+        ];
+        for (_, last, since, what) in proofs.into_iter().filter(|(is_there, ..)| *is_there) {
             if last == Moment::default() {
-                let since = if is_first { self.reader.since() } else { self.writer.since() };
                 return (since, Err(format!("{}: {what} yet", self.name)));
             }
             if last + proof_age_max < now {

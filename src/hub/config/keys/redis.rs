@@ -41,6 +41,12 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "How long each sentinel may take to name the master before the next one is asked; the same for each node of a \
                  cluster that is asked which node has which slots.",
           field: |it| Field::Duration { value: &mut it.redis.sentinel_timeout, min: MILLISECOND } },
+    Key { path: "redis.cluster_pubsub",
+          help: "Which Pub/Sub the hub uses on a cluster. sharded (SPUBLISH, SSUBSCRIBE): a message stays within the shard of its \
+                 channel, and the cluster carries more with each shard; needs Redis 7.0, has no patterns. classic (PUBLISH, \
+                 SUBSCRIBE): every node gets every message, whoever publishes it; what nodes lose between each other nobody \
+                 is told. All programs on one cluster have to use the same.",
+          field: |it| Field::Scalar(&mut it.redis.cluster_pubsub) },
     Key { path: "redis.cluster_refresh",
           help: "How often a cluster is asked which node has which slots while a node is away or a slot moves; otherwise every \
                  redis.ping_interval. Too long: the hub finds the node that takes over for a lost one late.",

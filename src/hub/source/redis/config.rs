@@ -1,12 +1,21 @@
 //! The configuration of Redis, for Pub/Sub and Streams.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{Directory, DirectoryOptions, Login, LoginFiles, RedisUrl, SentinelLogin, TlsFiles};
 use crate::{
     source::credentials::{Credentials, Logins},
     topic::Topic,
 };
+
+/// Which kind of Redis' Pub/Sub a cluster is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterPubSub {
+    /// `SPUBLISH` and `SSUBSCRIBE`: a message stays within the shard that has its channel's slot. Redis 7.0 or later.
+    Sharded,
+    /// `PUBLISH` and `SUBSCRIBE`: each node passes each message on to all others. Any version; patterns.
+    Classic,
+}
 
 /// How the hub uses Redis. Every value is valid, but `ping_interval` and the timeouts should not be zero.
 #[derive(Clone, Debug)]
@@ -27,6 +36,8 @@ pub struct RedisConfig {
     pub logins: Logins<Login>,
     /// How long each sentinel, or each node that is asked for the slots of a cluster, may take to answer.
     pub sentinel_timeout: Duration,
+    /// Which kind of Pub/Sub a cluster is used for.
+    pub cluster_pubsub: ClusterPubSub,
     /// How often a cluster is asked for its slots while something is not where it should be.
     pub cluster_refresh: Duration,
     /// Whether a server that is a replica will do: it is read from, and publications are refused.
@@ -77,6 +88,7 @@ impl Default for RedisConfig {
             login_files: LoginFiles::default(),
             logins: Logins::default(),
             sentinel_timeout: Duration::from_secs(1),
+            cluster_pubsub: ClusterPubSub::Sharded,
             cluster_refresh: Duration::from_millis(500),
             allow_replica: false,
             subscribe: Vec::new(),
@@ -149,5 +161,31 @@ impl RedisConfig {
             certificate_file: self.certificate_file.clone(),
             key_file: self.key_file.clone(),
         }
+    }
+}
+
+impl ClusterPubSub {
+    const ALL: [Self; 2] = [Self::Sharded, Self::Classic];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sharded => "sharded",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+impl FromStr for ClusterPubSub {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| format!("`{text}` is no kind of Pub/Sub: use `sharded` or `classic`"))
+    }
+}
+
+impl fmt::Display for ClusterPubSub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

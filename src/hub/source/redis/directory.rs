@@ -143,7 +143,8 @@ impl Directory {
         let server = plain(login.url.connection_info()).redis_settings().clone();
         let server = self.server.clone().set_redis_settings(server);
         if let Some(place) = &self.cluster {
-            let node = place.find().map_err(|text| AskFailed { text, is_refused: false })?;
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            let node = place.find(turn).map_err(|text| AskFailed { text, is_refused: false })?;
             return Ok(url::with_address(&server, &node.host, node.port));
         }
         if self.sentinels.is_empty() {

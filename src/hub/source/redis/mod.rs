@@ -22,7 +22,7 @@ mod url;
 mod writer;
 
 use cluster::{ClusterPlace, ClusterSource, Flight, Router};
-pub(crate) use config::RedisConfig;
+pub(crate) use config::{ClusterPubSub, RedisConfig};
 use connection::{RedisConnection, SendFailed, is_lasting, is_read_only};
 pub(crate) use directory::SentinelLogin;
 use directory::{Directory, DirectoryOptions};

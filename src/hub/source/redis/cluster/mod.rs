@@ -1,4 +1,5 @@
-//! Redis Cluster: Pub/Sub over several servers, each of which has some of the slots. A topic is the sharded channel of its name.
+//! Redis Cluster: Pub/Sub over several servers, each of which has some of the slots. A topic is the sharded channel of its name; or an
+//! ordinary one, which is read from any one master (`redis.cluster_pubsub`), as from a single server. What follows is about the first.
 //!
 //! **Threads.** One asks the nodes who has which slots ([`watch`]) and tells the others ([`view`]). One reads from all masters
 //! ([`reader`]), by one connection and one table of subscriptions for each, and hands a topic from one to the other when its slot moves.
@@ -18,6 +19,9 @@
 //!
 //! **`ASK` is not followed.** A node answers it while it gives a slot away, to a script whose key it has not. The other node would run
 //! the script, and would publish to nobody: the subscribers are at the first one until the slot has moved. So the publication waits.
+//!
+//! **Streams** are not read from a cluster: one `XREAD` takes keys of one slot only, even at one node, so each topic would need a blocked
+//! connection of its own.
 //!
 //! **Readiness.** Each master has a status of its own ([`status`]). One that is away is degraded; all together are not ready. At its start
 //! a hub is not ready before it has tried each.

@@ -278,6 +278,6 @@ impl ClusterReader {
     fn report_unplaced(&mut self, now: Moment) {
         self.status.set_unplaced(self.unplaced.topic_count());
         let mut feed = self.bus.feed();
-        report_notices(&self.bus, &mut feed, &mut self.unplaced, &self.status.publications(), now);
+        report_notices(&self.bus, &mut feed, &mut self.unplaced, &self.status.common(), now);
     }
 }

@@ -308,6 +308,7 @@ impl Router {
         let config = RedisConfig { url: self.config.url.at(node), ..self.config.clone() };
         let directory = self.directory.in_cluster(ClusterPlace::Node(node.clone()));
         let (status, view) = (self.status.shard(node), self.view.server(node));
+        status.set_proof_age_max(self.config.proof_age_max);
         let router = Some(Arc::clone(self));
         match WriterThread::start(config, directory, queued.clone(), self.clock, status, view, router, None) {
             Ok(thread) => {
@@ -318,6 +319,11 @@ impl Router {
             }
             Err(error) => warn!("the writer for {node} cannot be started: {error}"),
         }
+    }
+
+    /// A writer has lost its node.
+    pub(in crate::source::redis) fn on_node_lost(&self) {
+        self.view.request_look();
     }
 
     /// The node to which the publications of `slot` are on their way.

@@ -18,8 +18,8 @@ use crate::{
     source::{
         Lease, Source, SourceSetup, SourcesConfig,
         redis::{
-            PublicationIntake, RedisConfig, RedisLease,
-            pubsub::{ChannelCommand, ChannelEncoder, PUBSUB_SOURCE},
+            ClusterPubSub, PublicationIntake, RedisConfig, RedisLease,
+            pubsub::{ChannelCommand, ChannelEncoder, PUBSUB_SOURCE, ReaderHandle, start_reader_at},
         },
     },
 };
@@ -33,7 +33,16 @@ pub(in crate::source::redis) struct ClusterSource {
     status: Arc<ClusterStatus>,
     publisher: ClusterPublisher,
     watch: ClusterWatch,
-    reader: Option<ClusterReaderHandle>,
+    reader: Option<Reader>,
+}
+
+/// Who reads.
+#[derive(Debug)]
+enum Reader {
+    /// From all masters.
+    Sharded(ClusterReaderHandle),
+    /// From one of them, which gets everything.
+    Classic(ReaderHandle),
 }
 
 impl ClusterSource {
@@ -42,12 +51,15 @@ impl ClusterSource {
         let config = RedisConfig { always: setup.always.clone(), ..config.clone() };
         let (requests, requested) = bounded(1);
         let view = Arc::new(ClusterView::new(requests));
-        let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE));
+        let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub));
         let router = Router::new(config.clone(), setup.clock, Arc::clone(&view), Arc::clone(&status))?;
         let router = Arc::new(router);
-        let command = ChannelCommand::PublishSharded;
+        let command = match config.cluster_pubsub {
+            ClusterPubSub::Sharded => ChannelCommand::PublishSharded,
+            ClusterPubSub::Classic => ChannelCommand::PublishInCluster,
+        };
         let encoder = Arc::new(ChannelEncoder { command, idempotency_window: config.idempotency_window });
-        let intake = PublicationIntake::new(&config, encoder, setup.clock, status.publications());
+        let intake = PublicationIntake::new(&config, encoder, setup.clock, status.common());
         let publisher = ClusterPublisher { intake, router: Arc::clone(&router) };
         let watch = ClusterWatch::start(
             config.clone(),
@@ -58,6 +70,20 @@ impl ClusterSource {
             requested,
         )?;
         Ok(Self { config, setup: setup.clone(), view, status, publisher, watch, reader: None })
+    }
+}
+
+impl ClusterSource {
+    fn start_reader(&self, bus: Arc<Bus>) -> io::Result<Reader> {
+        let (config, clock, core) = (self.config.clone(), self.setup.clock, self.setup.core);
+        if config.cluster_pubsub == ClusterPubSub::Sharded {
+            let (view, status) = (Arc::clone(&self.view), Arc::clone(&self.status));
+            return ClusterReaderHandle::start(config, bus, clock, view, status, core).map(Reader::Sharded);
+        }
+        let place = ClusterPlace::AnyMaster(Arc::clone(&self.view), config.url.nodes().to_vec());
+        let directory = config.directory()?.in_cluster(place);
+        let reader = start_reader_at(config, directory, bus, clock, self.status.common(), Arc::default(), core, true)?;
+        Ok(Reader::Classic(reader))
     }
 }
 
@@ -72,10 +98,8 @@ impl Source for ClusterSource {
     }
 
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
-        let (view, status) = (Arc::clone(&self.view), Arc::clone(&self.status));
-        let reader =
-            ClusterReaderHandle::start(self.config.clone(), bus, self.setup.clock, view, status, self.setup.core);
-        self.reader = Some(reader.map_err(|error| format!("redis: {error}"))?);
+        let reader = self.start_reader(bus).map_err(|error| format!("redis: {error}"))?;
+        self.reader = Some(reader);
         Ok(())
     }
 
@@ -95,7 +119,11 @@ impl Source for ClusterSource {
 
     fn stop(self: Box<Self>) {
         self.watch.signal_stop();
-        self.reader.into_iter().for_each(ClusterReaderHandle::stop);
+        match self.reader {
+            Some(Reader::Sharded(reader)) => reader.stop(),
+            Some(Reader::Classic(reader)) => reader.stop(),
+            None => {}
+        }
         self.publisher.router.stop();
         self.watch.stop();
     }

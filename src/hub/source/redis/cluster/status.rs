@@ -11,15 +11,20 @@ use crate::{
     bus::SourceName,
     clock::Moment,
     metrics::SourceHealth,
-    source::{SourceStatus, redis::NodeAddress},
+    source::{
+        SourceStatus,
+        redis::{ClusterPubSub, NodeAddress},
+        status::Sides,
+    },
 };
 
 /// The status of the source. A shard that is away makes it degraded, not unready, unless all are away.
 #[derive(Debug)]
 pub(super) struct ClusterStatus {
     name: SourceName,
-    /// Counts publications, which may pass several shards.
-    publications: Arc<SourceStatus>,
+    kind: ClusterPubSub,
+    /// Counts publications, which may pass several shards. It is also the reader's, where one reads for all shards.
+    common: Arc<SourceStatus>,
     state: Mutex<State>,
 }
 
@@ -43,18 +48,19 @@ struct Shard {
 }
 
 impl ClusterStatus {
-    pub(super) fn new(name: SourceName) -> Self {
-        Self { name, publications: Arc::new(SourceStatus::new(name)), state: Mutex::default() }
+    pub(super) fn new(name: SourceName, kind: ClusterPubSub) -> Self {
+        let common = Arc::new(SourceStatus::of_sides(name, Sides::Reader));
+        Self { name, kind, common, state: Mutex::default() }
     }
 
-    /// Where publications are counted.
-    pub(super) fn publications(&self) -> Arc<SourceStatus> {
-        Arc::clone(&self.publications)
+    /// Where publications are counted; and the status of the reader, if one reads for all shards.
+    pub(super) fn common(&self) -> Arc<SourceStatus> {
+        Arc::clone(&self.common)
     }
 
     /// The status of the shard whose master is `node`.
     pub(super) fn shard(&self, node: &NodeAddress) -> Arc<SourceStatus> {
-        Arc::clone(&self.state().shard(node, self.name).status)
+        Arc::clone(&self.state().shard(node, self.name, self.kind).status)
     }
 
     /// Which shards there are.
@@ -62,7 +68,7 @@ impl ClusterStatus {
         let mut state = self.state();
         state.shards.values_mut().for_each(|shard| shard.slots = None);
         for (master, slots) in map.shards() {
-            state.shard(master, self.name).slots = Some(slots);
+            state.shard(master, self.name, self.kind).slots = Some(slots);
             state.problem = None;
         }
     }
@@ -87,13 +93,17 @@ impl ClusterStatus {
     fn sum(&self, figure: impl Fn(&SourceStatus) -> u64) -> u64 {
         let state = self.state();
         let shards = state.shards.values().map(|shard| &shard.status);
-        shards.chain([&self.publications]).map(|status| figure(status)).sum()
+        shards.chain([&self.common]).map(|status| figure(status)).sum()
     }
 }
 
 impl State {
-    fn shard(&mut self, node: &NodeAddress, name: SourceName) -> &mut Shard {
-        let shard = || Shard { status: Arc::new(SourceStatus::new(name)), slots: None };
+    fn shard(&mut self, node: &NodeAddress, name: SourceName, kind: ClusterPubSub) -> &mut Shard {
+        let sides = match kind {
+            ClusterPubSub::Sharded => Sides::Both,
+            ClusterPubSub::Classic => Sides::Writer,
+        };
+        let shard = || Shard { status: Arc::new(SourceStatus::of_sides(name, sides)), slots: None };
         self.shards.entry(node.clone()).or_insert_with(shard)
     }
 
@@ -131,17 +141,29 @@ impl State {
     }
 }
 
+impl ClusterStatus {
+    /// Since when it is so, and what is wrong if it is not ready.
+    fn state_at(&self, now: Moment) -> (Moment, Result<(), String>) {
+        let shards = self.state().check(self.name, now);
+        if self.kind == ClusterPubSub::Sharded || shards.1.is_err() {
+            return shards;
+        }
+        let (since, reading) = self.common.state(now);
+        (since.max(shards.0), reading)
+    }
+}
+
 impl SourceHealth for ClusterStatus {
     fn name(&self) -> &str {
         self.name.0
     }
 
     fn check(&self, now: Moment) -> Result<(), String> {
-        self.state().check(self.name, now).1
+        self.state_at(now).1
     }
 
     fn since(&self, now: Moment) -> Option<Moment> {
-        Some(self.state().check(self.name, now).0)
+        Some(self.state_at(now).0)
     }
 
     fn degraded(&self, now: Moment) -> Vec<String> {
@@ -154,6 +176,7 @@ impl SourceHealth for ClusterStatus {
             }
             lines.extend(shard.status.degraded(now));
         }
+        lines.extend(self.common.degraded(now));
         if state.unplaced != 0 {
             lines.push(format!("{} topics are in slots that no node has", state.unplaced));
         }
@@ -164,7 +187,8 @@ impl SourceHealth for ClusterStatus {
     }
 
     fn refused_subscriptions(&self) -> u64 {
-        self.state().present().map(|(_, shard)| shard.status.refused_subscriptions()).sum()
+        let shards: u64 = self.state().present().map(|(_, shard)| shard.status.refused_subscriptions()).sum();
+        shards + self.common.refused_subscriptions()
     }
 
     fn refused_publications_total(&self) -> u64 {
@@ -180,7 +204,8 @@ impl SourceHealth for ClusterStatus {
     }
 
     fn last_event(&self) -> Option<Moment> {
-        self.state().shards.values().filter_map(|shard| shard.status.last_event()).max()
+        let of_shards = self.state().shards.values().filter_map(|shard| shard.status.last_event()).max();
+        of_shards.max(self.common.last_event())
     }
 
     fn received_total(&self) -> u64 {
@@ -189,7 +214,8 @@ impl SourceHealth for ClusterStatus {
 
     /// The slowest shard's.
     fn probe(&self) -> Option<Duration> {
-        self.state().present().filter_map(|(_, shard)| shard.status.probe()).max()
+        let of_shards = self.state().present().filter_map(|(_, shard)| shard.status.probe()).max();
+        of_shards.max(self.common.probe())
     }
 
     fn reconnects_total(&self) -> u64 {
@@ -225,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_away_is_named_and_only_all_of_them_are_a_failure() {
-        let status = ClusterStatus::new(SourceName("redis"));
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded);
         let reason = |now| status.check(now).expect_err("not ready");
         assert_eq!(reason(at(1)), "redis: connecting");
         status.set_problem("nobody answers", at(2));
@@ -248,8 +274,31 @@ mod tests {
     }
 
     #[test]
+    fn where_one_reads_for_all_shards_it_has_to_read() {
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Classic);
+        let mut map = SlotMap::default();
+        assert!(map.assign(0, node(1)) && map.assign(1, node(2)));
+        status.set_map(&map);
+        for port in [1, 2] {
+            let shard = status.shard(&node(port));
+            shard.writer().on_connected(at(1));
+            shard.writer().on_answer(at(1));
+        }
+        let reason = |now| status.check(now).expect_err("not ready");
+        assert!(reason(at(2)).contains("redis reader: not connected"), "{}", reason(at(2)));
+        make_ready(&status.common(), at(3));
+        assert_eq!((status.check(at(3)), status.degraded(at(3))), (Ok(()), Vec::new()));
+        status.shard(&node(2)).writer().on_failure("refused", at(4));
+        let degraded = status.degraded(at(4));
+        assert!(degraded.len() == 1 && degraded[0].contains("h:2 (slots 1)"), "{degraded:?}");
+        assert_eq!(status.check(at(4)), Ok(()));
+        status.common().reader().on_failure("gone", at(5));
+        assert!(reason(at(5)).ends_with("gone"));
+    }
+
+    #[test]
     fn a_master_without_slots_counts_and_is_not_missed() {
-        let status = ClusterStatus::new(SourceName("redis"));
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded);
         let mut map = SlotMap::default();
         assert!(map.assign(0, node(1)));
         status.set_map(&map);

@@ -48,6 +48,8 @@ pub(in crate::source::redis) enum ClusterPlace {
     Node(NodeAddress),
     /// The master that has the slot at present.
     Slot(Arc<ClusterView>, u16),
+    /// Any master, another one at each attempt; one of these nodes while none is known.
+    AnyMaster(Arc<ClusterView>, Vec<NodeAddress>),
 }
 
 impl ClusterView {
@@ -167,21 +169,25 @@ fn wake(state: MutexGuard<'_, ViewState>) {
 }
 
 impl ClusterPlace {
-    /// The address.
-    pub(in crate::source::redis) fn find(&self) -> Result<NodeAddress, String> {
+    /// The address. `turn` counts the attempts.
+    pub(in crate::source::redis) fn find(&self, turn: usize) -> Result<NodeAddress, String> {
         match self {
             Self::Node(node) => Ok(node.clone()),
             Self::Slot(view, slot) => {
                 let map = view.map();
                 view.request_look();
-                map.owner(*slot).cloned().ok_or_else(|| unknown(view, &format!("no node has slot {slot}")))
+                let problem = || view.problem().unwrap_or_else(|| format!("no node has slot {slot}"));
+                map.owner(*slot).cloned().ok_or_else(problem)
+            }
+            Self::AnyMaster(view, named) => {
+                let map = view.map();
+                let masters: Vec<&NodeAddress> = map.shards().into_keys().collect();
+                let known = if masters.is_empty() { named.iter().collect() } else { masters };
+                let chosen = turn.checked_rem(known.len()).and_then(|index| known.get(index));
+                chosen.map(|node| (*node).clone()).ok_or_else(|| "no node is named".to_owned())
             }
         }
     }
-}
-
-fn unknown(view: &ClusterView, what: &str) -> String {
-    view.problem().unwrap_or_else(|| what.to_owned())
 }
 
 #[cfg(test)]
@@ -235,12 +241,16 @@ mod tests {
     fn places() {
         let view = Arc::new(ClusterView::new(bounded(1).0));
         let slot = ClusterPlace::Slot(Arc::clone(&view), 3);
-        assert_eq!(slot.find(), Err("no node has slot 3".to_owned()));
+        let any = ClusterPlace::AnyMaster(Arc::clone(&view), vec![node(8), node(9)]);
+        let of_turns = || [0, 1, 2].map(|turn| any.find(turn).expect("there is one").port);
+        assert_eq!(of_turns(), [8, 9, 8]);
+        assert_eq!(slot.find(0), Err("no node has slot 3".to_owned()));
         view.set_problem("nobody answers".to_owned());
-        assert_eq!(slot.find(), Err("nobody answers".to_owned()));
+        assert_eq!(slot.find(0), Err("nobody answers".to_owned()));
         let mut map = SlotMap::default();
         assert!(map.assign(3, node(1)) && map.assign(4, node(2)));
         view.set_map(map);
-        assert_eq!(slot.find(), Ok(node(1)));
+        assert_eq!(slot.find(0), Ok(node(1)));
+        assert_eq!(of_turns(), [1, 2, 1]);
     }
 }

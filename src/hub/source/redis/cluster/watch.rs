@@ -17,7 +17,7 @@ use crate::{
     protocol::resp,
     source::{
         LogRateLimiter,
-        redis::{Directory, NodeAddress, RedisConfig, RedisConnection},
+        redis::{ClusterPubSub, Directory, NodeAddress, RedisConfig, RedisConnection},
     },
 };
 
@@ -154,6 +154,10 @@ impl Watcher {
             return self.report_problem(&failures);
         }
         let map = SlotMap::agree(&answers);
+        if self.config.cluster_pubsub == ClusterPubSub::Classic {
+            // Where topics are sharded, the reader knows more.
+            self.view.set_unsettled(!map.is_complete());
+        }
         self.report_completeness(map.is_complete());
         self.view.set_map(map);
     }

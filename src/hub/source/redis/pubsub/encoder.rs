@@ -47,6 +47,8 @@ pub(in crate::source::redis) struct ChannelEncoder {
 pub(in crate::source::redis) enum ChannelCommand {
     /// `PUBLISH` at one server.
     Publish,
+    /// `PUBLISH` at a node of a cluster; what remembers the key is in the topic's slot.
+    PublishInCluster,
     /// `SPUBLISH` at the node that has the topic's slot.
     PublishSharded,
 }
@@ -69,14 +71,14 @@ static PUBLISH_SHARDED_ONCE: Script =
 impl ChannelCommand {
     fn word(self) -> &'static [u8] {
         match self {
-            Self::Publish => b"PUBLISH",
+            Self::Publish | Self::PublishInCluster => b"PUBLISH",
             Self::PublishSharded => b"SPUBLISH",
         }
     }
 
     fn script(self) -> &'static Script {
         match self {
-            Self::Publish => &PUBLISH_ONCE,
+            Self::Publish | Self::PublishInCluster => &PUBLISH_ONCE,
             Self::PublishSharded => &PUBLISH_SHARDED_ONCE,
         }
     }
@@ -85,7 +87,7 @@ impl ChannelCommand {
     fn place(self, topic: &Topic) -> String {
         match self {
             Self::Publish => format!("channel.{topic}"),
-            Self::PublishSharded => format!("channel.{{{topic}}}"),
+            Self::PublishInCluster | Self::PublishSharded => format!("channel.{{{topic}}}"),
         }
     }
 }

@@ -57,7 +57,10 @@ impl fmt::Display for Fault {
             Self::Silent => f.write_str("the server does not answer"),
             Self::Outdated => f.write_str("the sentinels name another server as the master"),
             Self::Unfit(unfit) => unfit.fmt(f),
-            Self::TooOld(what) => write!(f, "sharded Pub/Sub needs Redis 7.0 or later, and {what}"),
+            Self::TooOld(what) => write!(
+                f,
+                "sharded Pub/Sub needs Redis 7.0 or later, and {what}: upgrade it, or set redis.cluster_pubsub to \"classic\""
+            ),
         }
     }
 }

@@ -28,7 +28,8 @@ mod waker;
 use encoder::start_writer;
 pub(super) use encoder::{ChannelCommand, ChannelEncoder};
 pub(super) use link::{LinkKind, ReaderLink};
-use reader::{ReaderHandle, start_reader};
+use reader::start_reader;
+pub(super) use reader::{ReaderHandle, start_reader_at};
 
 pub(super) use source::PubSubSource;
 pub(super) use subscriptions::Subscriptions;

@@ -12,7 +12,7 @@ use crate::{
     source::{
         SourceStatus,
         processor::claim_processor,
-        redis::{RedisConfig, SentinelWatch, ServerView},
+        redis::{Directory, RedisConfig, SentinelWatch, ServerView},
     },
 };
 
@@ -51,6 +51,20 @@ pub(super) fn start_reader(
     short_slice: bool,
 ) -> io::Result<ReaderHandle> {
     let directory = config.directory()?;
+    start_reader_at(config, directory, bus, clock, status, view, pin, short_slice)
+}
+
+/// The same for the server in `directory`.
+pub(in crate::source::redis) fn start_reader_at(
+    config: RedisConfig,
+    directory: Directory,
+    bus: Arc<Bus>,
+    clock: Clock,
+    status: Arc<SourceStatus>,
+    view: Arc<ServerView>,
+    pin: Option<core_affinity::CoreId>,
+    short_slice: bool,
+) -> io::Result<ReaderHandle> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), WAKER)?;
     let waker = Arc::new(ReaderWaker::new(waker));

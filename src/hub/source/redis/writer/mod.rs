@@ -510,6 +510,7 @@ impl Writer {
         });
         self.retry = now + self.backoff.next_delay(rand::random());
         self.status.writer().on_failure(&error.to_string(), now);
+        self.router.iter().for_each(|router| router.on_node_lost());
         if let Some(suppressed) = self.failures.admit(now) {
             warn!(suppressed, "cannot publish through {}: {error}", self.config.url);
         }

@@ -19,12 +19,12 @@ use crate::{
 
 fn publisher(config: &RedisConfig) -> ClusterPublisher {
     let clock = Clock::start();
-    let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE));
+    let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub));
     let view = Arc::new(ClusterView::new(bounded(1).0));
     let router = Router::new(config.clone(), clock, view, Arc::clone(&status)).expect("no files");
     let encoder =
         ChannelEncoder { command: ChannelCommand::PublishSharded, idempotency_window: config.idempotency_window };
-    let intake = PublicationIntake::new(config, Arc::new(encoder), clock, status.publications());
+    let intake = PublicationIntake::new(config, Arc::new(encoder), clock, status.common());
     ClusterPublisher { intake, router: Arc::new(router) }
 }
 
