@@ -55,7 +55,11 @@ struct ClusterReader {
     next_token: usize,
     /// Topics in slots that no node has.
     unplaced: Subscriptions,
+    /// How many there were when that was reported.
+    unplaced_count: usize,
     map: Arc<SlotMap>,
+    /// Whether each slot has a master.
+    is_complete: bool,
     /// Of the view, when it was last followed.
     versions: (u64, u64),
 }
@@ -94,7 +98,9 @@ impl ClusterReaderHandle {
             interest,
             shards: Vec::new(),
             next_token: FIRST_LINK,
+            unplaced_count: 0,
             map: Arc::default(),
+            is_complete: false,
             versions: (0, 0),
             // Links get their topics from here.
             config: RedisConfig { always: Vec::new(), ..config },
@@ -163,9 +169,11 @@ impl ClusterReader {
                 shard.link.report_to_bus(now);
             }
         }
-        self.unplaced.expire(now);
-        self.report_unplaced(now);
-        let is_settled = self.map.is_complete()
+        if is_woken || self.unplaced.deadline().is_some_and(|due| due <= now) {
+            self.unplaced.expire(now);
+            self.report_unplaced(now);
+        }
+        let is_settled = self.is_complete
             && self.shards.iter_mut().all(|shard| shard.link.is_ready() && !shard.link.subscriptions().has_postponed());
         self.view.set_unsettled(!is_settled);
     }
@@ -211,6 +219,7 @@ impl ClusterReader {
         self.versions = versions;
         if is_changed {
             self.map = self.view.map();
+            self.is_complete = self.map.is_complete();
             self.open_links(now);
             self.move_topics(now);
             self.close_links();
@@ -276,7 +285,10 @@ impl ClusterReader {
     }
 
     fn report_unplaced(&mut self, now: Moment) {
-        self.status.set_unplaced(self.unplaced.topic_count());
+        let count = self.unplaced.topic_count();
+        if std::mem::replace(&mut self.unplaced_count, count) != count {
+            self.status.set_unplaced(count);
+        }
         let mut feed = self.bus.feed();
         report_notices(&self.bus, &mut feed, &mut self.unplaced, &self.status.common(), now);
     }
