@@ -289,6 +289,8 @@ fn a_lost_shard_is_named_and_concerns_its_topics_alone() {
     let lines = wait_for_ready(&hub, 1);
     let expected = format!("redis: the shard at {} (slots 5461-10922) is away: ", cluster.address(1));
     assert!(lines[0].starts_with(&expected), "{lines:?}");
+    assert_eq!([hub.metric("fanfare_redis_shards"), hub.metric("fanfare_redis_shards_away")], [3.0, 1.0]);
+    assert_eq!(hub.metric("fanfare_source_up{source=\"redis\"}"), 1.0);
     assert_eq!(hub.post(&format!("/publish/{lost}"), "x").status, 503);
     assert_eq!(hub.post(&format!("/publish/{other}"), "y").status, 200);
     assert_eq!(of_other.next_data(), "y");

@@ -51,7 +51,7 @@ impl ClusterSource {
         let config = RedisConfig { always: setup.always.clone(), ..config.clone() };
         let (requests, requested) = bounded(1);
         let view = Arc::new(ClusterView::new(requests));
-        let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub));
+        let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub, setup.clock));
         let router = Router::new(config.clone(), setup.clock, Arc::clone(&view), Arc::clone(&status))?;
         let router = Arc::new(router);
         let command = match config.cluster_pubsub {

@@ -9,8 +9,8 @@ use std::{
 use super::slots::SlotMap;
 use crate::{
     bus::SourceName,
-    clock::Moment,
-    metrics::SourceHealth,
+    clock::{Clock, Moment},
+    metrics::{Figure, SourceHealth},
     source::{
         SourceStatus,
         redis::{ClusterPubSub, NodeAddress},
@@ -23,6 +23,7 @@ use crate::{
 pub(super) struct ClusterStatus {
     name: SourceName,
     kind: ClusterPubSub,
+    clock: Clock,
     /// Counts publications, which may pass several shards. It is also the reader's, where one reads for all shards.
     common: Arc<SourceStatus>,
     state: Mutex<State>,
@@ -48,9 +49,9 @@ struct Shard {
 }
 
 impl ClusterStatus {
-    pub(super) fn new(name: SourceName, kind: ClusterPubSub) -> Self {
+    pub(super) fn new(name: SourceName, kind: ClusterPubSub, clock: Clock) -> Self {
         let common = Arc::new(SourceStatus::of_sides(name, Sides::Reader));
-        Self { name, kind, common, state: Mutex::default() }
+        Self { name, kind, clock, common, state: Mutex::default() }
     }
 
     /// Where publications are counted; and the status of the reader, if one reads for all shards.
@@ -225,6 +226,16 @@ impl SourceHealth for ClusterStatus {
     fn losses_total(&self) -> u64 {
         self.sum(SourceStatus::losses_total)
     }
+
+    fn figures(&self) -> Vec<Figure> {
+        let (state, now) = (self.state(), self.clock.now());
+        let count = |shards: usize| shards as u64;
+        let away = state.present().filter(|(_, shard)| shard.status.ready(now).is_err()).count();
+        vec![
+            Figure::gauge("fanfare_redis_shards", "Masters with slots", count(state.present().count())),
+            Figure::gauge("fanfare_redis_shards_away", "Those that do not serve the hub", count(away)),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -251,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_away_is_named_and_only_all_of_them_are_a_failure() {
-        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded);
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded, Clock::start());
         let reason = |now| status.check(now).expect_err("not ready");
         assert_eq!(reason(at(1)), "redis: connecting");
         status.set_problem("nobody answers", at(2));
@@ -275,7 +286,7 @@ mod tests {
 
     #[test]
     fn where_one_reads_for_all_shards_it_has_to_read() {
-        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Classic);
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Classic, Clock::start());
         let mut map = SlotMap::default();
         assert!(map.assign(0, node(1)) && map.assign(1, node(2)));
         status.set_map(&map);
@@ -298,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_master_without_slots_counts_and_is_not_missed() {
-        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded);
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded, Clock::start());
         let mut map = SlotMap::default();
         assert!(map.assign(0, node(1)));
         status.set_map(&map);

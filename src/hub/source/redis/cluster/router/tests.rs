@@ -19,7 +19,7 @@ use crate::{
 
 fn publisher(config: &RedisConfig) -> ClusterPublisher {
     let clock = Clock::start();
-    let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub));
+    let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub, clock));
     let view = Arc::new(ClusterView::new(bounded(1).0));
     let router = Router::new(config.clone(), clock, view, Arc::clone(&status)).expect("no files");
     let encoder =
