@@ -17,6 +17,7 @@ use crate::support::{
     hub::Hub,
     redis::free_port,
     redis_cluster::RedisCluster,
+    send_signal,
     sse::{Received, SseClient},
     wait_until,
 };
@@ -272,6 +273,42 @@ fn a_master_that_is_killed_is_replaced_by_its_replica() {
     wait_until("it is a replica", || (!cluster.is_master(0)).then_some(()));
     assert_eq!(hub.post(&format!("/publish/{}", topics[0]), "end").status, 200);
     assert_eq!(streams[0].next_data(), "end");
+}
+
+#[test]
+fn a_master_that_hangs_holds_up_its_own_topics_alone() {
+    let cluster = RedisCluster::start();
+    let settings = [&SETTINGS[..5], &[("redis.publish_timeout", "2s"), ("redis.ping_timeout", "10m")]].concat();
+    let hub = Hub::start_with(&["--redis", &cluster.url()], &settings);
+    wait_for_ready(&hub, 0);
+    let [hanging, other] = [0, 1].map(|shard| RedisCluster::topic_in(shard, 0));
+    let mut of_hanging = SseClient::open(&hub, &format!("/sse?topic={hanging}"));
+    let mut of_other = SseClient::open(&hub, &format!("/sse?topic={other}"));
+    send_signal("STOP", cluster.servers[0].pid());
+    let go_on = OnDrop(|| send_signal("CONT", cluster.servers[0].pid()));
+    thread::scope(|scope| {
+        let (hub, hanging) = (&hub, &hanging);
+        let held = scope.spawn(move || hub.post(&format!("/publish/{hanging}"), "held").status);
+        for number in 0..20 {
+            assert_eq!(hub.post(&format!("/publish/{other}"), number.to_string()).status, 200);
+            assert_eq!(of_other.next_data(), number.to_string());
+        }
+        assert!(!held.is_finished(), "it waits for the node that hangs");
+        assert_eq!(held.join().expect("no panic"), 504, "it may have been published");
+    });
+    wait_until("the replica serves the topic", || cluster.channels(3).contains(&hanging).then_some(()));
+    wait_until("it can be published to", || {
+        (hub.post(&format!("/publish/{hanging}"), "after").status == 200).then_some(())
+    });
+    assert_eq!([of_hanging.next().kind, of_hanging.next_data()], ["gap", "after"]);
+    // It goes on, finds that it is no master any more, and what it was sent reaches nobody.
+    drop(go_on);
+    wait_until("it is a replica", || (!cluster.is_master(0)).then_some(()));
+    assert_eq!(hub.post(&format!("/publish/{hanging}"), "end").status, 200);
+    let last = of_hanging.next();
+    assert!(last.data == "end" || last.data == "held", "{last:?}");
+    assert_eq!(hub.post(&format!("/publish/{other}"), "end").status, 200);
+    assert_eq!(of_other.next_data(), "end", "no gap");
 }
 
 #[test]
