@@ -199,6 +199,32 @@ fn each_topic_comes_from_the_master_of_its_slot() {
     assert!(numbers.is_sorted(), "a batch is in order: {numbers:?}");
 }
 
+/// A name that needs no name server: the system's resolver takes it for the address of our servers.
+const NAME: &str = "127.2";
+
+#[test]
+fn nodes_may_be_called_by_names_and_want_a_login() {
+    let options = ["--cluster-announce-hostname", NAME, "--cluster-preferred-endpoint-type", "hostname"];
+    let user = ["--user", "hub", "on", ">secret", "~*", "&*", "+@all"];
+    let cluster = RedisCluster::start_with(&[&options[..], &user].concat());
+    let hub = start_hub(&format!("redis+cluster://hub:secret@{}", cluster.address(0)));
+    for shard in 0..3 {
+        let topic = RedisCluster::topic_in(shard, 0);
+        let mut stream = SseClient::open(&hub, &format!("/sse?topic={topic}"));
+        let clients: String = cluster.servers[shard].command(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        assert!(clients.contains("user=hub") && clients.contains("name=fanfare-reader"), "{clients}");
+        assert_eq!(hub.post(&format!("/publish/{topic}"), "x").status, 200);
+        assert_eq!(stream.next_data(), "x");
+    }
+    let slot = key_slot(RedisCluster::topic_in(0, 0).as_bytes());
+    let mut stream = SseClient::open(&hub, &format!("/sse?topic={}", RedisCluster::topic_in(0, 0)));
+    cluster.begin_move(slot, 0, 1);
+    cluster.finish_move(slot, 0, 1);
+    wait_until("the topic is subscribed at its node", || (!cluster.channels(1).is_empty()).then_some(()));
+    assert_eq!(hub.post(&format!("/publish/{}", RedisCluster::topic_in(0, 0)), "y").status, 200);
+    assert_eq!([stream.next().kind, stream.next_data()], ["gap", "y"]);
+}
+
 #[test]
 fn a_slot_that_moves_under_load_loses_nothing_untold() {
     let cluster = RedisCluster::start();

@@ -25,7 +25,12 @@ pub(crate) struct RedisCluster {
 impl RedisCluster {
     /// Starts all of them, and waits until a failover would succeed.
     pub(crate) fn start() -> Self {
-        let servers: Vec<RedisServer> = (0..6).map(|_| start_node()).collect();
+        Self::start_with(&[])
+    }
+
+    /// The same with further options for each server.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
+        let servers: Vec<RedisServer> = (0..6).map(|_| start_node(options)).collect();
         for (index, server) in servers.iter().enumerate() {
             server.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
             if let Some(range) = RANGES.get(index) {
@@ -137,11 +142,10 @@ impl RedisCluster {
     }
 }
 
-fn start_node() -> RedisServer {
+fn start_node(options: &[&str]) -> RedisServer {
     let bus_port = free_port().to_string();
     let words = ["--cluster-enabled", "yes", "--cluster-port", &bus_port, "--cluster-node-timeout", NODE_TIMEOUT_MS];
     let more = ["--cluster-announce-ip", HOST, "--cluster-require-full-coverage", "no"];
-    RedisServer::start_with(
-        &[&words[..], &more, &["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"]].concat(),
-    )
+    let replicas = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
+    RedisServer::start_with(&[&words[..], &more, &replicas, options].concat())
 }

@@ -21,7 +21,7 @@ mod tls;
 mod url;
 mod writer;
 
-use cluster::{ClusterPlace, ClusterSource, Flight, Router};
+use cluster::{ClusterPlace, ClusterSource, ClusterView, Flight, Router};
 pub(crate) use config::{ClusterPubSub, RedisConfig};
 use connection::{RedisConnection, SendFailed, is_lasting, is_read_only};
 pub(crate) use directory::SentinelLogin;

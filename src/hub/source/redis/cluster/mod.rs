@@ -36,4 +36,4 @@ mod watch;
 
 pub(super) use router::{Flight, Router};
 pub(super) use source::ClusterSource;
-pub(super) use view::ClusterPlace;
+pub(super) use view::{ClusterPlace, ClusterView};

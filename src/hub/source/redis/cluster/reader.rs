@@ -247,7 +247,7 @@ impl ClusterReader {
             let link = ReaderLink::new(
                 self.config.clone(),
                 self.directory.in_cluster(ClusterPlace::Node(node.clone())),
-                LinkKind::Shard { node: node.clone(), tag: map.tag_of(node) },
+                LinkKind::Shard { node: node.clone(), tag: map.tag_of(node), names: Arc::clone(&self.view) },
                 token,
                 Arc::clone(&self.bus),
                 self.status.shard(node),

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -38,6 +40,8 @@ struct ViewState {
     /// Slots that a node has said to be another's since the cluster was last begun to be asked.
     redirected: BTreeSet<u16>,
     servers: HashMap<NodeAddress, Arc<ServerView>>,
+    /// Of the masters that are called by a name.
+    addresses: HashMap<NodeAddress, Vec<SocketAddr>>,
     reader: Option<Arc<dyn Wake>>,
 }
 
@@ -98,6 +102,21 @@ impl ClusterView {
         }
         self.looks.fetch_add(1, Ordering::Release);
         wake(state);
+    }
+
+    /// What the names of masters lead to. A name that cannot be looked up at present leads to where it led.
+    pub(super) fn set_addresses(&self, found: HashMap<NodeAddress, Vec<SocketAddr>>) {
+        self.state().addresses = found;
+    }
+
+    /// Where a master is. Never waits: a name has been looked up before, or is soon.
+    pub(in crate::source::redis) fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let node = NodeAddress { host: host.to_owned(), port };
+        let known = self.state().addresses.get(&node).cloned();
+        known.ok_or_else(|| io::Error::other(format!("the name `{host}` could not be looked up yet")))
     }
 
     /// No node could say anything. What was known stays.
@@ -235,6 +254,16 @@ mod tests {
         view.begin_look();
         view.set_map(SlotMap::default());
         assert_eq!(view.map().owner(1), None);
+    }
+
+    #[test]
+    fn names_are_looked_up_elsewhere() {
+        let view = ClusterView::new(bounded(1).0);
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        assert_eq!(view.addresses("::1", 7).expect("it is no name"), [address("[::1]:7")]);
+        assert!(view.addresses("h", 7).is_err_and(|error| error.to_string().contains("`h`")));
+        view.set_addresses(HashMap::from([(node(7), vec![address("10.0.0.1:7")])]));
+        assert_eq!(view.addresses("h", 7).expect("it was looked up"), [address("10.0.0.1:7")]);
     }
 
     #[test]

@@ -1,6 +1,13 @@
 //! The thread that asks the nodes which slots they have: from time to time, and at once when something is not where it should be.
 
-use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use redis::{RedisError, Value};
@@ -39,6 +46,8 @@ struct Watcher {
     status: Arc<ClusterStatus>,
     router: Arc<Router>,
     connections: BTreeMap<NodeAddress, RedisConnection>,
+    /// What the names of masters lead to.
+    addresses: HashMap<NodeAddress, Vec<SocketAddr>>,
     failures: LogRateLimiter,
     was_complete: bool,
     /// The map that the status and the writers follow.
@@ -65,6 +74,7 @@ impl ClusterWatch {
             status,
             router,
             connections: BTreeMap::new(),
+            addresses: HashMap::new(),
             failures: LogRateLimiter::default(),
             was_complete: true,
             applied: Arc::default(),
@@ -159,7 +169,24 @@ impl Watcher {
             self.view.set_unsettled(!map.is_complete());
         }
         self.report_completeness(map.is_complete());
+        self.look_up_names(&map);
         self.view.set_map(map);
+    }
+
+    /// Looks up the names of masters, for the thread that reads and must not wait.
+    fn look_up_names(&mut self, map: &SlotMap) {
+        let names = map.shards().into_keys().filter(|node| node.host.parse::<IpAddr>().is_err());
+        let mut addresses: HashMap<NodeAddress, Vec<SocketAddr>> = names
+            .filter_map(|node| {
+                let found = (node.host.as_str(), node.port).to_socket_addrs().ok();
+                let known = || self.addresses.remove(node);
+                Some((node.clone(), found.map(Iterator::collect).or_else(known)?))
+            })
+            .collect();
+        if !addresses.is_empty() {
+            self.view.set_addresses(addresses.clone());
+        }
+        std::mem::swap(&mut self.addresses, &mut addresses);
     }
 
     /// All answers. Who does not answer is added to `failures`.

@@ -21,7 +21,7 @@ use crate::{
     clock::Moment,
     source::{
         Backoff, Filled, LogRateLimiter, ReadBuffer, SourceStatus,
-        redis::{Directory, MasterLease, NodeAddress, RedisConfig, ServerView, Unfit},
+        redis::{ClusterView, Directory, MasterLease, NodeAddress, RedisConfig, ServerView, Unfit},
     },
 };
 
@@ -37,8 +37,9 @@ const CLUSTER_NODE: &str = "the server is a node of a Redis Cluster: what other 
 pub(in crate::source::redis) enum LinkKind {
     /// It is the only one, at present.
     Single,
-    /// It is a master of a cluster, whose channels are sharded. `tag` is a key in a slot of it, if it has any.
-    Shard { node: NodeAddress, tag: Option<String> },
+    /// It is a master of a cluster, whose channels are sharded. `tag` is a key in a slot of it, if it has any; `names` knows the
+    /// addresses of nodes.
+    Shard { node: NodeAddress, tag: Option<String>, names: Arc<ClusterView> },
 }
 
 /// A server, and what the reader knows of it.
@@ -87,12 +88,15 @@ impl ReaderLink {
         now: Moment,
     ) -> Self {
         status.set_proof_age_max(config.proof_age_max);
-        let name = match &kind {
-            LinkKind::Single => config.url.to_string(),
-            LinkKind::Shard { node, .. } => config.url.at(node).to_string(),
+        let dialer = Dialer::new(directory, config.connect_timeout);
+        let (name, dialer) = match &kind {
+            LinkKind::Single => (config.url.to_string(), dialer),
+            LinkKind::Shard { node, names, .. } => {
+                (config.url.at(node).to_string(), dialer.with_names(Arc::clone(names)))
+            }
         };
         let mut link = Self {
-            dialer: Dialer::new(directory, config.connect_timeout),
+            dialer,
             state: LinkState::Down { retry: now },
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
             subscriptions: Subscriptions::new(&config),

@@ -16,7 +16,7 @@ use mio::{
 use rustls::ClientConfig;
 
 use super::tls_socket::TlsStream;
-use crate::source::redis::{Directory, ServerAddress};
+use crate::source::redis::{ClusterView, Directory, ServerAddress};
 
 /// Makes connections to the configured server.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Dialer {
     /// Where the server was when [`Dialer::candidates`] were asked for.
     target: ServerAddress,
     tls: Option<Arc<ClientConfig>>,
+    /// Looks names up on another thread, where this one must not wait.
+    names: Option<Arc<ClusterView>>,
 }
 
 /// A stream, perhaps still connecting. Registered once, edge-triggered, for both directions.
@@ -47,7 +49,12 @@ impl Dialer {
     /// For the server in `directory`; finding it takes `timeout` at most.
     pub(super) fn new(directory: Directory, timeout: Duration) -> Self {
         let target = ServerAddress::Unix(PathBuf::new());
-        Self { tls: directory.tls.clone(), directory, timeout, target }
+        Self { tls: directory.tls.clone(), directory, timeout, target, names: None }
+    }
+
+    /// The same for a node of a cluster: `names` looks its name up, so that this thread need not wait.
+    pub(super) fn with_names(self, names: Arc<ClusterView>) -> Self {
+        Self { names: Some(names), ..self }
     }
 
     /// Where the server was when [`Dialer::candidates`] were asked for.
@@ -56,13 +63,17 @@ impl Dialer {
     }
 
     /// All places to try, in order. Asks the sentinels, if there are any, and looks the name up, both of which may block
-    /// this thread: while there is no connection it has nothing else to do.
+    /// this thread: while there is no connection it has nothing else to do, unless [`Dialer::with_names`] says that it has.
     pub(super) fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
         let info = self.directory.current_within(self.timeout).map_err(io::Error::other)?;
         self.target = ServerAddress::of(&info);
         match &self.target {
             ServerAddress::Tcp { host, port } | ServerAddress::Tls { host, port } => {
-                Ok((host.as_str(), *port).to_socket_addrs()?.map(Candidate::Address).collect())
+                let addresses = match &self.names {
+                    Some(names) => names.addresses(host, *port)?,
+                    None => (host.as_str(), *port).to_socket_addrs()?.collect(),
+                };
+                Ok(addresses.into_iter().map(Candidate::Address).collect())
             }
             ServerAddress::Unix(_) => Ok(vec![Candidate::Path]),
         }
