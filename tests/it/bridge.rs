@@ -10,6 +10,7 @@ use crate::support::{
     hub::Hub,
     nats::NatsServer,
     redis::{RedisServer, free_port},
+    redis_cluster::RedisCluster,
     send_signal,
     sse::SseClient,
     stdout_of, wait_until,
@@ -90,6 +91,27 @@ fn events_cross_the_other_way() {
     nats.publish("wells.7", "plain");
     assert_eq!(near.post("/publish/wells.7?type=made", "typed").status, 200);
     assert_eq!(next(&mut stream, 2), [(String::new(), "plain".to_owned()), ("made".to_owned(), "typed".to_owned())]);
+}
+
+#[test]
+fn a_redis_cluster_may_be_at_either_end() {
+    let (cluster, nats) = (RedisCluster::start(), NatsServer::start());
+    let far = Hub::start_with(&["--redis", &cluster.url()], &[]);
+    let to_cluster = bridge(&nats.url_as(""), &cluster.url(), &["wells.*"], &[]);
+    wait_until_active(&to_cluster);
+    let mut stream = SseClient::open(&far, "/sse?topic=wells.1&topic=wells.2&topic=wells.3");
+    for well in ["1", "2", "3"] {
+        nats.publish(&format!("wells.{well}"), well);
+        assert_eq!(next(&mut stream, 1), plain(&[well]));
+    }
+    let beside_nats = hub_on_nats(&nats);
+    let from_cluster = bridge(&cluster.url(), &nats.url_as(""), &["a.*"], &[("redis.cluster_pubsub", "classic")]);
+    // Both ask the cluster for the same lease.
+    drop(to_cluster);
+    wait_until_active(&from_cluster);
+    let mut stream = SseClient::open(&beside_nats, "/sse?topic=a.1");
+    cluster.servers[5].command::<u32>(&["PUBLISH", "a.1", "x"]);
+    assert_eq!(next(&mut stream, 1), plain(&["x"]));
 }
 
 #[test]
