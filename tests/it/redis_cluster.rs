@@ -294,6 +294,7 @@ fn a_master_that_is_killed_is_replaced_by_its_replica() {
         check_account(&accepted, &runs);
         assert_eq!(runs.len(), if index == 0 { 2 } else { 1 }, "one gap, and for its topics alone");
     }
+    assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"redis\"}"), 1.0);
     // The old master comes back as a replica, and nobody minds.
     cluster.servers[0].restart();
     wait_until("it is a replica", || (!cluster.is_master(0)).then_some(()));

@@ -219,8 +219,9 @@ impl SourceHealth for ClusterStatus {
         of_shards.max(self.common.probe())
     }
 
+    /// How often the connection to a master was lost: the next one is often to another master.
     fn reconnects_total(&self) -> u64 {
-        self.sum(SourceStatus::reconnects_total)
+        self.sum(|status| status.reader().disconnects())
     }
 
     fn losses_total(&self) -> u64 {
