@@ -174,11 +174,13 @@ fn readers_resume_at_any_hub_while_events_are_published() {
 #[test]
 fn a_killed_hub_comes_back_without_a_gap() {
     let server = NatsServer::start_with_jetstream();
-    let steady = hub_on(&server, "", &[]);
+    // All that is published while the hub is away.
+    let class = "history = { count = 100000 }";
+    let steady = hub_on(&server, class, &[]);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = OnDrop(|| stop.store(true, Ordering::Relaxed));
-        let mut hub = hub_on(&server, "", &[]);
+        let mut hub = hub_on(&server, class, &[]);
         let mut streams: Vec<SseClient> = (0..20).map(|_| SseClient::open(&hub, "/sse?topic=t.a")).collect();
         let publisher = scope.spawn(|| publish_numbers(&[&steady], &stop));
         for _ in 0..2 {
@@ -189,7 +191,7 @@ fn a_killed_hub_comes_back_without_a_gap() {
             }
             // Dropped is killed.
             drop(hub);
-            hub = hub_on(&server, "", &[]);
+            hub = hub_on(&server, class, &[]);
             streams = places.iter().map(|(_, id)| resume(&hub, id)).collect();
             for (stream, (last, _)) in streams.iter_mut().zip(&places) {
                 take_numbers(stream, *last, 50);

@@ -95,6 +95,7 @@ impl NatsServer {
     pub(crate) fn request(&self, subject: &str, payload: &str) -> Value {
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
         socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+        socket.set_nodelay(true).expect("it is a TCP socket");
         let mut out = Vec::new();
         write_connect(&ConnectOptions::default(), &mut out);
         write_subscribe(&SubjectPattern::parse("_INBOX.test").expect("a subject"), None, 1, &mut out);
@@ -205,6 +206,7 @@ impl NatsServer {
         let login = NatsLogin::User { user: user.into(), password: password.into() };
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
         socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+        socket.set_nodelay(true).expect("it is a TCP socket");
         let mut out = Vec::new();
         let login = (!user.is_empty()).then_some(&login);
         write_connect(&ConnectOptions { login, ..ConnectOptions::default() }, &mut out);
@@ -233,6 +235,7 @@ impl NatsServer {
     pub(crate) fn subscribe(&self, pattern: &str, mut each: impl FnMut(&str, Option<&[u8]>, &[u8]) + Send + 'static) {
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
         socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+        socket.set_nodelay(true).expect("it is a TCP socket");
         let mut out = Vec::new();
         write_connect(&ConnectOptions::default(), &mut out);
         write_subscribe(&SubjectPattern::parse(pattern).expect("the test's pattern is one"), None, 1, &mut out);
