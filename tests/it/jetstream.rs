@@ -419,3 +419,36 @@ fn a_stream_that_does_not_fit_is_named_until_it_does() {
     wait_until("it is read", || (!hub.get("/ready").text().contains("keeps the subjects")).then_some(()));
     assert_eq!(hub.post("/publish/t.a", "x").status, 200);
 }
+
+/// What the server's permissions deny is named, told to readers, and heals.
+#[test]
+fn what_the_permissions_deny_is_named_until_they_allow_it() {
+    let rights = |denied: &str| {
+        format!(
+            "authorization {{ users: [{{ user: hub, password: p, permissions: {{ publish: {{ deny: [{denied}] }} }} }}] }}"
+        )
+    };
+    let server = NatsServer::start_with_jetstream_and(&rights("\"$JS.API.CONSUMER.>\", \"t.b\""));
+    let folder = Folder::new();
+    let file = folder.path("fanfare.toml");
+    fs::write(&file, "[[topics.class]]\nmatch = \"t.*\"\nlog = \"jetstream\"\n").expect("the folder is writable");
+    let settings = [("nats.backoff_max", "100ms"), ("nats.ping_interval", "100ms"), ("server.default_topics", "")];
+    let hub = Hub::start_with(&["--config", &file, "--nats", &server.url_as("hub:p@")], &settings);
+    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+    let denied = hub.post("/publish/t.b", "x");
+    assert_eq!((denied.status, denied.text().contains("access rules")), (503, true), "{}", denied.text());
+    let id = hub.publish("t.a", "1");
+    let mut socket = WebSocketClient::open_v1(&hub, "/ws");
+    socket.send(&json!({ "op": "subscribe", "topic": "t.a" }).to_string());
+    wait_until("readiness names the topic", || {
+        let ready = hub.get("/ready");
+        (ready.status == 200 && ready.text().contains("$JS.API.CONSUMER.CREATE")).then_some(())
+    });
+    server.reload_jetstream(&rights("\"none\""));
+    wait_until("it is read", || (!hub.get("/ready").text().contains("$JS.API.CONSUMER.CREATE")).then_some(()));
+    assert_eq!(hub.post("/publish/t.b", "x").status, 200);
+    let second = hub.publish("t.a", "2");
+    assert_ne!(id, second);
+    let event = std::iter::repeat_with(|| socket.next_json()).find(|message| message["data"] == 2);
+    assert_eq!(event.map(|event| event["id"].clone()), Some(json!(second)));
+}

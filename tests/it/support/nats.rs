@@ -82,13 +82,22 @@ impl NatsServer {
 
     /// With JetStream, whose streams are in its folder.
     pub(crate) fn start_with_jetstream() -> Self {
+        Self::start_with_jetstream_and("")
+    }
+
+    /// The same with further lines of its configuration file.
+    pub(crate) fn start_with_jetstream_and(lines: &str) -> Self {
         let (port, monitor, folder) = (free_port(), free_port(), Folder::new());
-        let lines = format!("jetstream {{ store_dir: \"{}\" }}", folder.path("streams"));
-        write_configuration(&folder, port, monitor, &lines);
-        let server = Self { child: spawn(&folder), port, monitor, folder };
+        let server = Self { child: spawn_with(&folder, port, monitor, lines), port, monitor, folder };
         server.wait_until_listening();
-        wait_until("JetStream answers", || server.request("$JS.API.INFO", "")["error"].is_null().then_some(()));
+        wait_until("JetStream is there", || server.monitored("/jsz")["config"].is_object().then_some(()));
         server
+    }
+
+    /// Replaces the further lines of a server with JetStream, and has it read them.
+    pub(crate) fn reload_jetstream(&self, lines: &str) {
+        let lines = format!("jetstream {{ store_dir: \"{}\" }}\n{lines}", self.folder.path("streams"));
+        self.reload(&lines);
     }
 
     /// Asks the API of JetStream; the answer, which is JSON.
@@ -335,6 +344,13 @@ impl NatsClient {
 fn write_configuration(folder: &Folder, port: u16, monitor: u16, lines: &str) {
     let fixed = format!("host: {HOST}\nport: {port}\nhttp: \"{HOST}:{monitor}\"\n");
     fs::write(folder.path("nats.conf"), format!("{fixed}{lines}\n")).expect("the folder is writable");
+}
+
+/// A server with JetStream, whose streams are in `folder`.
+fn spawn_with(folder: &Folder, port: u16, monitor: u16, lines: &str) -> Child {
+    let lines = format!("jetstream {{ store_dir: \"{}\" }}\n{lines}", folder.path("streams"));
+    write_configuration(folder, port, monitor, &lines);
+    spawn(folder)
 }
 
 /// The variable that names another NATS server than Debian's.
