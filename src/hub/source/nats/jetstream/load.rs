@@ -56,8 +56,8 @@ impl Reader {
                 return Ok(());
             }
             Err(refused) => {
-                self.put_off(index, &refused.to_string(), refused != Refused::NoResponders, self.clock.now());
-                return Ok(());
+                let is_refused = refused != Refused::NoResponders;
+                return self.put_off(link, index, &refused.to_string(), is_refused, self.clock.now());
             }
         };
         let now = self.clock.now();
@@ -113,7 +113,7 @@ impl Reader {
                 Ok(taken) => received += taken,
                 // Without room for all of it, it is loaded again.
                 Err(_) => {
-                    self.topics.set_stage(topic, Stage::New { due: now + self.nats.backoff_min, again: true });
+                    self.topics.set_stage(topic, Stage::New { due: now + PAUSE, again });
                     return;
                 }
             }

@@ -1,6 +1,6 @@
 //! The reader's thread: how it is started and stopped, and what it does while there is no connection.
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::Receiver;
 use tracing::{error, warn};
@@ -145,8 +145,21 @@ impl Reader {
             let _ = tokio::time::timeout(self.retry.since(now), self.waker.notify().notified()).await;
         }
         self.login = self.connector.login();
+        let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
         let (prefix, timeout) = (self.nats.inbox_prefix.clone(), self.nats.ping_timeout);
-        let link = JetLink::open(&self.connector, &self.login, &prefix, timeout).await?;
+        let mut opening = pin!(JetLink::open(&connector, &login, &prefix, timeout));
+        let link = loop {
+            let mut waiting = pin!(self.waker.notify().notified());
+            let next = std::future::poll_fn(|context| match opening.as_mut().poll(context) {
+                Poll::Ready(opened) => Poll::Ready(Some(opened)),
+                Poll::Pending => waiting.as_mut().poll(context).map(|()| None),
+            });
+            match next.await {
+                Some(opened) => break opened?,
+                None if self.waker.is_stopped() => return Ok(()),
+                None => {}
+            }
+        };
         self.serve(link).await
     }
 

@@ -110,15 +110,22 @@ impl Reader {
                 if self.streams.iter().all(|stream| stream.follower.is_none()) {
                     self.status.reader().on_failure(&Refused::NoResponders.to_string(), now);
                 }
-                self.put_off(index, &Refused::NoResponders.to_string(), false, now);
+                self.put_off(link, index, &Refused::NoResponders.to_string(), false, now)?;
             }
-            Err(refused) => self.put_off(index, &refused.to_string(), true, now),
+            Err(refused) => self.put_off(link, index, &refused.to_string(), true, now)?,
         }
         Ok(())
     }
 
     /// The stream cannot be read at present. `is_refused`: and will not be, until somebody changes something at the server.
-    pub(super) fn put_off(&mut self, index: usize, why: &str, is_refused: bool, now: Moment) {
+    pub(super) fn put_off(
+        &mut self,
+        link: &mut JetLink,
+        index: usize,
+        why: &str,
+        is_refused: bool,
+        now: Moment,
+    ) -> Result<(), Fault> {
         let failures = self.streams[index].failures.saturating_add(1);
         let wait = self.nats.backoff_min.saturating_mul(1 << failures.min(16)).min(self.nats.backoff_max);
         let stream = &mut self.streams[index];
@@ -132,12 +139,13 @@ impl Reader {
                 self.refused.add(&topic, why, has_readers, &self.bus, &self.status, now);
             }
             self.topics.load_again(index, now + wait);
-            self.streams[index].follower = None;
+            self.leave(link, index)?;
             self.streams[index].position = None;
         }
         self.topics.put_off(index, now + wait);
         self.log_refusal(&format!("the stream `{name}` cannot be read: {why}"), now);
         self.report_counts();
+        Ok(())
     }
 
     async fn look_at(&mut self, link: &mut JetLink, index: usize) -> Result<Result<(), Refused>, Fault> {
