@@ -159,6 +159,7 @@ impl Writer {
                 Err(fault) => self.fail(&fault),
             }
         }
+        std::mem::take(&mut self.unnamed).into_iter().for_each(|(outgoing, _)| outgoing.queued.answer(Ok(None)));
         let left = std::mem::take(&mut self.sent).into_values().chain(std::mem::take(&mut self.unsent));
         left.for_each(Outgoing::give_up);
     }
@@ -204,12 +205,14 @@ impl Writer {
     }
 
     async fn serve(&mut self, mut link: JetLink) -> Result<(), Fault> {
-        let mut ping = self.clock.now();
+        let (mut ping, mut asked) = (self.clock.now(), self.clock.now());
         loop {
             let now = self.clock.now();
             if ping <= now {
                 self.learn_identities(&mut link).await?;
-                ping = self.clock.now() + self.nats.ping_interval;
+                asked = self.clock.now();
+                ping = asked + self.nats.ping_interval;
+                self.answer_unnamed(asked);
             }
             self.expire(now);
             if self.is_done(now) {
@@ -228,9 +231,9 @@ impl Writer {
             let Received { messages, denied } = link.next(self.waker.notify(), timeout).await?;
             let now = self.clock.now();
             messages.into_iter().for_each(|message| self.take_answer(&message, now));
+            self.answer_unnamed(now);
             if !self.unnamed.is_empty() {
-                self.learn_identities(&mut link).await?;
-                self.answer_unnamed();
+                ping = ping.min(asked + RETRY);
             }
             denied.iter().for_each(|(subject, text)| self.take_denial(subject, text, now));
         }
@@ -241,7 +244,12 @@ impl Writer {
         let asked = self.streams.iter().map(|(spec, _)| (self.api.stream_info(&spec.name), Bytes::new())).collect();
         let answers = link.request_all(asked).await?;
         for ((_, known), answer) in self.streams.iter_mut().zip(answers) {
-            *known = answer.and_then(|payload| read::<StreamInfo>(&payload)).ok().map(|info| identity(&info));
+            match answer.and_then(|payload| read::<StreamInfo>(&payload)) {
+                Ok(info) => *known = Some(identity(&info)),
+                // Nobody can be asked at present, so nothing has changed either.
+                Err(Refused::NoResponders) => {}
+                Err(_) => *known = None,
+            }
         }
         let now = self.clock.now();
         self.status.writer().on_answer(now);
@@ -307,9 +315,6 @@ impl Writer {
             Ok(ack) => {
                 self.status.on_publish_taken(Some(&outgoing.queued.topic));
                 self.unnamed.push((outgoing, ack.seq));
-                if self.streams.iter().all(|(_, identity)| identity.is_some()) {
-                    self.answer_unnamed();
-                }
             }
             Err(Refused::NoResponders) => {
                 outgoing.is_unclear = false;
@@ -330,11 +335,13 @@ impl Writer {
         }
     }
 
-    /// Answers what was acknowledged: with the id, if the stream is known by now.
-    fn answer_unnamed(&mut self) {
+    /// Answers what was acknowledged with its id, or without it where the stream cannot be asked for too long.
+    fn answer_unnamed(&mut self, now: Moment) {
         for (outgoing, minor) in std::mem::take(&mut self.unnamed) {
-            let identity = self.streams[outgoing.stream].1;
-            outgoing.queued.answer(Ok(identity.map(|major| EventId { major, minor })));
+            match self.streams[outgoing.stream].1 {
+                None if now < outgoing.queued.deadline => self.unnamed.push((outgoing, minor)),
+                identity => outgoing.queued.answer(Ok(identity.map(|major| EventId { major, minor }))),
+            }
         }
     }
 
@@ -369,6 +376,7 @@ impl Writer {
     /// Answers what has waited for too long, or, while the server refuses the hub, all that waits.
     fn expire(&mut self, now: Moment) {
         self.queue.expire(self.refusal, now);
+        self.answer_unnamed(now);
         let is_late = |outgoing: &Outgoing| outgoing.queued.deadline <= now;
         while let Some(oldest) = self.sent.first_entry().filter(|oldest| is_late(oldest.get())) {
             oldest.remove().give_up();
@@ -384,7 +392,8 @@ impl Writer {
             return false;
         }
         let deadline = *self.stop_deadline.get_or_insert(now + self.nats.publish_timeout);
-        deadline <= now || (self.queue.is_empty() && self.sent.is_empty() && self.unsent.is_empty())
+        let is_empty = self.sent.is_empty() && self.unsent.is_empty() && self.unnamed.is_empty();
+        deadline <= now || (self.queue.is_empty() && is_empty)
     }
 
     /// The connection is gone, or could not be made. What was sent and not acknowledged is sent again, before anything else.
@@ -393,7 +402,6 @@ impl Writer {
         let is_renewed = fault.is_refused_login() && self.connector.logins().renew(&self.login).is_some();
         let delay = if is_renewed { Duration::ZERO } else { self.backoff.next_delay(rand::random()) };
         self.retry = now + delay;
-        self.answer_unnamed();
         self.refusal = (fault.is_lasting() && !is_renewed).then_some(PublishFailed::Refused(Refusal::Forbidden));
         let sent = std::mem::take(&mut self.sent).into_values();
         self.unsent = sent.chain(std::mem::take(&mut self.unsent)).collect();
