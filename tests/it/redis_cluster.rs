@@ -226,6 +226,44 @@ fn nodes_may_be_called_by_names_and_want_a_login() {
 }
 
 #[test]
+fn a_cluster_is_followed_over_tls() {
+    let (cluster, url, folder) = RedisCluster::start_with_tls();
+    let certificate = folder.path("redis.pem");
+    let settings = [&SETTINGS[..], &[("redis.ca_file", certificate.as_str())]].concat();
+    let hub = Hub::start_with(&["--redis", &url], &settings);
+    wait_for_ready(&hub, 0);
+    let topic = RedisCluster::topic_in(1, 0);
+    let mut stream = SseClient::open(&hub, &format!("/sse?topic={topic}"));
+    assert_eq!(hub.post(&format!("/publish/{topic}"), "x").status, 200);
+    assert_eq!(stream.next_data(), "x");
+    let slot = key_slot(topic.as_bytes());
+    cluster.begin_move(slot, 1, 2);
+    cluster.finish_move(slot, 1, 2);
+    wait_until("the topic is subscribed at its node", || (!cluster.channels(2).is_empty()).then_some(()));
+    assert_eq!(hub.post(&format!("/publish/{topic}"), "y").status, 200);
+    assert_eq!([stream.next().kind, stream.next_data()], ["gap", "y"]);
+}
+
+#[test]
+fn a_slot_that_no_node_has_is_waited_for() {
+    let cluster = RedisCluster::start();
+    let settings = [&SETTINGS[..5], &[("redis.publish_timeout", "300ms")]].concat();
+    let hub = Hub::start_with(&["--redis", &cluster.url()], &settings);
+    wait_for_ready(&hub, 0);
+    let topic = RedisCluster::topic_in(0, 0);
+    let mut stream = SseClient::open(&hub, &format!("/sse?topic={topic}"));
+    let slot = key_slot(topic.as_bytes()).to_string();
+    cluster.servers.iter().for_each(|server| server.command(&["CLUSTER", "DELSLOTS", &slot]));
+    assert_eq!(wait_for_ready(&hub, 1), ["redis: topics in slots that no node has: 1"]);
+    assert_eq!(hub.post(&format!("/publish/{topic}"), "x").status, 503);
+    cluster.servers[1].command::<()>(&["CLUSTER", "ADDSLOTS", &slot]);
+    wait_for_ready(&hub, 0);
+    wait_until("the topic is subscribed at its node", || (!cluster.channels(1).is_empty()).then_some(()));
+    wait_until("it can be published to", || (hub.post(&format!("/publish/{topic}"), "y").status == 200).then_some(()));
+    assert_eq!([stream.next().kind, stream.next_data()], ["gap", "y"]);
+}
+
+#[test]
 fn a_slot_that_moves_under_load_loses_nothing_untold() {
     let cluster = RedisCluster::start();
     let hub = start_hub(&cluster.url());

@@ -6,7 +6,8 @@ use fanfare_core::protocol::resp::key_slot;
 use redis::{Connection, Value};
 
 use super::{
-    redis::{HOST, RedisServer, free_port},
+    Folder,
+    redis::{HOST, RedisServer, free_port, make_certificate},
     wait_until,
 };
 
@@ -31,6 +32,29 @@ impl RedisCluster {
     /// The same with further options for each server.
     pub(crate) fn start_with(options: &[&str]) -> Self {
         let servers: Vec<RedisServer> = (0..6).map(|_| start_node(options)).collect();
+        let port = servers[0].port().to_string();
+        Self::join(servers, &port)
+    }
+
+    /// The same with a port for TLS at each server. Also returns the URL of the first, and the folder with `redis.pem`, which a client
+    /// has to trust.
+    pub(crate) fn start_with_tls() -> (Self, String, Folder) {
+        let folder = Folder::new();
+        make_certificate(&folder, "redis");
+        let [certificate, key] = ["pem", "key"].map(|kind| folder.path(&format!("redis.{kind}")));
+        let ports: Vec<String> = (0..6).map(|_| free_port().to_string()).collect();
+        let start = |port: &String| {
+            let own = ["--tls-port", port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+            let more = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
+            // Nodes name the ports to clients by which they reach each other.
+            start_node(&[&own[..], &more, &["--tls-cluster", "yes", "--tls-replication", "yes"]].concat())
+        };
+        let cluster = Self::join(ports.iter().map(start).collect(), &ports[0]);
+        (cluster, format!("rediss+cluster://{HOST}:{}", ports[0]), folder)
+    }
+
+    /// Makes a cluster of `servers`; the others reach the first at `port`.
+    fn join(servers: Vec<RedisServer>, port: &str) -> Self {
         for (index, server) in servers.iter().enumerate() {
             server.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
             if let Some(range) = RANGES.get(index) {
@@ -39,9 +63,9 @@ impl RedisCluster {
             }
         }
         let cluster = Self { servers };
-        let (ip, port, bus_port) = (HOST, cluster.servers[0].port().to_string(), cluster.bus_port(0));
+        let bus_port = cluster.bus_port(0);
         for server in &cluster.servers[1..] {
-            server.command::<()>(&["CLUSTER", "MEET", ip, &port, &bus_port]);
+            server.command::<()>(&["CLUSTER", "MEET", HOST, port, &bus_port]);
         }
         let is_told = |server: &RedisServer, what: &str| server.command::<String>(&["CLUSTER", "INFO"]).contains(what);
         wait_until("the nodes know each other", || {

@@ -179,7 +179,7 @@ impl SourceHealth for ClusterStatus {
         }
         lines.extend(self.common.degraded(now));
         if state.unplaced != 0 {
-            lines.push(format!("{} topics are in slots that no node has", state.unplaced));
+            lines.push(format!("topics in slots that no node has: {}", state.unplaced));
         }
         if let Some((problem, _)) = state.problem.as_ref().filter(|_| state.present().next().is_some()) {
             lines.push(problem.clone());
@@ -323,6 +323,6 @@ mod tests {
         assert_eq!((status.check(at(3)), status.degraded(at(3))), (Ok(()), Vec::new()));
         assert_eq!((status.received_total(), status.last_event()), (7, Some(at(3))));
         status.set_unplaced(2);
-        assert_eq!(status.degraded(at(3)), ["2 topics are in slots that no node has"]);
+        assert_eq!(status.degraded(at(3)), ["topics in slots that no node has: 2"]);
     }
 }
