@@ -8,8 +8,9 @@
 //!
 //! **How a move shows.** The node ends the subscription (`sunsubscribe`), it answers `MOVED`, or the nodes say so when they are asked
 //! (`CLUSTER SLOTS`). `MOVED` is believed at once, and once for each slot between two questions: two nodes that name each other must not
-//! keep the hub busy. A master knows best which slots it has; the others hear of a change later. Where two masters claim a slot, or none
-//! does, most nodes decide ([`slots`]).
+//! keep the hub busy. A master knows best which slots it has; the others hear of a change later. Where none claims a slot, most nodes
+//! decide. Where two do, the former keeps it for `redis.ping_timeout`: until it knows better it takes publications, which whoever had left
+//! it would miss, behind the gap that tells of the move ([`slots`]).
 //!
 //! **What is lost.** A topic that moves gets a gap once its new master confirms it: nobody can prove that nothing was published between
 //! the end of the one subscription and the beginning of the other.

@@ -108,9 +108,13 @@ fn read_node(node: &Value, asked: &str) -> Option<NodeAddress> {
 }
 
 impl SlotMap {
-    /// Which master has each slot. A master that says so itself knows best: the others hear of a change later. If two say so, or none
-    /// does, because it is lost or cut off, most nodes decide; of as many, the earlier answers.
-    pub(super) fn agree(answers: &[SlotAnswer]) -> Self {
+    /// Which master has each slot, and whether two say that they have the same one. A master that says so itself knows best: the
+    /// others hear of a change later. If none does, because it is lost or cut off, most nodes decide; of as many, the earlier answers.
+    ///
+    /// If two say so, the one that had the slot in `former` keeps it: it takes publications until it knows better, and whoever left it
+    /// before would miss those without a word. One that is cut off never hears of it, so `former` is `None` once that has lasted; then
+    /// most nodes decide.
+    pub(super) fn agree(answers: &[SlotAnswer], former: Option<&Self>) -> (Self, bool) {
         let mut map = Self { owners: vec![None; usize::from(SLOTS)], ..Self::default() };
         let masters = answers.iter().flat_map(|answer| &answer.ranges).map(|(.., master)| master.clone());
         map.masters = masters.collect::<BTreeSet<_>>().into_iter().collect();
@@ -124,14 +128,19 @@ impl SlotMap {
                 }
             }
         }
-        for (owner, claims) in map.owners.iter_mut().zip(claims) {
-            *owner = claims.decide();
+        let mut is_disputed = false;
+        for (slot, claims) in (0..).zip(&claims) {
+            let former = former.and_then(|former| former.owner(slot));
+            let is_former = |master: &&u16| map.masters.get(usize::from(**master)) == former;
+            let kept = claims.own.iter().filter(|_| former.is_some()).find(is_former).copied();
+            map.owners[usize::from(slot)] = kept.or_else(|| claims.decide());
+            is_disputed |= 1 < claims.own.len();
         }
         let replicas = answers.iter().flat_map(|answer| answer.replicas.iter().cloned());
         map.nodes = map.masters.iter().cloned().chain(replicas).collect();
         map.nodes.sort();
         map.nodes.dedup();
-        map
+        (map, is_disputed)
     }
 
     /// The master that has `slot`.
@@ -207,6 +216,10 @@ mod tests {
         NodeAddress { host: host.to_owned(), port: port.parse().expect("a port") }
     }
 
+    fn agree(answers: &[SlotAnswer]) -> SlotMap {
+        SlotMap::agree(answers, None).0
+    }
+
     fn answer_by(by: &str, ranges: &[(u16, u16, &str)]) -> SlotAnswer {
         let ranges = ranges.iter().map(|(first, last, master)| (*first, *last, node(master))).collect();
         SlotAnswer { by: node(by), ranges, replicas: Vec::new() }
@@ -235,7 +248,7 @@ mod tests {
             range(5462, 16_383, vec![member(bulk(""), 7002)]),
         ]);
         let found = SlotAnswer::parse(&answer, &node("asked:7001")).expect("a good answer");
-        let map = SlotMap::agree(&[found]);
+        let map = agree(&[found]);
         for (slot, master) in
             [(0, "10.0.0.1:7000"), (5460, "10.0.0.1:7000"), (5461, "asked:7001"), (5462, "asked:7002")]
         {
@@ -265,7 +278,7 @@ mod tests {
         let old = || answer(&[(0, 99, "a:1"), (100, 199, "b:1")]);
         let new = || answer(&[(0, 98, "a:1"), (99, 199, "b:1")]);
         let check = |answers: &[SlotAnswer], expected: &str| {
-            let map = SlotMap::agree(answers);
+            let map = agree(answers);
             assert_eq!(map.owner(99).map(ToString::to_string).as_deref(), Some(expected), "{answers:?}");
             assert_eq!((map.owner(0), map.owner(199)), (Some(&node("a:1")), Some(&node("b:1"))));
             assert_eq!(map.owner(200), None);
@@ -276,7 +289,7 @@ mod tests {
         check(&[old(), new()], "a:1");
         check(&[new(), old()], "b:1");
         check(&[answer(&[]), new(), answer(&[])], "b:1");
-        assert_eq!(SlotMap::agree(&[]).owner(0), None);
+        assert_eq!(agree(&[]).owner(0), None);
         assert_eq!(SlotMap::default().owner(0), None);
     }
 
@@ -285,7 +298,7 @@ mod tests {
         let old = |by: &str| answer_by(by, &[(0, 99, "a:1"), (100, 199, "b:1")]);
         let new = |by: &str| answer_by(by, &[(0, 98, "a:1"), (99, 199, "b:1")]);
         let check = |answers: &[SlotAnswer], expected: &str| {
-            let map = SlotMap::agree(answers);
+            let map = agree(answers);
             assert_eq!(map.owner(99).map(ToString::to_string).as_deref(), Some(expected), "{answers:?}");
         };
         check(&[new("a:1"), new("b:1"), old("c:1"), old("d:1"), old("e:1")], "b:1");
@@ -298,8 +311,33 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_claim_a_slot_the_former_keeps_it_for_a_while() {
+        let had = |master: &str| agree(&[answer(&[(0, 199, master)])]);
+        let claims = |by: &str, slots: &[(u16, u16, &str)]| answer_by(by, slots);
+        let all = [
+            claims("a:1", &[(0, 99, "a:1"), (100, 199, "b:1")]),
+            claims("b:1", &[(0, 98, "a:1"), (99, 199, "b:1")]),
+            claims("c:1", &[(0, 98, "a:1"), (99, 199, "b:1")]),
+        ];
+        let check = |answers: &[SlotAnswer], former: Option<&str>, expected: &str, is_disputed: bool| {
+            let former = former.map(had);
+            let (map, found) = SlotMap::agree(answers, former.as_ref());
+            let owner = map.owner(99).map(ToString::to_string);
+            assert_eq!((owner.as_deref(), found), (Some(expected), is_disputed), "{answers:?} {former:?}");
+        };
+        check(&all, Some("a:1"), "a:1", true);
+        check(&all, Some("b:1"), "b:1", true);
+        check(&all, Some("c:1"), "b:1", true);
+        check(&all, None, "b:1", true);
+        // The former says no more that it has it, or nothing at all.
+        check(&all[1..], Some("a:1"), "b:1", false);
+        let conceded = [claims("a:1", &[(0, 98, "a:1"), (99, 199, "b:1")]), claims("c:1", &[(0, 99, "a:1")])];
+        check(&conceded, Some("a:1"), "b:1", false);
+    }
+
+    #[test]
     fn shards_and_their_slots() {
-        let mut map = SlotMap::agree(&[answer(&[(0, 99, "a:1"), (100, 100, "b:1"), (102, 16_383, "a:1")])]);
+        let mut map = agree(&[answer(&[(0, 99, "a:1"), (100, 100, "b:1"), (102, 16_383, "a:1")])]);
         let shown = |map: &SlotMap| -> Vec<String> {
             map.shards().iter().map(|(master, slots)| format!("{master} {slots}")).collect()
         };
@@ -315,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_tag_is_in_a_slot_of_its_shard() {
-        let map = SlotMap::agree(&[answer(&[(0, 16_000, "a:1"), (16_001, 16_001, "b:1"), (16_002, 16_383, "c:1")])]);
+        let map = agree(&[answer(&[(0, 16_000, "a:1"), (16_001, 16_001, "b:1"), (16_002, 16_383, "c:1")])]);
         for name in ["a:1", "b:1", "c:1"] {
             let tag = map.tag_of(&node(name)).expect("it has slots");
             let channel = format!("fanfare.probe.{{{tag}}}.0");

@@ -50,6 +50,8 @@ struct Watcher {
     addresses: HashMap<NodeAddress, Vec<SocketAddr>>,
     failures: LogRateLimiter,
     was_complete: bool,
+    /// Since when two masters say that they have the same slot.
+    disputed: Option<Moment>,
     /// The map that the status and the writers follow.
     applied: Arc<SlotMap>,
 }
@@ -77,6 +79,7 @@ impl ClusterWatch {
             addresses: HashMap::new(),
             failures: LogRateLimiter::default(),
             was_complete: true,
+            disputed: None,
             applied: Arc::default(),
         };
         let thread = std::thread::Builder::new()
@@ -125,7 +128,7 @@ impl Watcher {
 
     /// How long after a look the next one is due.
     fn wait_min(&self, is_asked_for: bool) -> Duration {
-        match (is_asked_for, self.view.is_unsettled()) {
+        match (is_asked_for, self.view.is_unsettled() || self.disputed.is_some()) {
             (true, _) => self.config.backoff_min,
             (false, true) => self.config.cluster_refresh,
             (false, false) => self.config.ping_interval.max(self.config.cluster_refresh),
@@ -163,7 +166,11 @@ impl Watcher {
         if answers.iter().all(SlotAnswer::is_empty) {
             return self.report_problem(&failures);
         }
-        let map = SlotMap::agree(&answers);
+        let former = self.view.map();
+        let now = self.clock.now();
+        let is_old = self.disputed.is_some_and(|since| self.config.ping_timeout <= now.since(since));
+        let (map, is_disputed) = SlotMap::agree(&answers, Some(&*former).filter(|_| !is_old));
+        self.disputed = is_disputed.then(|| self.disputed.unwrap_or(now));
         if self.config.cluster_pubsub == ClusterPubSub::Classic {
             // Where topics are sharded, the reader knows more.
             self.view.set_unsettled(!map.is_complete());
