@@ -229,7 +229,9 @@ impl ClusterReader {
         }
         for shard in &mut self.shards {
             shard.link.subscriptions().resume_postponed();
-            if let Some(tag) = self.map.tag_of(&shard.node) {
+            if (is_changed || shard.link.has_lost_probe())
+                && let Some(tag) = self.map.tag_of(&shard.node)
+            {
                 shard.link.set_probe_tag(&tag);
             }
         }
@@ -238,7 +240,7 @@ impl ClusterReader {
     /// Opens a link to each master that has none yet.
     fn open_links(&mut self, now: Moment) {
         let map = Arc::clone(&self.map);
-        for node in map.shards().into_keys() {
+        for node in map.masters() {
             if self.shards.iter().any(|shard| shard.node == *node) {
                 continue;
             }
@@ -280,7 +282,7 @@ impl ClusterReader {
     /// Closes the links to nodes that have no slots any more.
     fn close_links(&mut self) {
         let map = Arc::clone(&self.map);
-        let masters: Vec<&NodeAddress> = map.shards().into_keys().collect();
+        let masters = map.masters();
         self.shards.retain(|shard| masters.contains(&&shard.node));
     }
 

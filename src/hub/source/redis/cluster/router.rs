@@ -240,19 +240,19 @@ impl Router {
     /// Follows the map: starts the writers of new masters, ends those of masters without slots, and takes back what those have not
     /// sent. [`Self::tick`] sends it.
     pub(super) fn apply(self: &Arc<Self>, map: &SlotMap) {
-        let masters: Vec<NodeAddress> = map.shards().into_keys().cloned().collect();
+        let masters = map.masters();
         let mut state = self.state();
         if state.is_stopped {
             return;
         }
         for master in &masters {
-            if !state.writers.contains_key(master) {
+            if !state.writers.contains_key(*master) {
                 self.start_writer(&mut state, master);
             }
         }
         state.set_owners(map);
         let gone: Vec<NodeWriter> =
-            state.writers.extract_if(|node, _| !masters.contains(node)).map(|(_, writer)| writer).collect();
+            state.writers.extract_if(|node, _| !masters.contains(&node)).map(|(_, writer)| writer).collect();
         gone.iter().for_each(|writer| drop(state.queues.remove(&writer.id)));
         drop(state);
         for writer in gone {
@@ -347,9 +347,9 @@ impl RouterState {
     }
 
     fn set_owners(&mut self, map: &SlotMap) {
-        for slot in 0..SLOTS {
-            let writer = map.owner(slot).and_then(|owner| self.writers.get(owner));
-            let owner = writer.map_or(0, |writer| writer.id);
+        let ids = map.map_owners(|owner| self.writers.get(owner).map_or(0, |writer| writer.id));
+        for (slot, owner) in (0..).zip(ids) {
+            let owner = owner.unwrap_or_default();
             let former = std::mem::replace(&mut self.slots[usize::from(slot)].owner, owner);
             if owner != former
                 && let Some(waiting) = self.waiting.get_mut(&slot)

@@ -154,24 +154,39 @@ impl SlotMap {
         &self.nodes
     }
 
+    /// The masters that have slots.
+    pub(super) fn masters(&self) -> Vec<&NodeAddress> {
+        let mut has_slots = vec![false; self.masters.len()];
+        for index in self.owners.iter().flatten() {
+            has_slots[usize::from(*index)] = true;
+        }
+        self.masters.iter().zip(has_slots).filter(|(_, has_slots)| *has_slots).map(|(master, _)| master).collect()
+    }
+
+    /// For each slot, in order, what `of` makes of its master; it is called once for each master.
+    pub(super) fn map_owners<T: Copy>(&self, of: impl FnMut(&NodeAddress) -> T) -> impl Iterator<Item = Option<T>> {
+        let of_masters: Vec<T> = self.masters.iter().map(of).collect();
+        (0..usize::from(SLOTS)).map(move |slot| {
+            let index = *self.owners.get(slot)?;
+            of_masters.get(usize::from(index?)).copied()
+        })
+    }
+
     /// The masters that have slots, with their slots as text, such as `0-5460, 5462`.
     pub(super) fn shards(&self) -> BTreeMap<&NodeAddress, String> {
         let mut shards: BTreeMap<&NodeAddress, String> = BTreeMap::new();
         let mut slot = 0;
-        while slot < SLOTS {
-            let Some(owner) = self.owner(slot) else {
-                slot += 1;
-                continue;
-            };
-            let end = (slot..SLOTS).find(|next| self.owner(*next) != Some(owner)).unwrap_or(SLOTS);
+        for run in self.owners.chunk_by(|one, other| one == other) {
+            let (first, last) = (slot, slot + run.len() - 1);
+            slot += run.len();
+            let Some(owner) = run[0].and_then(|index| self.masters.get(usize::from(index))) else { continue };
             let text = shards.entry(owner).or_default();
             let comma = if text.is_empty() { "" } else { ", " };
             // Writing to a text does not fail.
-            let _ = match slot + 1 == end {
-                true => write!(text, "{comma}{slot}"),
-                false => write!(text, "{comma}{slot}-{}", end - 1),
+            let _ = match first == last {
+                true => write!(text, "{comma}{first}"),
+                false => write!(text, "{comma}{first}-{last}"),
             };
-            slot = end;
         }
         shards
     }
@@ -198,12 +213,13 @@ impl SlotMap {
 
     /// A short key in a slot that `master` has; `None` if it has none.
     pub(super) fn tag_of(&self, master: &NodeAddress) -> Option<String> {
-        let has = |slot| self.owner(slot) == Some(master);
-        if !(0..SLOTS).any(has) {
+        let index = u16::try_from(self.masters.iter().position(|known| known == master)?).ok();
+        if !self.owners.contains(&index) {
             return None;
         }
         // Each slot has a key among the first 200,000 numbers, as a test shows.
-        (0..u32::MAX).map(|number| number.to_string()).find(|key| has(key_slot(key.as_bytes())))
+        let has = |key: &String| self.owners[usize::from(key_slot(key.as_bytes()))] == index;
+        (0..u32::MAX).map(|number| number.to_string()).find(has)
     }
 }
 

@@ -200,7 +200,7 @@ impl ClusterPlace {
             }
             Self::AnyMaster(view, named) => {
                 let map = view.map();
-                let masters: Vec<&NodeAddress> = map.shards().into_keys().collect();
+                let masters = map.masters();
                 let known = if masters.is_empty() { named.iter().collect() } else { masters };
                 let chosen = turn.checked_rem(known.len()).and_then(|index| known.get(index));
                 chosen.map(|node| (*node).clone()).ok_or_else(|| "no node is named".to_owned())

@@ -150,7 +150,7 @@ impl Watcher {
     fn look(&mut self) {
         self.view.begin_look();
         let map = self.view.map();
-        let masters: Vec<NodeAddress> = map.shards().into_keys().cloned().collect();
+        let masters: Vec<NodeAddress> = map.masters().into_iter().cloned().collect();
         let others = map.nodes().iter().filter(|node| !masters.contains(node));
         let mut failures = Vec::new();
         let mut answers = self.ask_all(&masters, &mut failures);
@@ -182,7 +182,7 @@ impl Watcher {
 
     /// Looks up the names of masters, for the thread that reads and must not wait.
     fn look_up_names(&mut self, map: &SlotMap) {
-        let names = map.shards().into_keys().filter(|node| node.host.parse::<IpAddr>().is_err());
+        let names = map.masters().into_iter().filter(|node| node.host.parse::<IpAddr>().is_err());
         let mut addresses: HashMap<NodeAddress, Vec<SocketAddr>> = names
             .filter_map(|node| {
                 let found = (node.host.as_str(), node.port).to_socket_addrs().ok();

@@ -133,6 +133,11 @@ impl ReaderLink {
         std::mem::take(&mut self.slot_news)
     }
 
+    /// Whether the probe's slot has left the server.
+    pub(in crate::source::redis) fn has_lost_probe(&self) -> bool {
+        matches!(&self.state, LinkState::Up { session, .. } if session.has_lost_probe())
+    }
+
     /// The slots of the server have changed: `tag` is a key in one of them.
     pub(in crate::source::redis) fn set_probe_tag(&mut self, tag: &str) {
         if let LinkKind::Shard { tag: known, .. } = &mut self.kind {

@@ -154,7 +154,7 @@ impl PubSubSession {
     }
 
     /// Whether the probe waits for a key in a slot of this node.
-    pub(super) fn has_lost_probe(&self) -> bool {
+    pub(in crate::source::redis::pubsub) fn has_lost_probe(&self) -> bool {
         self.sharding.as_ref().is_some_and(|sharding| sharding.has_lost_probe)
     }
 
