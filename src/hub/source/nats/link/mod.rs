@@ -102,18 +102,20 @@ impl<T: Clone> Link<T> {
         Ok(())
     }
 
-    /// Sends what was asked for, and waits until something comes, `wake` is notified, or `timeout` has passed.
+    /// Sends what was asked for, and waits until something comes, `wake` is notified, or `timeout` has passed. It also returns after a
+    /// buffer full of what nobody is subscribed to, so that the user sees to its own affairs.
     pub(super) async fn next(&mut self, wake: &Notify, timeout: Duration) -> Arrivals<T> {
         let mut arrivals = Arrivals::new();
         self.begin_turn();
         let (mut notified, mut slept) = (pin!(wake.notified()), pin!(tokio::time::sleep(timeout)));
         std::future::poll_fn(|context| {
-            self.exchange(&mut arrivals, context);
+            let has_more = self.exchange(&mut arrivals, context);
             // Not asked for while there is something: a notification waits.
             let mut is_due = |context: &mut Context<'_>| {
                 notified.as_mut().poll(context).is_ready() | slept.as_mut().poll(context).is_ready()
             };
-            if !arrivals.is_empty() || is_due(context) { Poll::Ready(()) } else { Poll::Pending }
+            let is_ready = has_more || !arrivals.is_empty() || is_due(context);
+            if is_ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         arrivals
@@ -144,34 +146,32 @@ impl<T: Clone> Link<T> {
         }
     }
 
-    /// Sends what waits, and reads until there is nothing more, or something to hand on. True if there may be more.
+    /// Sends what waits, and reads what there is, up to a buffer full. True if there may be more.
     fn exchange(&mut self, arrivals: &mut Arrivals<T>, context: &mut Context<'_>) -> bool {
-        while !self.has_ended {
-            let sent = self.wire.poll_send(context);
-            let filled = self.wire.poll_fill(context);
-            let (buffer, outgoing) = self.wire.buffers();
-            let mut ended = match self.demultiplexer.take(buffer, outgoing, arrivals) {
-                Ok(()) => None,
-                Err(bad) => Some(LinkEvent::Broken(bad.to_string())),
-            };
-            let is_full = matches!(filled, Filled::Full);
-            match (filled, sent) {
-                (Filled::End, _) => ended = ended.or(Some(LinkEvent::Closed(None))),
-                // What cannot be sent matters only where nothing is left to read: the server may have said why.
-                (Filled::Failed(error), _) | (Filled::Drained, Poll::Ready(Err(error))) => {
-                    ended = ended.or_else(|| Some(LinkEvent::Closed(Some(error.to_string()))));
-                }
-                (Filled::Drained | Filled::Full, _) => {}
-            }
-            self.has_ended = ended.is_some();
-            arrivals.events.extend(ended);
-            if !is_full || !arrivals.is_empty() {
-                // What was parsed may have asked for an answer. A fault shows in the next turn.
-                let _ = self.wire.poll_send(context);
-                return is_full;
-            }
+        if self.has_ended {
+            return false;
         }
-        false
+        let sent = self.wire.poll_send(context);
+        let filled = self.wire.poll_fill(context);
+        let (buffer, outgoing) = self.wire.buffers();
+        let mut ended = match self.demultiplexer.take(buffer, outgoing, arrivals) {
+            Ok(()) => None,
+            Err(bad) => Some(LinkEvent::Broken(bad.to_string())),
+        };
+        let is_full = matches!(filled, Filled::Full);
+        match (filled, sent) {
+            (Filled::End, _) => ended = ended.or(Some(LinkEvent::Closed(None))),
+            // What cannot be sent matters only where nothing is left to read: the server may have said why.
+            (Filled::Failed(error), _) | (Filled::Drained, Poll::Ready(Err(error))) => {
+                ended = ended.or_else(|| Some(LinkEvent::Closed(Some(error.to_string()))));
+            }
+            (Filled::Drained | Filled::Full, _) => {}
+        }
+        self.has_ended = ended.is_some();
+        arrivals.events.extend(ended);
+        // What was parsed may have asked for an answer. A fault shows in the next turn.
+        let _ = self.wire.poll_send(context);
+        is_full
     }
 }
 

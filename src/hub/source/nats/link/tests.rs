@@ -262,6 +262,28 @@ fn a_notification_ends_the_wait_and_is_not_lost() {
 }
 
 #[test]
+fn much_that_is_not_subscribed_keeps_nobody_from_its_own_affairs() {
+    run(async {
+        let (mut link, mut peer) = pair("{}").await;
+        link.subscribe("one", "a").expect("a subject").abort();
+        let _handle = link.subscribe("two", "b");
+        let ended = "MSG a 1 4\r\nabcd\r\n".repeat(2000);
+        peer.write_all(format!("{ended}MSG b 2 1\r\nx\r\n").as_bytes()).expect("it fits into the socket");
+        let mut turns = 1;
+        loop {
+            let (shown, events) = next(&mut link).await;
+            assert_eq!(events, []);
+            if !shown.is_empty() {
+                assert_eq!(shown, ["two: b x"]);
+                break;
+            }
+            turns += 1;
+        }
+        assert!(ended.len() / 4096 <= turns, "{turns} turns");
+    });
+}
+
+#[test]
 fn what_came_before_the_end_is_handed_on_with_it() {
     run(async {
         let (mut link, mut peer) = pair("{}").await;
