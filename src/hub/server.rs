@@ -351,7 +351,7 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
 /// What carries out broadcasts to all streams. It ends with the process.
 fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
     let broadcasts = hub.extension::<BroadcastQueue>();
-    hub.bus.set_hub_commands(Arc::clone(&broadcasts) as Arc<dyn HubCommands>);
+    hub.bus.add_hub_commands(Arc::clone(&broadcasts) as Arc<dyn HubCommands>);
     let hub = Arc::clone(hub);
     thread::Builder::new().name("broadcasts".to_owned()).spawn(move || broadcasts.run(&hub, clock)).map(drop)
 }

@@ -34,10 +34,10 @@ pub(crate) fn is_hub_command(topic: &Topic) -> bool {
     topic.as_str().starts_with(HUB_COMMANDS)
 }
 
-/// Executes hub commands.
+/// Executes hub commands of some topics.
 pub(crate) trait HubCommands: Send + Sync + fmt::Debug {
-    /// Takes an event of `topic`, which anybody with access to the broker may have published. Called on a source's thread, so it
-    /// never blocks.
+    /// Takes an event of `topic`, which anybody with access to the broker may have published, and passes over topics of others.
+    /// Called on a source's thread, so it never blocks.
     fn take(&self, topic: &Topic, kind: Option<&str>, data: Bytes, bus: &Bus, now: Moment);
 }
 

@@ -45,7 +45,7 @@ pub struct Bus {
     pub(super) inboxes: Vec<Inbox>,
     pub(super) sources: Vec<AttachedSource>,
     pub(super) follower: Option<Follower>,
-    hub_commands: Mutex<Option<Arc<dyn HubCommands>>>,
+    hub_commands: Mutex<Vec<Arc<dyn HubCommands>>>,
     /// The classes in force, which a reload may change.
     classes: Mutex<Arc<Classes>>,
     pub(super) idempotency_keys: IdempotencyKeys,
@@ -82,7 +82,7 @@ impl Bus {
             inboxes,
             sources: sources.into_iter().map(AttachedSource::new).collect(),
             follower: None,
-            hub_commands: Mutex::new(None),
+            hub_commands: Mutex::new(Vec::new()),
             next_key: AtomicU64::new(1),
             retired_positions: Mutex::default(),
             received: AtomicU64::new(0),
@@ -139,18 +139,19 @@ impl Bus {
         &self.config.budget
     }
 
-    /// Sets what executes hub commands. Until then they are dropped.
-    pub(crate) fn set_hub_commands(&self, commands: Arc<dyn HubCommands>) {
-        *lock(&self.hub_commands) = Some(commands);
+    /// Adds what executes some hub commands. Commands that nothing executes are dropped.
+    pub(crate) fn add_hub_commands(&self, commands: Arc<dyn HubCommands>) {
+        lock(&self.hub_commands).push(commands);
     }
 
     pub(super) fn take_hub_command(&self, topic: &Topic, kind: Option<&str>, data: Bytes, now: Moment) {
         if topic.as_str() == LOSSES {
             return self.take_losses(&data, now);
         }
-        let commands = lock(&self.hub_commands).clone();
-        if let Some(commands) = commands {
-            commands.take(topic, kind, data, self, now);
+        // Executed without the lock.
+        let all = lock(&self.hub_commands).clone();
+        for commands in all {
+            commands.take(topic, kind, data.clone(), self, now);
         }
     }
 

@@ -212,14 +212,18 @@ fn hub_commands_go_to_who_executes_them() {
         }
     }
     let (bus, _) = bus(1, 10);
-    let commands = Arc::new(Taken::default());
+    let all = [Arc::new(Taken::default()), Arc::new(Taken::default())];
     let command = topic(&format!("{HUB_COMMANDS}drain"));
     let send = |kind: &str| assert!(bus.feed().publish(&command, Some(kind), plain("1"), Moment(0)).is_ok());
     send("before");
-    bus.set_hub_commands(Arc::clone(&commands) as Arc<dyn HubCommands>);
+    for commands in &all {
+        bus.add_hub_commands(Arc::clone(commands) as Arc<dyn HubCommands>);
+    }
     send("after");
     publish(&bus, "fanfare.other", 1);
-    assert_eq!(*commands.0.lock().expect("no panic"), [("after".to_owned(), plain("1"))]);
+    for commands in &all {
+        assert_eq!(*commands.0.lock().expect("no panic"), [("after".to_owned(), plain("1"))]);
+    }
 }
 
 #[test]
