@@ -55,6 +55,8 @@ fn streams_of_every_hub_get_a_broadcast_once() {
     );
     // A client that comes back gets everything, or a gap.
     assert_eq!(hubs[1].metric("fanfare_gaps_total{reason=\"source_lost\"}"), 0.0);
+    // What hubs say to each other is no event of the source, so the last one was the only one.
+    assert_eq!(hubs[1].stats()["events_received_by_source"]["redis"], 1);
 }
 
 #[test]

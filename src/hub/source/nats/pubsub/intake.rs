@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::{
-    bus::Feed,
+    bus::{Feed, is_hub_command},
     clock::Moment,
     event::Payload,
     gap::GapReason,
@@ -39,7 +39,8 @@ impl Intake {
         topic
     }
 
-    /// Publishes a message. True if the bus accepted it; otherwise the topic gets a gap and the refusal is counted.
+    /// Publishes a message. True if the bus accepted it as an event; if the bus refused it, the topic gets a gap and the refusal is
+    /// counted. A hub command is no event.
     pub(super) fn take(&mut self, topic: &Topic, mut message: Message, feed: &mut Feed<'_>, now: Moment) -> bool {
         if !feed.gives_ids(topic) {
             self.refuse(topic.as_str(), "the topic's log is kept elsewhere: add the event there", now);
@@ -56,7 +57,7 @@ impl Intake {
                 None => feed.publish(topic, headers.kind.as_deref(), payload, now),
             };
             match published {
-                Ok(_) => return true,
+                Ok(_) => return !is_hub_command(topic),
                 Err(refused) => explain(refused),
             }
         };

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::envelope;
 use crate::{
-    bus::Feed,
+    bus::{Feed, is_hub_command},
     clock::Moment,
     event::Payload,
     gap::GapReason,
@@ -31,7 +31,8 @@ impl Intake {
         Self { names: ChannelNames::default(), payload_bytes_max, status, refusals: LogRateLimiter::default() }
     }
 
-    /// Publishes a message. True if the bus accepted it; otherwise the topic gets a gap and the refusal is counted.
+    /// Publishes a message. True if the bus accepted it as an event; if the bus refused it, the topic gets a gap and the refusal is
+    /// counted. A hub command is no event.
     pub(super) fn take(&mut self, channel: &[u8], payload: &[u8], feed: &mut Feed<'_>, now: Moment) -> bool {
         let Some(topic) = self.names.resolve(channel) else {
             self.refuse(channel, "the channel is not a topic's name", now);
@@ -50,7 +51,7 @@ impl Intake {
                 // The one copy: the event outlives the buffer.
                 let payload = Payload::looked_at(Bytes::copy_from_slice(opened.data));
                 match feed.publish(topic, opened.kind.as_deref(), payload, now) {
-                    Ok(_) => return true,
+                    Ok(_) => return !is_hub_command(topic),
                     Err(refused) => explain(refused),
                 }
             }
