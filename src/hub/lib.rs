@@ -16,6 +16,8 @@ pub mod auth;
 
 mod bridge;
 
+mod fleet;
+
 mod store;
 
 pub mod endpoint;

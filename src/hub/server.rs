@@ -1,6 +1,7 @@
 //! The only file that knows all parts: builds bus, sources and reactors, waits for signals, and takes it all down again.
 
 mod descriptors;
+mod heartbeat;
 mod listeners;
 mod reload;
 mod signals;
@@ -15,6 +16,7 @@ use std::{
 
 use core_affinity::CoreId;
 use descriptors::divide_descriptors;
+use heartbeat::{HeartbeatHandle, host_name};
 use listeners::{ReactorListeners, bind_all};
 use reload::ConfigReader;
 use signal_hook::consts::SIGTERM;
@@ -30,6 +32,7 @@ use crate::{
     config::{Address, Config, LogGuard, Pin},
     endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, ShutdownPhase, Telemetry},
     event::new_epoch,
+    fleet::{Fleet, heartbeat_topic},
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
@@ -73,6 +76,7 @@ pub fn run(
             Some(SIGTERM) if leaves.is_none() && !config.drain.delay.is_zero() => {
                 info!(delay = ?config.drain.delay, "not ready any more; another signal begins to close connections");
                 server.hub.announce_end();
+                server.announce_state();
                 leaves = Some(clock.now() + config.drain.delay);
             }
             Some(_) => break,
@@ -155,6 +159,8 @@ struct Server {
     /// `None` once they are being stopped.
     sources: Option<Sources>,
     bridge: Option<BridgeHandle>,
+    /// `None` if there are no other hubs to tell.
+    heartbeat: Option<HeartbeatHandle>,
     store: Option<StoreHandle>,
     /// What the reactors follow of the configuration.
     live: Arc<Reloadable<reactor::Config>>,
@@ -189,7 +195,9 @@ impl Server {
         if config.compat.has(CompatApi::EventStreams) {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
         }
+        bus.add_hub_commands(hub.extension::<Fleet>() as Arc<dyn HubCommands>);
         sources.start(&bus)?;
+        let heartbeat = start_heartbeat(&hub, config, clock).map_err(of_thread)?;
         let bridge = bridge.map(|plan| start_bridge(plan, config, &sources, &bus, clock)).transpose()?;
         let placement = Arc::new(Placement::new(notifiers.iter().cloned()));
         // Now that nearly all is open that the hub itself needs.
@@ -208,6 +216,7 @@ impl Server {
             reactors,
             sources: Some(sources),
             bridge,
+            heartbeat,
             store,
             live,
             shares,
@@ -230,6 +239,12 @@ impl Server {
     fn enter(&self, phase: ShutdownPhase) {
         self.hub.enter(phase);
         self.notify_reactors();
+        self.announce_state();
+    }
+
+    /// Tells the other hubs that this one drains.
+    fn announce_state(&self) {
+        self.heartbeat.iter().for_each(HeartbeatHandle::announce);
     }
 
     /// Wakes all reactors.
@@ -278,7 +293,8 @@ fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSe
     let always = if is_bridge {
         Vec::new()
     } else {
-        [config.server.default_topics.clone(), orders, vec![losses_topic()]].concat()
+        let hubs = if config.fleet.heartbeat.is_zero() { Vec::new() } else { vec![heartbeat_topic()] };
+        [config.server.default_topics.clone(), orders, vec![losses_topic()], hubs].concat()
     };
     SourceSetup {
         clock,
@@ -292,6 +308,13 @@ fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSe
         },
         generated: endpoint::demo_streams(),
     }
+}
+
+/// Begins to tell other hubs of this one, if it shares a broker with any. A bridge serves nobody, and is none of them.
+fn start_heartbeat(hub: &Arc<Hub>, config: &Config, clock: Clock) -> io::Result<Option<HeartbeatHandle>> {
+    let interval = config.fleet.heartbeat;
+    let is_alone = interval.is_zero() || hub.bus.default_sink().is_none() || !config.bridge.maps.is_empty();
+    if is_alone { Ok(None) } else { HeartbeatHandle::start(hub, clock, interval).map(Some) }
 }
 
 /// Starts the store, if there is one, and adds it to what has to be well.
@@ -374,7 +397,8 @@ fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, health: Vec<Arc<dyn S
     let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
     let hub = Hub::new(&HUB, bus, Arc::new(Metrics { reactors, sources: health, clock }), endpoint_config(config))
         .with_auth(auth);
-    let hub = hub.with_quotas(quotas);
+    let id = hub.bus.id_at(0).major.to_string();
+    let hub = hub.with_quotas(quotas).with_extension(Fleet::new(config.fleet.clone(), id, host_name()));
     hub.wall.set(clock.now(), os::realtime_now());
     hub
 }

@@ -69,10 +69,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["bus", "metrics", "source"]),
     // What carries events from one source to another.
     ("bridge", &["bus", "metrics", "source"]),
+    // What hubs on one broker tell each other of themselves.
+    ("fleet", &["bus", "metrics"]),
     // Of the store it has the handle: a queue to other threads.
-    ("endpoint", &["auth", "bus", "log", "metrics", "protocol", "store"]),
+    ("endpoint", &["auth", "bus", "fleet", "log", "metrics", "protocol", "store"]),
     ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
-    ("config", &["auth", "bridge", "bus", "endpoint", "log", "protocol", "reactor", "source", "store"]),
+    ("config", &["auth", "bridge", "bus", "endpoint", "fleet", "log", "protocol", "reactor", "source", "store"]),
     ("tools", &["os", "protocol", "stdio"]),
     ("server", &["*"]),
     ("main", &["*"]),
@@ -87,7 +89,7 @@ const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
     "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "check_pattern", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
-    "BridgeConfig", "ClusterPubSub", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
+    "BridgeConfig", "ClusterPubSub", "FleetConfig", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
 ];
 
 /// External crates and modules, and the parts that may use them.

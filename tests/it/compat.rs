@@ -180,9 +180,10 @@ fn nothing_of_an_api_runs_that_is_left_out() {
         hub
     };
     let channels = || server.command::<Vec<String>>(&["PUBSUB", "CHANNELS"]);
-    // Every hub gets reports of losses, whatever APIs it serves.
-    let is_of_streams =
-        |channel: &String| channel.strip_prefix("fanfare.orders.").is_some_and(|command| command != "losses");
+    // Every hub hears of losses and of other hubs, whatever APIs it serves.
+    let is_of_streams = |channel: &String| {
+        channel.strip_prefix("fanfare.orders.").is_some_and(|command| !["losses", "hubs"].contains(&command))
+    };
     let whole = start(&ALL);
     assert!(channels().iter().any(is_of_streams) && channels().iter().any(|channel| channel == "events.critical"));
     assert!(threads(&whole).iter().any(|name| name == "broadcasts"));

@@ -34,6 +34,7 @@ mod examples_pages;
 mod exposition;
 mod fanfare_v1;
 mod fetch_clients;
+mod fleet;
 mod from_the_beginning;
 mod gaps;
 mod half_sent;

@@ -154,7 +154,7 @@ fn a_hub_without_its_inbox_says_so() {
 /// The error of a limit names no subject, so the hub requests each subject alone.
 #[test]
 fn more_subjects_than_the_server_takes_are_refused_one_by_one() {
-    let server = NatsServer::start_with(r#"max_subscriptions: 7"#);
+    let server = NatsServer::start_with(r#"max_subscriptions: 8"#);
     let hub = Hub::start_with(
         &["--nats", &server.url_as("")],
         &[("server.live_timeout", "200ms"), ("server.default_topics", ""), ("nats.linger", "0s")],

@@ -15,6 +15,7 @@ use crate::{
     bridge::BridgeConfig,
     bus::Class,
     endpoint::{CompatApis, Cors, Esp},
+    fleet::FleetConfig,
     protocol::EngineLimits,
     source::{
         generator::GeneratorConfig,
@@ -70,6 +71,7 @@ pub(super) struct RawConfig {
     pub(super) engine: EngineLimits,
     pub(super) log: LogConfig,
     pub(super) drain: DrainConfig,
+    pub(super) fleet: FleetConfig,
 }
 
 /// One `[[topics.class]]` table.
@@ -153,6 +155,7 @@ impl Default for RawConfig {
             engine: EngineLimits::default(),
             log: LogConfig::default(),
             drain: DrainConfig::default(),
+            fleet: FleetConfig::default(),
         }
     }
 }

@@ -108,6 +108,7 @@ fn resolve_rest(raw: &RawConfig) -> Config {
         engine: raw.engine,
         log: raw.log.clone(),
         drain: raw.drain.clone(),
+        fleet: raw.fleet.clone(),
         warnings: Vec::new(),
         settings: ConfigSnapshot::default(),
     }

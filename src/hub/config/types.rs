@@ -11,6 +11,7 @@ use crate::{
     auth::{AuthRules, QuotaConfig},
     bridge::BridgeConfig,
     endpoint::{CompatApis, Cors, Esp},
+    fleet::FleetConfig,
     protocol::{EngineLimits, RateLimit, http, proxy, websocket},
     source::SourcesConfig,
     store,
@@ -59,6 +60,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Shutting down.
     pub drain: DrainConfig,
+    /// Other hubs on the same broker.
+    pub fleet: FleetConfig,
     /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
     /// Every key's value as it was read, for comparison at a reload.

@@ -56,7 +56,10 @@ pub(crate) use gate::{
     overload::STREAMS_USED_UP,
     publish::{complete_frames, complete_request},
 };
-pub(crate) use native::command::{CommandOutcome, answer_command, answer_long_command};
+pub(crate) use native::{
+    command::{CommandOutcome, answer_command, answer_long_command},
+    fleet::own_heartbeat,
+};
 pub(crate) use socket_io::{
     application::{publish_for_socket, write_messages},
     engine_io::EngineRefusal,

@@ -3,7 +3,7 @@
 use prometheus_client::registry::Registry;
 
 use super::{
-    Metrics, Snapshot, Transport,
+    Figure, Metrics, Snapshot, Transport,
     family::{Families, Family, Value},
 };
 use crate::{
@@ -13,18 +13,20 @@ use crate::{
 };
 
 impl Metrics {
-    /// All figures of the hub over `bus`, as text.
+    /// All figures of the hub over `bus`, and `further` ones of its other parts, as text.
     pub(crate) fn exposition(
         &self,
         bus: &Bus,
         quotas: &QuotaFigures,
         maxima: &Maxima,
+        further: Vec<Figure>,
         format: ExpositionFormat,
     ) -> String {
         let mut registry = Registry::default();
         let mut rows = self.rows(bus);
         rows.extend(quota_rows(quotas));
         rows.extend(maxima.rows());
+        rows.extend(further.into_iter().map(Family::from));
         registry.register_collector(Box::new(Families { rows }));
         format.encode(&registry)
     }

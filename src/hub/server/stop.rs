@@ -7,7 +7,7 @@ use std::{
 
 use tracing::warn;
 
-use super::{Server, signals::SignalPoll};
+use super::{Server, heartbeat::HeartbeatHandle, signals::SignalPoll};
 use crate::{bridge::BridgeHandle, endpoint::ShutdownPhase, source::Sources, store::StoreHandle};
 
 /// How often the reactors are checked while they stop.
@@ -42,7 +42,9 @@ impl Server {
     /// already.
     fn stop_sources(&mut self, signals: &mut SignalPoll, mut is_hasty: bool) -> Result<(), String> {
         let (store, bridge, sources) = (self.store.take(), self.bridge.take(), self.sources.take());
+        let heartbeat = self.heartbeat.take();
         let stop = move || {
+            heartbeat.into_iter().for_each(HeartbeatHandle::stop);
             // Before the event sinks: records that the store still writes must also be published.
             store.into_iter().for_each(StoreHandle::stop);
             bridge.into_iter().for_each(BridgeHandle::stop);

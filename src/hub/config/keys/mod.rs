@@ -57,6 +57,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("esp", "The ESP IoT platform's API: wells, over Server-Sent Events and Socket.IO."),
     ("log", "The hub's own log, on standard error."),
     ("drain", "How the hub shuts down after a SIGTERM."),
+    ("fleet", "Other hubs on the same Redis or NATS."),
     ("demo", "Generated events for the streams of the event streaming service."),
 ];
 

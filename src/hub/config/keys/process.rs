@@ -1,4 +1,4 @@
-//! The keys of the sections `log`, `drain`, `demo`: the log, shutting down, and the demonstration.
+//! The keys of the sections `log`, `drain`, `fleet`, `demo`: the log, shutting down, other hubs, and the demonstration.
 
 use std::time::Duration;
 
@@ -31,6 +31,15 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Period after drain.delay over which connections are closed, so that clients do not all reconnect at \
                  once.",
           field: |it| Field::Duration { value: &mut it.drain.window, min: Duration::ZERO } },
+
+    Key { path: "fleet.heartbeat",
+          help: "How often the hub tells the other hubs on its broker that it runs, on the channel fanfare.orders.hubs. \
+                 /stats shows each hub until it has been silent for three of these intervals, so all hubs need the same \
+                 value. 0s: this hub neither tells the others nor listens to them.",
+          field: |it| Field::Duration { value: &mut it.fleet.heartbeat, min: Duration::ZERO } },
+    Key { path: "fleet.hubs_max",
+          help: "Other hubs remembered at a time. Heartbeats of further ones are dropped and counted.",
+          field: |it| Field::Count { value: &mut it.fleet.hubs_max, min: 1 } },
 
     Key { path: "demo.enabled",
           help: "Generate events for the streams of /api/v1/events and /api/v1/broadcast-demo.",

@@ -4,9 +4,11 @@ use std::sync::PoisonError;
 
 use serde_json::{Map, Value, json};
 
+use super::fleet;
 use crate::{
     endpoint::{Answer, Context, Hub, Route, ShutdownPhase},
     exposition::ExpositionFormat,
+    fleet::Fleet,
     metrics::{Metrics, QuotaFigures, Transport},
     protocol::http::{Request, Response},
     version::{COMMIT, FULL_VERSION, VERSION},
@@ -62,11 +64,15 @@ fn is_required(require: &[String], name: &str) -> bool {
     require.iter().any(|required| required == "*" || required == name)
 }
 
-/// The main figures. `connected_clients` and `events_received` have the names that the event broadcaster gave them.
+/// The main figures, and the hubs on this hub's broker. Messages that ask for the figures get those without the hubs, of which
+/// there may be many.
 pub(in crate::endpoint) fn show_stats(_: &Request, _: &str, context: &Context<'_>) -> Answer {
-    Response::json(200, &stats(context)).with("Cache-Control", "no-store").into()
+    let mut stats = stats(context);
+    stats["fleet"] = fleet::list(context.hub, context.now);
+    Response::json(200, &stats).with("Cache-Control", "no-store").into()
 }
 
+/// The main figures. `connected_clients` and `events_received` have the names that the event broadcaster gave them.
 pub(in crate::endpoint) fn stats(context: &Context<'_>) -> Value {
     let Metrics { reactors, sources, .. } = &*context.hub.metrics;
     let uptime_s = context.now.since(crate::clock::Moment(0)).as_secs_f64();
@@ -103,8 +109,9 @@ pub(in crate::endpoint) fn show_metrics(request: &Request, _: &str, context: &Co
     let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
     let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
     let format = ExpositionFormat::negotiate(request.header_values("accept"));
+    let further = context.hub.extension::<Fleet>().figures(context.now);
     let maxima = *maxima.lock().unwrap_or_else(PoisonError::into_inner);
-    let body = metrics.exposition(bus, &quotas, &maxima, format).into_bytes();
+    let body = metrics.exposition(bus, &quotas, &maxima, further, format).into_bytes();
     let headers = vec![("Content-Type", format.content_type().to_owned()), ("Vary", "Accept".to_owned())];
     Response { status: 200, headers, body }.into()
 }

@@ -1,6 +1,7 @@
 //! The hub's own API: streams, publishing, topics, `fanfare.v1`, signing in, and what operators ask for.
 
 pub(super) mod command;
+pub(super) mod fleet;
 pub(super) mod health;
 pub(super) mod pages;
 pub(super) mod publish;
