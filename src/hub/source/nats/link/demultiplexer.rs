@@ -113,7 +113,6 @@ impl<T: Clone> Demultiplexer<T> {
             reply: message.reply_to.map(text_of),
             headers: message.headers.map(|block| Headers::received(Bytes::copy_from_slice(block))),
             status: status.map(|(status, _)| status),
-            description: status.map(|(_, description)| text_of(description)),
             // The one copy: the event outlives the buffer.
             payload: Bytes::copy_from_slice(message.payload),
             is_oversize: false,

@@ -12,15 +12,10 @@ pub(in crate::source::nats) struct Message {
     /// The subject it was published to. Bytes that are no text are U+FFFD, which is in no topic's name.
     pub(in crate::source::nats) subject: Arc<str>,
     /// Where an answer is expected.
-    #[allow(dead_code, reason = "core NATS has no use for it")]
     pub(in crate::source::nats) reply: Option<Box<str>>,
     pub(in crate::source::nats) headers: Option<Headers>,
     /// The status that stands in the first line of the headers, such as 503 where nobody serves a subject.
-    #[allow(dead_code, reason = "core NATS has no use for it")]
     pub(in crate::source::nats) status: Option<u16>,
-    /// What stands behind the status.
-    #[allow(dead_code, reason = "core NATS has no use for it")]
-    pub(in crate::source::nats) description: Option<Box<str>>,
     pub(in crate::source::nats) payload: Bytes,
     /// The payload or the headers were over the limit, and have been passed over: `payload` is empty and `headers` are absent.
     pub(in crate::source::nats) is_oversize: bool,

@@ -63,11 +63,9 @@ fn receive(stream: &[u8], piece_bytes: usize, limits: NatsLimits) -> (Vec<String
 }
 
 fn show(message: &Message) -> String {
-    let Message { subject, reply, headers, status, description, payload, is_oversize } = message;
+    let Message { subject, reply, headers, status, payload, is_oversize } = message;
     let mut text = format!("{subject} {}", payload.escape_ascii());
-    for (name, part) in [("reply", reply), ("description", description)] {
-        text.extend(part.iter().map(|part| format!(" {name}={part}")));
-    }
+    text.extend(reply.iter().map(|reply| format!(" reply={reply}")));
     text.extend(status.map(|status| format!(" status={status}")));
     let kind = headers.as_ref().map(|headers| headers.get_escaped("T"));
     text.extend(kind.map(|kind| format!(" T={kind:?}")));
@@ -111,7 +109,7 @@ fn headers_of_any_kind_end_nothing() {
             "one: one d T=None",
             "one: one e T=None",
             "one: one f T=None",
-            "one: one  description=No Messages status=404 T=None",
+            "one: one  status=404 T=None",
             "one: one g",
         ],
     );
