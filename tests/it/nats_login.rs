@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
 use crate::support::{Folder, hub::Hub, nats::NatsServer, send_signal, sse::SseClient, wait_until};
 
 const SETTINGS: [(&str, &str); 4] = [
@@ -65,6 +69,48 @@ fn every_kind_of_login_is_accepted_and_a_wrong_one_is_reported() {
     assert_eq!(wrong.post("/publish/t", "x").error_code(), "refused");
     wait_until_refused(&hub_at(&by_user.url_as(""), &[]));
     wait_until_refused(&hub_at(&by_token.url_as("wrong@"), &[]));
+}
+
+/// What `issuer` says of `subject`.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: &Value) -> String {
+    let encode = |part: &Value| BASE64URL_NOPAD.encode(part.to_string().as_bytes());
+    let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
+    let sub = subject.public_key();
+    let claims = json!({ "jti": sub, "iat": 1, "iss": issuer.public_key(), "name": sub, "sub": sub, "nats": nats });
+    let text = format!("{}.{}", encode(&header), encode(&claims));
+    let signature = issuer.sign(text.as_bytes()).expect("it has its seed");
+    format!("{text}.{}", BASE64URL_NOPAD.encode(&signature))
+}
+
+#[test]
+fn a_credentials_file_is_taken_where_an_operator_decides() {
+    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let of_operator = jwt(&operator, &operator, &json!({ "type": "operator", "version": 2 }));
+    let limits = json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+                         "conn": -1, "leaf": -1 });
+    let of_account = jwt(&operator, &account, &json!({ "type": "account", "version": 2, "limits": limits }));
+    let rights = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+    let server = NatsServer::start_with(&format!(
+        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}",
+        account.public_key()
+    ));
+    let folder = Folder::new();
+    let credentials = |name: &str, jwt: &str, seed: &KeyPair| {
+        let (path, seed) = (folder.path(name), seed.seed().expect("it has one"));
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        fs::write(&path, text).expect("the folder is writable");
+        path
+    };
+    let of_user = jwt(&account, &user, &rights);
+    let hub_with = |file: &str| hub_at(&server.url_as(""), &[("nats.credentials_file", file)]);
+    check_round_trip(&hub_with(&credentials("own.creds", &of_user, &user)), "by credentials");
+    // Another key cannot sign for the user, and a user cannot make users.
+    let other = KeyPair::new_user();
+    wait_until_refused(&hub_with(&credentials("other.creds", &of_user, &other)));
+    wait_until_refused(&hub_with(&credentials("self.creds", &jwt(&user, &user, &rights), &user)));
 }
 
 #[test]
