@@ -97,7 +97,7 @@ fn what_is_published_is_a_message_with_the_id_of_the_stream() {
     let hub = hub_on(&server, "history = { count = 50, age = \"1h\" }", &[]);
     let info = server.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "");
     let config = &info["config"];
-    assert_eq!((&config["subjects"], &config["max_msgs_per_subject"]), (&json!(["t.*"]), &json!(256)), "{info}");
+    assert_eq!((&config["subjects"], &config["max_msgs_per_subject"]), (&json!(["t.*"]), &json!(16384)), "{info}");
     assert_eq!((&config["max_age"], &config["num_replicas"]), (&json!(3_600_000_000_000_u64), &json!(1)), "{info}");
     let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
     let id = hub.publish("t.a", "payload");
@@ -451,4 +451,87 @@ fn what_the_permissions_deny_is_named_until_they_allow_it() {
     assert_ne!(id, second);
     let event = std::iter::repeat_with(|| socket.next_json()).find(|message| message["data"] == 2);
     assert_eq!(event.map(|event| event["id"].clone()), Some(json!(second)));
+}
+
+/// Somebody changes the stream so that it keeps something else, and back. Who read on reads on, and nobody misses anything.
+#[test]
+fn a_stream_that_is_unfit_for_a_while_misses_nothing() {
+    let server = NatsServer::start_with_jetstream();
+    let hubs = [0, 1].map(|_| hub_on(&server, "", &[]));
+    let mut stream = SseClient::open(&hubs[0], "/sse?topic=t.a");
+    let mut id = String::new();
+    for number in ["1", "2", "3"] {
+        hubs[0].publish("t.a", number);
+        let event = stream.next();
+        assert_eq!(event.data, number);
+        id = event.id;
+    }
+    let info = server.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "");
+    let update = |subjects: &[&str]| {
+        let mut config = info["config"].clone();
+        config["subjects"] = json!(subjects);
+        let answer = server.request(&format!("$JS.API.STREAM.UPDATE.{STREAM}"), &config.to_string());
+        assert!(answer["error"].is_null(), "{answer}");
+    };
+    update(&["x.*"]);
+    wait_until("readiness names it", || hubs[0].get("/ready").text().contains("keeps the subjects").then_some(()));
+    update(&["t.*"]);
+    server.client().publish_all("t.a", ["4", "5"]);
+    for (number, seq) in [("4", 4), ("5", 5)] {
+        assert_eq!(stream.next(), Received { id: with_seq(&id, seq), kind: String::new(), data: number.to_owned() });
+    }
+    let mut other = resume(&hubs[1], &id);
+    assert_eq!([other.next_data(), other.next_data()], ["4", "5"]);
+}
+
+/// A server stops a consumer whose hub may not answer flow control.
+#[test]
+fn a_hub_that_may_not_answer_flow_control_reads_on() {
+    let rights =
+        "authorization { users: [{ user: hub, password: p, permissions: { publish: { deny: [\"$JS.FC.>\"] } } }] }";
+    let server = NatsServer::start_with_jetstream_and(rights);
+    let folder = Folder::new();
+    let file = folder.path("fanfare.toml");
+    fs::write(&file, "[[topics.class]]\nmatch = \"t.*\"\nlog = \"jetstream\"\n").expect("the folder is writable");
+    let settings = [("nats.ping_interval", "200ms"), ("server.default_topics", "")];
+    let hub = Hub::start_with(&["--config", &file, "--nats", &server.url_as("hub:p@")], &settings);
+    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+    let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
+    let long = "x".repeat(20_000);
+    let mut client = server.client_as("hub", "p");
+    for part in 0..20 {
+        let numbers = part * 100..part * 100 + 100;
+        client.publish_all("t.a", numbers.clone().map(|number| format!("{number} {long}")));
+        for number in numbers {
+            let data = stream.next_data();
+            assert!(data.starts_with(&format!("{number} ")), "{number}: {}", &data[..20]);
+        }
+    }
+}
+
+/// Who may publish to the hub's inbox does not make the hub publish elsewhere, nor end its connection.
+#[test]
+fn the_hub_answers_flow_control_alone() {
+    let server = NatsServer::start_with_jetstream();
+    let (sender, subjects) = std::sync::mpsc::channel();
+    server.subscribe("_INBOX.fanfare.>", move |subject, headers, _| {
+        if headers.is_some_and(|headers| headers.starts_with(b"NATS/1.0 100")) {
+            let _ = sender.send(subject.to_owned());
+        }
+    });
+    let hub = hub_on(&server, "", &[]);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t.a&topic=pay.x");
+    let inbox = subjects.recv_timeout(crate::support::TIMEOUT).expect("a consumer shows that it is there");
+    let mut client = server.client();
+    for (reply, header) in
+        [("pay.x", "A: b"), ("pay.x", "Nats-Consumer-Stalled: pay.x"), ("a", "Nats-Consumer-Stalled: a b*")]
+    {
+        let block = format!("NATS/1.0 100 Idle Heartbeat\r\n{header}\r\n\r\n");
+        client.send(format!("HPUB {inbox} {reply} {0} {0}\r\n{block}\r\n", block.len()).as_bytes());
+    }
+    let delete = format!("NATS/1.0 100\r\nNats-Consumer-Stalled: $JS.API.STREAM.DELETE.{STREAM}\r\n\r\n");
+    client.send(format!("HPUB {inbox} {0} {0}\r\n{delete}\r\n", delete.len()).as_bytes());
+    hub.publish("t.a", "1");
+    assert_eq!(stream.next_data(), "1", "and nothing of another topic, and no gap");
+    assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"jetstream\"}"), 0.0);
 }

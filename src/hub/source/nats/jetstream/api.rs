@@ -4,9 +4,11 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::delivery::SEQUENCE_MAX;
 
 /// The subjects of the API.
 #[derive(Clone, Debug)]
@@ -51,11 +53,17 @@ pub(super) struct StreamInfo {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct StreamState {
     /// The oldest message, or the one after `last_seq` in an empty stream.
+    #[serde(deserialize_with = "sequence")]
     pub(super) first_seq: u64,
     /// The newest message that there ever was.
+    #[serde(deserialize_with = "sequence")]
     pub(super) last_seq: u64,
     #[serde(default)]
     last_ts: String,
+}
+
+fn sequence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Ok(u64::deserialize(deserializer)?.min(SEQUENCE_MAX))
 }
 
 /// A consumer that was made.
@@ -133,15 +141,16 @@ impl Api {
 const INACTIVE: Duration = Duration::from_secs(30);
 
 /// A request for a consumer that pushes all of the stream from `start` on to `deliver`, in order and unacknowledged, and says every
-/// `heartbeat` that it is there. It stops after some bytes until the hub has asked for more.
-pub(super) fn push_consumer(stream: &str, start: u64, deliver: &str, heartbeat: Duration) -> Bytes {
+/// `heartbeat` that it is there. With flow control it stops after
+/// some bytes until the hub has asked for more.
+pub(super) fn push_consumer(stream: &str, start: u64, deliver: &str, heartbeat: Duration, flow_control: bool) -> Bytes {
     consumer(
         stream,
         json!({
             "deliver_subject": deliver,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": start.max(1),
-            "flow_control": true,
+            "flow_control": flow_control,
             "idle_heartbeat": nanos(heartbeat),
         }),
     )

@@ -61,9 +61,6 @@ const KEPT_MIN: Duration = Duration::from_secs(1);
 /// 100 years: the API counts nanoseconds.
 const KEPT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// How many messages of a topic a stream keeps at least. A hub that is a moment behind would else find some of them gone.
-const SUBJECT_COUNT_MIN: usize = 256;
-
 /// The bounds of the time in which the server recognizes a publication that comes twice.
 const DUPLICATES_MIN: Duration = Duration::from_millis(100);
 
@@ -83,6 +80,12 @@ impl StreamSpec {
             );
         }
         let mut specs: Vec<Self> = Vec::new();
+        let prefix = &config.stream_prefix;
+        if prefix.contains(|letter: char| !letter.is_ascii_graphic() || "./\\*>".contains(letter)) {
+            return Err(format!(
+                "nats.stream_prefix: `{prefix}` cannot begin a stream's name: no blanks, and none of . * > / \\"
+            ));
+        }
         for (pattern, class) in classes.listed.iter().filter(|(_, class)| is_kept(class)) {
             let spec = Self::new(pattern, class, config, idempotency_window)?;
             if let Some(other) = specs.iter().find(|other| other.name == spec.name) {
@@ -111,7 +114,8 @@ impl StreamSpec {
         }
         SubjectPattern::parse(&subject).map_err(|bad| format!("the class `{}`: {bad}", pattern.as_str()))?;
         let name = format!("{}{}", config.stream_prefix, name(pattern));
-        let history = class.retention.history;
+        // As a hub's own log, the stream keeps for hubs and clients that are behind what the class's lag covers.
+        let (history, lag) = (class.retention.history, class.retention.lag);
         let limit = |number: usize| i64::try_from(number).ok().filter(|number| *number != 0).unwrap_or(-1);
         let age = nanos(history.age.clamp(KEPT_MIN, KEPT_MAX));
         let window = nanos(idempotency_window).min(age).max(nanos(DUPLICATES_MIN));
@@ -123,7 +127,7 @@ impl StreamSpec {
             "storage": if config.in_memory { "memory" } else { "file" },
             "num_replicas": config.replicas,
             "max_age": age,
-            "max_msgs_per_subject": limit(if history.is_none() { 0 } else { history.count.max(SUBJECT_COUNT_MIN) }),
+            "max_msgs_per_subject": limit(if history.is_none() { 0 } else { history.count.max(lag.count) }),
             "max_bytes": limit(config.stream_bytes_max),
             "max_msgs": -1,
             "max_consumers": -1,
@@ -214,18 +218,18 @@ mod tests {
     fn the_history_bounds_the_stream() {
         let mut class = class();
         let mut retention = Retention::default();
-        (retention.history.count, retention.history.age) = (700, Duration::from_secs(60));
+        (retention.history.count, retention.history.age) = (70_000, Duration::from_secs(60));
         class.retention = retention;
         let config: Value =
             serde_json::from_str(&specs(&[("a", class.clone())]).expect("usable")[0].config("d")).expect("JSON");
-        assert_eq!(config["max_msgs_per_subject"], 700);
+        assert_eq!(config["max_msgs_per_subject"], 70_000);
         assert_eq!(config["max_age"], 60_000_000_000_u64);
         assert_eq!(config["duplicate_window"], 60_000_000_000_u64, "no longer than the messages");
         assert_eq!(config["description"], "d");
         class.retention.history.count = 1;
         let config: Value =
             serde_json::from_str(&specs(&[("a", class.clone())]).expect("usable")[0].config("")).expect("JSON");
-        assert_eq!(config["max_msgs_per_subject"], 256);
+        assert_eq!(config["max_msgs_per_subject"], 16_384, "what a client may lag behind");
         (class.retention.history.count, class.retention.history.age) = (0, Duration::MAX);
         let spec = &specs(&[("a", class)]).expect("usable")[0];
         let config: Value = serde_json::from_str(&spec.config("")).expect("JSON");

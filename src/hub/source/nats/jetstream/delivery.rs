@@ -1,5 +1,8 @@
 //! What a message that a consumer delivers says of its place in the stream.
 
+/// No stream gets as far. A server that says so is not believed, and no sum of sequences overflows.
+pub(super) const SEQUENCE_MAX: u64 = u64::MAX >> 2;
+
 /// The place of a message, as its reply subject tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivery<'a> {
@@ -27,7 +30,10 @@ impl<'a> Delivery<'a> {
         });
         let (_stream, consumer, _delivered) = (tokens.next()?, tokens.next()?, tokens.next()?);
         let mut number = || tokens.next()?.parse().ok();
-        Some(Self { consumer, stream_seq: number()?, consumer_seq: number()?, time: number()?, pending: number()? })
+        let delivery =
+            Self { consumer, stream_seq: number()?, consumer_seq: number()?, time: number()?, pending: number()? };
+        let is_sequence = |number: u64| (1..=SEQUENCE_MAX).contains(&number);
+        (is_sequence(delivery.stream_seq) && is_sequence(delivery.consumer_seq)).then_some(delivery)
     }
 }
 
@@ -47,6 +53,9 @@ mod tests {
         check("$JS.ACK.S.C.1.20.3.1700000000000000001", None);
         check("$JS.ACK.S.C.1.x.3.1700000000000000001.5", None);
         check("$JS.ACK.S.C.1.20.3.99999999999999999999.5", None);
+        check("$JS.ACK.S.C.1.0.3.1700000000000000001.5", None);
+        check("$JS.ACK.S.C.1.20.0.1700000000000000001.5", None);
+        check("$JS.ACK.S.C.1.18446744073709551615.3.1700000000000000001.5", None);
         check("$JS.ACK", None);
         check("_INBOX.x", None);
         check("", None);

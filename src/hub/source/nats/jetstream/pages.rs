@@ -18,6 +18,8 @@ pub(super) struct SubjectReader {
     consumer: String,
     /// The messages that it had to deliver when it was made.
     pub(super) total: u64,
+    /// The sequence of the newest one that was fetched.
+    newest: u64,
     /// Those that are left.
     pub(super) pending: u64,
 }
@@ -48,7 +50,7 @@ impl SubjectReader {
         let answers = link.request_all(wanted.iter().map(request).collect()).await?;
         let open = |answer: Result<Bytes, Refused>| {
             let ConsumerInfo { name, num_pending } = read(&answer?)?;
-            Ok(Self { stream: stream.to_owned(), consumer: name, total: num_pending, pending: num_pending })
+            Ok(Self { stream: stream.to_owned(), consumer: name, total: num_pending, newest: 0, pending: num_pending })
         };
         Ok(answers.into_iter().map(open).collect())
     }
@@ -102,9 +104,12 @@ impl SubjectReader {
         link.send(&subject, Some(&end), next_messages(count, bytes))?;
         link.collect(|message| {
             let delivery = message.reply.as_deref().and_then(Delivery::parse);
-            match delivery.filter(|delivery| delivery.consumer == self.consumer) {
+            // A server whose sequences do not rise would never come to an end.
+            let newest = self.newest;
+            let rises = |delivery: &Delivery<'_>| newest < delivery.stream_seq;
+            match delivery.filter(|delivery| delivery.consumer == self.consumer && rises(delivery)) {
                 Some(Delivery { stream_seq: seq, time, pending, .. }) => {
-                    self.pending = pending;
+                    (self.pending, self.newest) = (pending, seq);
                     fetched.push(Stored { seq, time, message });
                     if fetched.len() == count || pending == 0 { Taken::Last } else { Taken::More }
                 }
@@ -163,11 +168,11 @@ impl Newest {
         };
         let (mut kept, mut bytes) = (VecDeque::new(), 0);
         let mut is_all = reader.total == total;
-        loop {
+        let mut is_end = false;
+        while !is_end {
             let fetched = reader.fetch(link, api, FETCH_COUNT, FETCH_BYTES).await?;
-            if fetched.is_empty() {
-                break;
-            }
+            // What comes later is delivered by the stream's own consumer.
+            is_end = fetched.last().is_none_or(|newest| last <= newest.seq);
             for stored in fetched {
                 if stored.time < bounds.since {
                     is_all = false;

@@ -71,6 +71,7 @@ pub(super) fn start_reader(
         topics: FollowedTopics::new(nats.linger),
         names: ChannelNames::default(),
         refused: LogRefusals::default(),
+        has_flow_control: true,
         backoff: Backoff::new(nats.backoff_min, nats.backoff_max),
         retry: now,
         failures: LogRateLimiter::default(),
@@ -104,6 +105,8 @@ pub(super) struct Reader {
     pub(super) topics: FollowedTopics,
     pub(super) names: ChannelNames,
     pub(super) refused: LogRefusals,
+    /// Whether the server lets the hub answer flow control.
+    pub(super) has_flow_control: bool,
     pub(super) backoff: Backoff,
     /// When to try the next connection.
     retry: Moment,
@@ -209,6 +212,8 @@ impl Reader {
         let is_renewed = fault.is_refused_login() && self.connector.logins().renew(&self.login).is_some();
         let delay = if is_renewed { Duration::ZERO } else { self.backoff.next_delay(rand::random()) };
         self.retry = now + delay;
+        // The next server, or the next rights, may let it.
+        self.has_flow_control = true;
         for stream in &mut self.streams {
             stream.follower = None;
             stream.check_due = now;

@@ -16,6 +16,10 @@ pub(super) struct KeptStream {
     pub(super) position: Option<StreamPosition>,
     /// What delivers what follows.
     pub(super) follower: Option<Follower>,
+    /// Messages up to here were found to be removed, and not every topic was told yet; and until when all are.
+    pub(super) hole: Option<(u64, Moment)>,
+    /// Whether the follower is to be replaced at the next look.
+    pub(super) renews_follower: bool,
     /// When to look next whether it still is the stream that is read.
     pub(super) check_due: Moment,
     /// Failed attempts in a row.
@@ -43,6 +47,8 @@ pub(super) struct Follower {
     pub(super) delivered: u64,
     /// When it last said something.
     pub(super) heard: Moment,
+    /// How many it had delivered when the stream was found to have more. If it is no more at the next look, it has stopped.
+    pub(super) behind_at: Option<u64>,
 }
 
 /// What a stream is found to be, compared with what was read of it.
@@ -74,7 +80,17 @@ pub(super) fn identity(info: &StreamInfo) -> u64 {
 
 impl KeptStream {
     pub(super) fn new(spec: StreamSpec, now: Moment) -> Self {
-        Self { spec, identity: None, position: None, follower: None, check_due: now, failures: 0, has_warned: false }
+        Self {
+            spec,
+            identity: None,
+            position: None,
+            follower: None,
+            hole: None,
+            renews_follower: false,
+            check_due: now,
+            failures: 0,
+            has_warned: false,
+        }
     }
 
     /// The id of the message with this sequence.

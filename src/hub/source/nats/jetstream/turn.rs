@@ -29,6 +29,9 @@ use crate::{
 /// How long the hub waits to read on while the memory budget is spent. What is not read stays at the broker.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long what was removed may wait to be told to topics without events.
+const HOLES_TOLD_TOGETHER: Duration = Duration::from_millis(100);
+
 /// A consumer that has said nothing for so many of its heartbeats is given up.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
 
@@ -53,7 +56,21 @@ impl Reader {
             let now = self.clock.now();
             let deadline = self.deadline().unwrap_or(now + self.nats.ping_interval);
             let received = link.next(self.waker.notify(), deadline.since(now)).await?;
+            self.take_denied(&received.denied);
             self.receive(&mut link, received.messages).await?;
+        }
+    }
+
+    /// Without the right to answer flow control, consumers are made without: a hub that is slow is then closed by the server.
+    fn take_denied(&mut self, denied: &[(String, String)]) {
+        if let Some((_, text)) = denied.iter().find(|(subject, _)| subject.starts_with("$JS.FC."))
+            && std::mem::replace(&mut self.has_flow_control, false)
+        {
+            warn!("consumers are used without flow control: {text}");
+            let now = self.clock.now();
+            for stream in &mut self.streams {
+                (stream.check_due, stream.renews_follower) = (now, stream.follower.is_some());
+            }
         }
     }
 
@@ -62,7 +79,12 @@ impl Reader {
         let streams = self.streams.iter().enumerate().flat_map(|(index, stream)| {
             let follower = stream.follower.as_ref();
             let load_due = follower.and_then(|_| self.topics.load_due(index));
-            [Some(stream.check_due), follower.map(|follower| follower.heard + silent), load_due]
+            [
+                Some(stream.check_due),
+                follower.map(|follower| follower.heard + silent),
+                load_due,
+                stream.hole.map(|(_, due)| due),
+            ]
         });
         streams.chain([self.topics.expiry()]).flatten().min()
     }
@@ -117,7 +139,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The stream cannot be read at present. `is_refused`: and will not be, until somebody changes something at the server.
+    /// The stream cannot be read at present. `is_refused`: and perhaps will not be, until somebody changes something at the server.
     pub(super) fn put_off(
         &mut self,
         link: &mut JetLink,
@@ -133,14 +155,12 @@ impl Reader {
         stream.check_due = now + wait;
         let name = stream.spec.name.clone();
         if is_refused {
+            // What was read stays as it is: reading goes on behind it, so nobody misses anything.
             let topics: Vec<Topic> = self.topics.of_stream(index, false).cloned().collect();
             for topic in topics {
-                let has_readers = self.topics.stage(&topic) == Some(Stage::Live);
-                self.refused.add(&topic, why, has_readers, &self.bus, &self.status, now);
+                self.refused.add(&topic, why, false, &self.bus, &self.status, now);
             }
-            self.topics.load_again(index, now + wait);
             self.leave(link, index)?;
-            self.streams[index].position = None;
         }
         self.topics.put_off(index, now + wait);
         self.log_refusal(&format!("the stream `{name}` cannot be read: {why}"), now);
@@ -178,7 +198,7 @@ impl Reader {
         if verdict != Verdict::Same {
             warn!("the stream `{name}` is another one than before ({verdict:?}): its readers are sent a gap");
             self.leave(link, index)?;
-            self.streams[index].position = None;
+            (self.streams[index].position, self.streams[index].hole) = (None, None);
             self.topics.load_again(index, now);
         }
         self.streams[index].identity = Some(identity(&info));
@@ -256,6 +276,10 @@ impl Reader {
             self.streams[index].position = None;
             return Ok(Ok(()));
         }
+        if self.has_stopped(index, info) || std::mem::take(&mut self.streams[index].renews_follower) {
+            warn!("the consumer of the stream `{}` has stopped: another one goes on", self.streams[index].spec.name);
+            self.leave(link, index)?;
+        }
         if self.streams[index].follower.is_some() {
             return Ok(Ok(()));
         }
@@ -267,7 +291,7 @@ impl Reader {
         }
         let name = self.streams[index].spec.name.clone();
         let (subject, subscription) = link.delivery_subject()?;
-        let request = push_consumer(&name, position.seq + 1, &subject, self.heartbeat());
+        let request = push_consumer(&name, position.seq + 1, &subject, self.heartbeat(), self.has_flow_control);
         let answer = link.request(self.api.consumer_create(&name), request).await?;
         let made = answer.and_then(|payload| read::<ConsumerInfo>(&payload));
         if made.is_err() {
@@ -277,8 +301,24 @@ impl Reader {
             let heard = self.clock.now();
             let stream = &mut self.streams[index];
             stream.position = Some(position);
-            stream.follower = Some(Follower { consumer: made.name, subject, subscription, delivered: 0, heard });
+            let follower =
+                Follower { consumer: made.name, subject, subscription, delivered: 0, heard, behind_at: None };
+            stream.follower = Some(follower);
+            for topic in self.topics.of_stream(index, true) {
+                self.refused.remove(topic, &self.status);
+                self.bus.mark_live(topic, heard);
+            }
         }))
+    }
+
+    /// Whether the stream has had more than was delivered for as long as from one look to the next. Somebody may have paused the
+    /// consumer, or what it had to deliver was removed.
+    fn has_stopped(&mut self, index: usize, info: &StreamInfo) -> bool {
+        let stream = &mut self.streams[index];
+        let (Some(follower), Some(position)) = (&mut stream.follower, stream.position) else { return false };
+        let is_behind = position.seq < info.state.last_seq;
+        let before = std::mem::replace(&mut follower.behind_at, is_behind.then_some(follower.delivered));
+        is_behind && before == Some(follower.delivered)
     }
 
     /// Ends the consumer. What it has delivered and nobody has taken is delivered again by the next one.
@@ -326,12 +366,14 @@ impl Reader {
                 broken.push(index);
             }
         }
+        self.report_holes(&mut feed, now);
         drop(feed);
         if 0 < received {
             self.status.on_events(received, now);
         }
         for subject in answers {
-            link.send(&subject, None, Bytes::new())?;
+            // What is no subject is not the server's.
+            let _ = link.publish(&subject, None, None, Bytes::new());
         }
         for index in broken {
             self.leave(link, index)?;
@@ -343,13 +385,14 @@ impl Reader {
 
     /// What a consumer says besides messages: that it is there, or that it waits for the hub. `None`: messages are missing.
     fn take_notice(&mut self, index: usize, message: &Message, answers: &mut Vec<String>, now: Moment) -> Option<()> {
-        let follower = self.streams[index].follower.as_mut()?;
+        let stream = &mut self.streams[index];
+        let follower = stream.follower.as_mut()?;
         follower.heard = now;
-        if let Some(reply) = &message.reply {
-            answers.push(reply.to_string());
-        }
+        // Whoever may publish to the hub's inbox must not make it publish elsewhere.
+        let flow_control = format!("$JS.FC.{}.{}.", stream.spec.name, follower.consumer);
         let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
-        answers.extend(header("Nats-Consumer-Stalled").map(str::to_owned));
+        let asked = [message.reply.as_deref(), header("Nats-Consumer-Stalled")].into_iter().flatten();
+        answers.extend(asked.filter(|subject| subject.starts_with(&flow_control)).map(str::to_owned));
         let last = header("Nats-Last-Consumer").and_then(|last| last.parse::<u64>().ok());
         last.is_none_or(|last| last <= follower.delivered).then_some(())
     }
@@ -372,7 +415,8 @@ impl Reader {
         let position = stream.position.unwrap_or(StreamPosition { seq: delivery.stream_seq - 1, time: None });
         follower.delivered += 1;
         if position.seq + 1 < delivery.stream_seq {
-            self.report_hole(feed, index, delivery.stream_seq, now);
+            let due = stream.hole.map_or(now + HOLES_TOLD_TOGETHER, |(_, due)| due);
+            stream.hole = Some((delivery.stream_seq - 1, due));
         }
         let id = self.streams[index].id(delivery.stream_seq);
         let topic = self.names.resolve(message.subject.as_bytes()).cloned();
@@ -387,7 +431,12 @@ impl Reader {
                 Ok(0)
             }
             Some(topic) if self.topics.stage(&topic) != Some(Stage::Live) => Ok(0),
-            Some(topic) => self.publish(feed, &topic, id, message, now),
+            Some(topic) => {
+                if let Some((end, _)) = self.streams[index].hole {
+                    self.report_hole_in(feed, &topic, self.streams[index].id(end), now);
+                }
+                self.publish(feed, &topic, id, message, now)
+            }
         };
         // Without room, the next consumer delivers it again.
         let taken = taken.ok()?;
@@ -431,16 +480,31 @@ impl Reader {
 
     /// What the stream had between the position and `next` is gone, and nobody knows of which topics it was.
     fn report_hole(&mut self, feed: &mut Feed<'_>, index: usize, next: u64, now: Moment) {
-        let to = self.streams[index].id(next - 1);
-        for topic in self.topics.of_stream(index, true) {
-            let from = self.bus.newest_id(topic);
-            if from < to {
-                feed.report_gap(topic, Gap { from, to, reason: GapReason::Expired }, now);
-                self.status.on_loss();
-            }
-        }
+        self.streams[index].hole = Some((next - 1, now));
         if let Some(position) = &mut self.streams[index].position {
             *position = StreamPosition { seq: next - 1, time: None };
+        }
+        self.report_holes(feed, now);
+    }
+
+    /// Tells of the holes that are due to all topics which have had no event since. A burst beyond what a stream keeps makes a hole
+    /// of every other message: topics without events get one gap for many of them.
+    fn report_holes(&mut self, feed: &mut Feed<'_>, now: Moment) {
+        for index in 0..self.streams.len() {
+            if let Some((end, _)) = self.streams[index].hole.take_if(|(_, due)| *due <= now) {
+                let to = self.streams[index].id(end);
+                for topic in self.topics.of_stream(index, true) {
+                    self.report_hole_in(feed, topic, to, now);
+                }
+            }
+        }
+    }
+
+    fn report_hole_in(&self, feed: &mut Feed<'_>, topic: &Topic, to: EventId, now: Moment) {
+        let from = self.bus.newest_id(topic);
+        if from < to {
+            feed.report_gap(topic, Gap { from, to, reason: GapReason::Expired }, now);
+            self.status.on_loss();
         }
     }
 }
