@@ -1,4 +1,4 @@
-//! The Dockerfile, the compose file and the job of `scripts/deploy`, without containers: the tests start the same programs with
+//! The Dockerfile, the compose files and the job of `scripts/deploy`, without containers: the tests start the same programs with
 //! the same arguments and environment, but for addresses.
 
 use std::{
@@ -12,7 +12,17 @@ use serde_json::Value;
 
 use crate::{
     loadtest::run_script,
-    support::{Folder, OnDrop, hub::Hub, packages::SYSTEM_PYTHON, redis::RedisServer, run_program, stdout_of},
+    support::{
+        Folder, OnDrop,
+        hub::Hub,
+        nats::{NatsCluster, NatsServer},
+        nginx::Nginx,
+        packages::SYSTEM_PYTHON,
+        redis::{RedisServer, free_port},
+        run_program,
+        sse::SseClient,
+        stdout_of, wait_until,
+    },
 };
 
 /// Prints a YAML file as JSON. Fails on a key that comes twice, which the parser itself lets pass, and on a second document.
@@ -102,16 +112,32 @@ impl Composed {
         let redis = RedisServer::start_with(&options);
         let url = redis.url();
         let addresses = HashMap::from([("0.0.0.0:8080", "127.0.0.1:0"), ("redis://redis:6379", &*url)]);
-        let mut command = container(hub["build"]["target"].as_str(), &words(&hub["command"]), &addresses);
-        let environment = hub["environment"].as_object().expect("a mapping");
-        command.envs(environment.iter().map(|(name, value)| (name, value.as_str().expect("quoted, so a text"))));
-        Self { redis, hub: Hub::spawn_as_it_is(command) }
+        let hub = start_hub(hub, &addresses);
+        Self { redis, hub }
     }
 }
 
+/// The hub of a service, with these addresses instead of its network's.
+fn start_hub(service: &Value, addresses: &HashMap<&str, &str>) -> Hub {
+    let mut command = container(service["build"]["target"].as_str(), &words(&service["command"]), addresses);
+    let environment = service["environment"].as_object().into_iter().flatten();
+    command.envs(environment.map(|(name, value)| (name, value.as_str().expect("quoted, so a text"))));
+    Hub::spawn_as_it_is(command)
+}
+
 #[test]
-fn the_compose_file_names_what_there_is() {
-    const KNOWN: [&str; 9] = [
+fn the_compose_files_name_what_there_is() {
+    check_compose_file("compose.yaml", &["hub", "redis"], &[("hub", 8080), ("redis", 6379)]);
+    let chain = ["bridge", "hub", "leaf", "nats", "redis"];
+    check_compose_file("compose-nats.yaml", &chain, &[("hub", 8080), ("redis", 6379)]);
+    let fleet = ["hub-1", "hub-2", "hub-3", "nats-1", "nats-2", "nats-3", "nginx"];
+    check_compose_file("compose-jetstream.yaml", &fleet, &[("nginx", 8080)]);
+}
+
+/// `published` are the services that other programs of the machine reach, and at which ports.
+#[track_caller]
+fn check_compose_file(name: &str, expected: &[&str], published: &[(&str, u16)]) {
+    const KNOWN: [&str; 10] = [
         "build",
         "command",
         "depends_on",
@@ -121,23 +147,155 @@ fn the_compose_file_names_what_there_is() {
         "ports",
         "restart",
         "stop_grace_period",
+        "volumes",
     ];
-    let file = read_yaml("compose.yaml");
-    assert_eq!(names(&file), ["name", "services"]);
+    let file = read_yaml(name);
+    assert!(names(&file).iter().all(|part| ["name", "services", "volumes"].contains(part)), "{name}");
     let services = &file["services"];
-    assert_eq!(names(services), ["hub", "redis"]);
-    for (service, port) in [("hub", 8080), ("redis", 6379)] {
-        let service = &services[service];
-        assert!(names(service).iter().all(|name| KNOWN.contains(name)), "{service}");
-        // Without tokens the hub must not be reachable from other machines.
-        assert_eq!(words(&service["ports"]), [format!("127.0.0.1:{port}:{port}")]);
+    assert_eq!(names(services), expected, "{name}");
+    for (service, description) in services.as_object().expect("a mapping") {
+        let place = format!("{service} of {name}");
+        assert!(names(description).iter().all(|part| KNOWN.contains(part)), "{place}");
+        // Without tokens nothing may be reachable from other machines.
+        let ports = description.get("ports").map(words).unwrap_or_default();
+        let port = published.iter().find(|(published, _)| published == service).map(|(_, port)| *port);
+        let inner = if service == "nginx" { Some(80) } else { port };
+        let expected = port.map(|port| format!("127.0.0.1:{port}:{}", inner.unwrap_or_default()));
+        assert_eq!(ports, Vec::from_iter(expected), "{place}");
+        if description["build"].is_object() {
+            check_build(&description["build"]);
+        }
+        check_volumes(description, &file["volumes"], &place);
+        check_needs(description, services, &place);
     }
-    let build = &services["hub"]["build"];
+}
+
+#[track_caller]
+fn check_build(build: &Value) {
     let part = |name: &str| build[name].as_str().unwrap_or_else(|| panic!("{name} of {build}"));
     let dockerfile = deploy_file(part("context")).join(part("dockerfile"));
     assert!(dockerfile.canonicalize().is_ok_and(|path| path == deploy_file("Dockerfile")), "{dockerfile:?}");
     assert_eq!(entry_point(Some(part("target"))), entry_point(None), "the hub is what is built by default");
-    assert_eq!(services["hub"]["depends_on"]["redis"]["condition"], "service_healthy");
+}
+
+/// Each volume is a file of this folder, which nobody may write, or one that the compose file names.
+#[track_caller]
+fn check_volumes(service: &Value, named: &Value, place: &str) {
+    for volume in service.get("volumes").map(words).unwrap_or_default() {
+        let (from, to) = volume.split_once(':').expect("from where to where");
+        match from.strip_prefix("./") {
+            Some(name) => assert!(deploy_file(name).is_file() && to.ends_with(":ro"), "{place}: {volume}"),
+            None => assert!(names(named).contains(&from), "{place}: {volume}"),
+        }
+    }
+}
+
+/// Whoever waits for another one's health waits for a service that says how it is.
+#[track_caller]
+fn check_needs(service: &Value, services: &Value, place: &str) {
+    for (needed, how) in service["depends_on"].as_object().into_iter().flatten() {
+        assert_eq!(how["condition"], "service_healthy", "{place}");
+        assert!(services[needed]["healthcheck"]["test"].is_array(), "{place} waits for {needed}");
+    }
+    for needed in service["depends_on"].as_array().into_iter().flatten() {
+        assert!(services[needed.as_str().expect("a name")].is_object(), "{place} needs {needed}");
+    }
+}
+
+/// The lines of a NATS server's configuration, but for those that say where clients and monitors find it.
+fn nats_lines(service: &Value, name: &str) -> String {
+    let mounted = format!("./{name}:/etc/nats/{name}:ro");
+    assert_eq!(words(&service["volumes"]), [mounted]);
+    assert_eq!(words(&service["command"]), ["nats-server", "--config", &format!("/etc/nats/{name}")]);
+    let text = fs::read_to_string(deploy_file(name)).expect("it is there");
+    let (found, rest): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| ["port: 4222", "http: 8222"].contains(line));
+    assert_eq!(found.len(), 2, "{text}");
+    rest.join("\n")
+}
+
+#[test]
+fn tokens_go_through_the_whole_chain_of_the_compose_file() {
+    let file = read_yaml("compose-nats.yaml");
+    let services = &file["services"];
+    let options = words(&services["redis"]["command"]);
+    let redis = RedisServer::start_with(&options[1..].iter().map(String::as_str).collect::<Vec<&str>>());
+    let leaves = free_port();
+    let [lines, leaf_lines] =
+        [("nats", "nats.conf"), ("leaf", "nats-leaf.conf")].map(|(name, file)| nats_lines(&services[name], file));
+    assert!(lines.contains("port: 7422") && leaf_lines.contains("nats://nats:7422"), "{lines}\n{leaf_lines}");
+    let own = format!("host: \"127.0.0.1\", port: {leaves}");
+    let nats = NatsServer::start_with(&lines.replace("port: 7422", &own));
+    let leaf = NatsServer::start_with(&leaf_lines.replace("nats://nats:7422", &format!("nats://127.0.0.1:{leaves}")));
+    let (redis_url, nats_url, leaf_url) = (redis.url(), nats.url_as(""), leaf.url_as(""));
+    let addresses = HashMap::from([
+        ("0.0.0.0:8080", "127.0.0.1:0"),
+        ("127.0.0.1:8090", "127.0.0.1:0"),
+        ("redis://redis:6379", &*redis_url),
+        ("nats://nats:4222", &*nats_url),
+        ("nats://leaf:4222", &*leaf_url),
+    ]);
+    let [hub, bridge] = ["hub", "bridge"].map(|name| start_hub(&services[name], &addresses));
+    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+    wait_until("the bridge carries events", || (bridge.metric("fanfare_bridge_active") == 1.0).then_some(()));
+    let address = format!("{}:{}", redis.host(), redis.port());
+    let line = ["load", "-r", &address, "-s", hub.url(0), "-c", "2", "-t", "10"].map(str::to_owned);
+    let said = stdout_of(&container(None, &line, &HashMap::new()).output().expect("it was just built"));
+    let row = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let rows = ["Tokens Published:", "Tokens Received:", "Tokens Lost:"].map(row);
+    assert_eq!(rows, [Some("20 of 20"), Some("20"), Some("0")], "{said}");
+    assert!(hub.terminate().success() && bridge.terminate().success(), "within the time that they are given");
+}
+
+/// The command of the service `nginx` as a shell runs it, but for nginx itself: the hubs' addresses.
+#[track_caller]
+fn upstreams(service: &Value) -> String {
+    let command = words(&service["command"]);
+    assert_eq!(command[..2], ["sh", "-c"]);
+    let script = command[2].split_once(" && exec nginx ").expect("nginx comes last").0;
+    let folder = Folder::new();
+    let (from, to) = (deploy_file("fanfare-hubs.conf"), folder.path("fanfare-hubs.conf"));
+    let script = script.replace("/deploy/fanfare-hubs.conf", from.to_str().expect("UTF-8"));
+    let output = run_program("sh", "dash", &["-c", &script.replace("/etc/nginx/fanfare-hubs.conf", &to)]);
+    assert!(output.status.success(), "{output:?}");
+    fs::read_to_string(to).expect("it was just written")
+}
+
+#[test]
+fn three_hubs_on_jetstream_are_a_fleet_as_in_the_compose_file() {
+    let file = read_yaml("compose-jetstream.yaml");
+    let services = &file["services"];
+    let servers = ["nats-1", "nats-2", "nats-3"].map(|name| (name, words(&services[name]["command"])));
+    let cluster = NatsCluster::start_as(&servers);
+    let (urls, config) = (cluster.urls(), deploy_file("hub-jetstream.toml"));
+    let addresses = HashMap::from([
+        ("0.0.0.0:8080", "127.0.0.1:0"),
+        ("/etc/fanfare.toml", config.to_str().expect("UTF-8")),
+        ("nats://nats-1:4222,nats://nats-2:4222,nats://nats-3:4222", &*urls),
+    ]);
+    let hubs = ["hub-1", "hub-2", "hub-3"].map(|name| start_hub(&services[name], &addresses));
+    for hub in &hubs {
+        wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+    }
+    let text = upstreams(&services["nginx"]);
+    let servers: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("server ")).collect();
+    let all = "server hub-1:8080 max_fails=0; server hub-2:8080 max_fails=0; server hub-3:8080 max_fails=0;";
+    assert_eq!(servers, [all, all], "both upstreams have the three hubs, and no others");
+    let nginx = Nginx::start(&hubs.each_ref().map(Hub::address));
+    let mut streams = hubs.each_ref().map(|hub| SseClient::open(hub, "/sse?topic=orders.eu"));
+    let url = format!("{}/publish/orders.eu", nginx.url());
+    let answer = stdout_of(&run_program("curl", "curl", &["-sS", "--fail-with-body", "-d", "{\"order\":17}", &url]));
+    let id = serde_json::from_str::<Value>(&answer).expect("JSON")["id"].clone();
+    for stream in &mut streams {
+        let event = stream.next();
+        assert_eq!((&Value::from(event.id), event.data.as_str()), (&id, "{\"order\":17}"), "the same id at all hubs");
+    }
+    let stream = cluster.request("$JS.API.STREAM.INFO.fanfare-orders-ALL", "");
+    assert_eq!(stream["config"]["num_replicas"], 3, "{stream}");
+    wait_until("all hubs know each other", || {
+        hubs.iter().all(|hub| hub.metric("fanfare_fleet_hubs") == 3.0).then_some(())
+    });
+    hubs.into_iter().for_each(|hub| assert!(hub.terminate().success(), "within the time that it is given"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A NATS server for a test, and clients that use the hub's codec.
 
 use std::{
+    collections::HashMap,
     env, fs,
     io::{Read, Write},
     net::TcpStream,
@@ -273,7 +274,11 @@ impl NatsCluster {
             write_configuration(&folder, port, monitor, &lines);
             NatsServer { child: spawn(&folder), port, monitor, folder }
         };
-        let servers: Vec<NatsServer> = (0..3).map(start).collect();
+        Self::of((0..3).map(start).collect())
+    }
+
+    /// With these servers, once they are one cluster with a leader.
+    fn of(servers: Vec<NatsServer>) -> Self {
         servers.iter().for_each(NatsServer::wait_until_listening);
         for server in &servers {
             wait_until("the cluster has a leader", || {
@@ -283,6 +288,27 @@ impl NatsCluster {
         }
         wait_until("JetStream answers", || servers[0].request("$JS.API.INFO", "")["error"].is_null().then_some(()));
         Self(servers)
+    }
+
+    /// Servers with these command lines, in which names of another network stand: those of the servers, and the ports and the
+    /// folder that all of them use.
+    pub(crate) fn start_as(servers: &[(&str, Vec<String>)]) -> Self {
+        let routes: Vec<String> = servers.iter().map(|_| format!("nats://{HOST}:{}", free_port())).collect();
+        let start = |(index, (name, line)): (usize, &(&str, Vec<String>))| {
+            let (port, monitor, folder) = (free_port(), free_port(), Folder::new());
+            let own = [("4222", port.to_string()), ("8222", monitor.to_string()), ("/data", folder.path("streams"))];
+            let own = own.into_iter().chain([("nats://0.0.0.0:6222", routes[index].clone()), ("0.0.0.0", HOST.into())]);
+            let own: HashMap<&str, String> = own.collect();
+            let words = line.iter().map(|word| {
+                let others = servers.iter().zip(&routes);
+                let word = own.get(word.as_str()).cloned().unwrap_or_else(|| word.clone());
+                others.fold(word, |word, ((name, _), route)| word.replace(&format!("nats://{name}:6222"), route))
+            });
+            let words: Vec<String> = words.collect();
+            assert_eq!(words[..3], ["nats-server", "--name", name]);
+            NatsServer { child: spawn_with(&words[1..]), port, monitor, folder }
+        };
+        Self::of(servers.iter().enumerate().map(start).collect())
     }
 
     /// The URLs of all servers.
@@ -357,9 +383,13 @@ fn spawn_with(folder: &Folder, port: u16, monitor: u16, lines: &str) -> Child {
 const PROGRAM: &str = "FANFARE_NATS_SERVER";
 
 fn spawn(folder: &Folder) -> Child {
+    spawn_with(&["-c".to_owned(), folder.path("nats.conf")])
+}
+
+fn spawn_with(arguments: &[String]) -> Child {
     let program = env::var(PROGRAM).unwrap_or_else(|_| "nats-server".to_owned());
     let mut command = Command::new(program);
-    command.args(["-c", &folder.path("nats.conf")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run nats-server: {error}; install it: apt-get install nats-server"))
