@@ -196,6 +196,9 @@ impl Server {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
         }
         bus.add_hub_commands(hub.extension::<Fleet>() as Arc<dyn HubCommands>);
+        if let Some(demo) = config.sources.demo.as_ref().filter(|demo| !demo.lease.is_zero()) {
+            sources.lease_generators(demo.lease)?;
+        }
         sources.start(&bus)?;
         let heartbeat = start_heartbeat(&hub, config, clock).map_err(of_thread)?;
         let bridge = bridge.map(|plan| start_bridge(plan, config, &sources, &bus, clock)).transpose()?;

@@ -1,8 +1,13 @@
 //! The demonstration's generators: start, pause, resume and stop.
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
+
 use serde_json::{Value, json};
 
-use crate::support::{hub::Hub, sse::SseClient, wait_until};
+use crate::support::{TIMEOUT, hub::Hub, redis::RedisServer, sse::SseClient, wait_until};
 
 const EVENTS: &str = "/api/v1/events";
 
@@ -131,4 +136,43 @@ fn a_hub_with_generators_ends_at_a_signal() {
     let mut client = open(&hub, "system");
     client.next();
     assert!(hub.terminate().success());
+}
+
+/// The addresses of the connections that publish to the stream `default`, in the order of its events.
+fn publishers(server: &RedisServer) -> impl Iterator<Item = String> {
+    let mut socket = TcpStream::connect((server.host(), server.port())).expect("the server listens");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+    socket.write_all(b"MONITOR\r\n").expect("the server reads");
+    let lines = BufReader::new(socket).lines().map(|line| line.expect("the server says what it is told in time"));
+    lines.filter_map(|line| {
+        let (from, command) = line.split_once("] ")?;
+        command
+            .starts_with("\"PUBLISH\" \"streams.default\"")
+            .then(|| from.split(' ').next_back().map(str::to_owned))?
+    })
+}
+
+#[test]
+fn of_two_hubs_on_one_redis_one_generates() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let settings = [&QUICK[..], &[("demo.lease", "2s")]].concat();
+    let start = || {
+        let hub = Hub::start_with(&["--demo", "--redis", &url], &settings);
+        wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+        hub
+    };
+    let mut publishers = publishers(&server);
+    let first = start();
+    let own = publishers.next().expect("the server runs");
+    let second = start();
+    // What the second hub was asked for it generates; what both have from the start, the first one.
+    ask(&second, "more", "start", 200, "Stream 'more' started");
+    let mut asked = open(&first, "more");
+    assert_ne!(asked.next_data(), asked.next_data());
+    assert!(publishers.by_ref().take(50).all(|publisher| publisher == own));
+    // It is killed, and cannot give anything back.
+    drop(first);
+    assert!(publishers.any(|publisher| publisher != own), "the second hub takes over");
+    assert_eq!(generator(&second, "default"), json!({ "running": true, "paused": false }));
 }

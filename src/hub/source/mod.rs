@@ -73,6 +73,9 @@ pub(crate) trait Source: Send + fmt::Debug {
         None
     }
 
+    /// Takes a lease, if the source makes events up that one hub of a fleet shall publish. Called before [`Source::start`].
+    fn use_lease(&mut self, _lease: Box<dyn Lease>) {}
+
     /// The configuration was read anew: takes over the credentials in `config` if they differ from those in `former`. Connections
     /// that are open stay open.
     fn reload_credentials(&self, _former: &SourcesConfig, _config: &SourcesConfig) {}

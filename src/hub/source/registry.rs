@@ -50,6 +50,15 @@ impl Sources {
         self.0.iter().find_map(|source| source.lease(name, lasts))
     }
 
+    /// Lets one of the hubs on the broker generate events, where the broker keeps leases. Before [`Sources::start`].
+    pub(crate) fn lease_generators(&mut self, lasts: Duration) -> Result<(), String> {
+        let Some(lease) = self.lease("generators", lasts).transpose()? else { return Ok(()) };
+        if let Some(source) = self.0.iter_mut().find(|source| source.generators().is_some()) {
+            source.use_lease(lease);
+        }
+        Ok(())
+    }
+
     /// Connects all of them to the bus.
     pub(crate) fn start(&mut self, bus: &Arc<Bus>) -> Result<(), String> {
         self.0.iter_mut().try_for_each(|source| source.start(Arc::clone(bus)))

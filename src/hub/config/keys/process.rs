@@ -65,4 +65,9 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
     Key { path: "demo.queue_max",
           help: "Requests to start, stop, pause or resume a stream that may wait. Further ones are refused (503).",
           field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
+    Key { path: "demo.lease",
+          help: "How long a hub that has died keeps another one on the same Redis from generating the streams that run from \
+                 the start. The lease is the key fanfare.lease.generators of the Redis server; NATS keeps none. 0s: this \
+                 hub asks nobody, and two hubs double every event.",
+          field: |it| Field::Duration { value: &mut it.demo.lease, min: Duration::ZERO } },
 ];

@@ -29,6 +29,9 @@ pub struct GeneratorConfig {
     pub streams_max: usize,
     /// Commands that may wait.
     pub queue_max: usize,
+    /// How long a hub that has died keeps others on its broker from generating the streams that each of them would. Zero: the
+    /// hub asks nobody.
+    pub lease: Duration,
 }
 
 impl Default for GeneratorConfig {
@@ -41,6 +44,7 @@ impl Default for GeneratorConfig {
             custom_interval: Duration::from_secs(3),
             streams_max: 100,
             queue_max: 1024,
+            lease: Duration::from_secs(5),
         }
     }
 }

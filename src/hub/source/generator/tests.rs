@@ -42,6 +42,7 @@ impl Harness {
             custom_interval: interval,
             streams_max,
             queue_max: 1,
+            ..GeneratorConfig::default()
         };
         Self { scheduler: Scheduler::new(config, SmallRng::seed_from_u64(7)), made: Vec::new() }
     }

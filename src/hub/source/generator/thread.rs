@@ -1,6 +1,7 @@
 //! The generators' thread: it waits for commands until the next event is due.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,10 +21,10 @@ use super::{
 };
 use crate::{
     bus::{Bus, GeneratorAction, Generators, Publication, PublishFailed, Receipt},
-    clock::Clock,
+    clock::{Clock, Moment},
     os,
     protocol::EventData,
-    source::{Source, SourceSetup, SourcesConfig},
+    source::{Lease, Source, SourceSetup, SourcesConfig},
     topic::Topic,
 };
 
@@ -35,6 +36,8 @@ pub(super) struct GeneratorSource {
     control: Control,
     /// Until the thread has it.
     commands: Option<Receiver<Command>>,
+    /// Until the thread has it.
+    lease: Option<Box<dyn Lease>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,7 +50,7 @@ pub(in crate::source) fn open(config: &SourcesConfig, setup: &SourceSetup) -> Re
 impl GeneratorSource {
     fn new(config: GeneratorConfig, setup: SourceSetup) -> Self {
         let (control, commands) = queue(config.queue_max);
-        Self { config, setup, control, commands: Some(commands), thread: None }
+        Self { config, setup, control, commands: Some(commands), lease: None, thread: None }
     }
 }
 
@@ -56,11 +59,17 @@ impl Source for GeneratorSource {
         Some(Box::new(self.control.clone()))
     }
 
+    fn use_lease(&mut self, lease: Box<dyn Lease>) {
+        self.lease = Some(lease);
+    }
+
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
         let Some(commands) = self.commands.take() else { return Ok(()) };
         let mut worker = Worker {
             scheduler: Scheduler::new(self.config.clone(), SmallRng::seed_from_u64(rand::random())),
             commands,
+            lease: self.lease.take(),
+            leased: self.setup.generated.iter().map(|(topic, _)| topic.clone()).collect(),
             listed: self.control.listed(),
             bus,
             clock: self.setup.clock,
@@ -84,6 +93,10 @@ impl Source for GeneratorSource {
 struct Worker {
     scheduler: Scheduler,
     commands: Receiver<Command>,
+    /// What one hub of the fleet has at a time.
+    lease: Option<Box<dyn Lease>>,
+    /// The topics that every hub has a generator for from the start. Only the hub with the lease publishes to them.
+    leased: BTreeSet<Topic>,
     listed: Listed,
     bus: Arc<Bus>,
     clock: Clock,
@@ -147,6 +160,7 @@ impl Worker {
             };
             let data = Bytes::from(event.to_json());
             match self.bus.event_sink(&topic) {
+                Some(_) if self.stands_by(&topic, now) => {}
                 Some(sink) => sink.publish(self.publication(topic, kind, data)),
                 None => {
                     let published = feed.publish(&topic, Some(kind), data, now);
@@ -154,6 +168,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether another hub publishes the generated events of `topic`, which goes out through a broker.
+    fn stands_by(&self, topic: &Topic, now: Moment) -> bool {
+        self.leased.contains(topic) && self.lease.as_ref().is_some_and(|lease| !lease.is_held(now))
     }
 
     fn publication(&self, topic: Topic, kind: &str, data: Bytes) -> Publication {

@@ -123,7 +123,7 @@ impl Keeper {
                 Err(error) => {
                     connection = None;
                     if !std::mem::replace(&mut was_refused, true) {
-                        tracing::warn!(%error, key = self.key, "Redis does not keep the lease; without it a bridge stands by");
+                        tracing::warn!(%error, key = self.key, "Redis does not keep the lease; who waits for it stands by");
                     }
                 }
             }
