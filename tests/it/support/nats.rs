@@ -89,7 +89,7 @@ impl NatsServer {
     /// The same with further lines of its configuration file.
     pub(crate) fn start_with_jetstream_and(lines: &str) -> Self {
         let (port, monitor, folder) = (free_port(), free_port(), Folder::new());
-        let server = Self { child: spawn_with(&folder, port, monitor, lines), port, monitor, folder };
+        let server = Self { child: spawn_with_jetstream(&folder, port, monitor, lines), port, monitor, folder };
         server.wait_until_listening();
         wait_until("JetStream is there", || server.monitored("/jsz")["config"].is_object().then_some(()));
         server
@@ -373,7 +373,7 @@ fn write_configuration(folder: &Folder, port: u16, monitor: u16, lines: &str) {
 }
 
 /// A server with JetStream, whose streams are in `folder`.
-fn spawn_with(folder: &Folder, port: u16, monitor: u16, lines: &str) -> Child {
+fn spawn_with_jetstream(folder: &Folder, port: u16, monitor: u16, lines: &str) -> Child {
     let lines = format!("jetstream {{ store_dir: \"{}\" }}\n{lines}", folder.path("streams"));
     write_configuration(folder, port, monitor, &lines);
     spawn(folder)
