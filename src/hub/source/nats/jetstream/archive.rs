@@ -356,7 +356,7 @@ impl Worker {
 
     /// The messages of `topic` from `start` on, as many as one look brings.
     async fn read_from(
-        &mut self,
+        &self,
         link: &mut JetLink,
         index: usize,
         topic: &Topic,
@@ -372,7 +372,7 @@ impl Worker {
     }
 
     async fn read_last(
-        &mut self,
+        &self,
         link: &mut JetLink,
         index: usize,
         topic: &Topic,

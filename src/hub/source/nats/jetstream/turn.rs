@@ -244,7 +244,7 @@ impl Reader {
 
     /// Gives a stream that was restored another identity, so that no id of what it has lost is taken for one of what comes.
     async fn renew_identity(
-        &mut self,
+        &self,
         link: &mut JetLink,
         index: usize,
         info: StreamInfo,
