@@ -266,7 +266,7 @@ fn publications_outlive_the_connection() {
             .map(|publisher| {
                 let hub = &hub;
                 scope.spawn(move || {
-                    (0..20).for_each(|number| drop(hub.publish("t.a", &format!("{publisher}.{number}"))));
+                    (0..20).for_each(|number| drop(hub.publish("t.a", format!("{publisher}.{number}"))));
                 })
             })
             .collect();

@@ -45,7 +45,8 @@ fn receive(stream: &[u8], piece_bytes: usize, limits: NatsLimits) -> (Vec<String
         });
         let mut arrivals = Arrivals::new();
         demultiplexer.begin_turn();
-        outcome = outcome.and(demultiplexer.take(&mut buffer, &mut outgoing, &mut arrivals));
+        let taken = demultiplexer.take(&mut buffer, &mut outgoing, &mut arrivals);
+        outcome = outcome.and(taken);
         for (tag, messages) in arrivals.messages {
             shown.extend(messages.iter().map(|message| format!("{tag}: {}", show(message))));
         }
