@@ -64,6 +64,24 @@ impl RedisServer {
         Self::launch(port, &[])
     }
 
+    /// At a free port, with options that may name further ports. A port that was free may be somebody else's by the time the server
+    /// takes it; then it ends, and another one begins with other ports.
+    pub(crate) fn start_among_many(options: impl Fn() -> Vec<String>) -> Self {
+        for _ in 0..10 {
+            let (port, folder, options) = (free_port(), Folder::new(), options());
+            let child = spawn("redis-server", port, &folder, &options);
+            let mut server = Self { child, port, folder, options, program: "redis-server".to_owned() };
+            let is_ready = wait_until("Redis is ready, or has ended", || {
+                let has_ended = server.child.try_wait().expect("it is our child").is_some();
+                if has_ended { Some(false) } else { server.is_ready().then_some(true) }
+            });
+            if is_ready {
+                return server;
+            }
+        }
+        panic!("no Redis server found its ports free");
+    }
+
     fn launch(port: u16, options: &[&str]) -> Self {
         Self::launch_program("redis-server", port, options)
     }
@@ -145,14 +163,19 @@ impl RedisServer {
     }
 
     fn wait_until_ready(&self) {
-        wait_until("Redis is ready", || {
+        wait_until("Redis is ready", || self.is_ready().then_some(()));
+    }
+
+    fn is_ready(&self) -> bool {
+        let ask = || {
             let mut socket = UnixStream::connect(self.socket_path()).ok()?;
             socket.write_all(b"PING\r\n").ok()?;
             let mut answer = [0; 5];
             socket.read_exact(&mut answer).ok()?;
-            // A server that requires a password is ready as well.
-            matches!(&answer, b"+PONG" | b"-NOAU").then_some(())
-        });
+            Some(answer)
+        };
+        // A server that requires a password is ready as well.
+        matches!(ask().as_ref(), Some(b"+PONG" | b"-NOAU"))
     }
 }
 

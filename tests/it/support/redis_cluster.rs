@@ -167,9 +167,13 @@ impl RedisCluster {
 }
 
 fn start_node(options: &[&str]) -> RedisServer {
-    let bus_port = free_port().to_string();
-    let words = ["--cluster-enabled", "yes", "--cluster-port", &bus_port, "--cluster-node-timeout", NODE_TIMEOUT_MS];
-    let more = ["--cluster-announce-ip", HOST, "--cluster-require-full-coverage", "no"];
-    let replicas = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
-    RedisServer::start_with(&[&words[..], &more, &replicas, options].concat())
+    RedisServer::start_among_many(|| {
+        let bus_port = free_port().to_string();
+        let words =
+            ["--cluster-enabled", "yes", "--cluster-port", &bus_port, "--cluster-node-timeout", NODE_TIMEOUT_MS];
+        let more = ["--cluster-announce-ip", HOST, "--cluster-require-full-coverage", "no"];
+        let replicas = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
+        let all = [&words[..], &more, &replicas, options].concat();
+        all.into_iter().map(str::to_owned).collect()
+    })
 }
