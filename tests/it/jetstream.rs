@@ -533,3 +533,27 @@ fn the_hub_answers_flow_control_alone() {
     assert_eq!(stream.next_data(), "1", "and nothing of another topic, and no gap");
     assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"jetstream\"}"), 0.0);
 }
+
+/// The newest messages are removed before the hub has read them, and none comes after: readers are told all the same, once.
+#[test]
+fn a_newest_message_that_is_removed_is_told() {
+    let mut server = NatsServer::start_with_jetstream();
+    // So that the hub is away for long enough.
+    let hub = hub_on(&server, "", &[("nats.backoff_min", "2s"), ("nats.backoff_max", "2s")]);
+    let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
+    let first = hub.publish("t.a", "1");
+    assert_eq!(stream.next_data(), "1");
+    server.kill();
+    server.restart();
+    wait_until("the stream is there", || {
+        server.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "")["error"].is_null().then_some(())
+    });
+    server.client().publish_all("t.a", ["2", "3"]);
+    for seq in [2, 3] {
+        let deleted = server.request(&format!("$JS.API.STREAM.MSG.DELETE.{STREAM}"), &format!(r#"{{"seq":{seq}}}"#));
+        assert_eq!(deleted["success"], true, "{deleted}");
+    }
+    assert_eq!(expect_gap(&stream.next()), gap(&first, &with_seq(&first, 3), "expired"));
+    wait_until("publishing works again", || (hub.post("/publish/t.a", "4").status == 200).then_some(()));
+    assert_eq!(stream.next_data(), "4");
+}

@@ -289,14 +289,23 @@ impl Reader {
             let bus = Arc::clone(&self.bus);
             self.report_hole(&mut bus.feed(), index, info.state.first_seq, now);
         }
+        let position = self.streams[index].position.unwrap_or(position);
         let name = self.streams[index].spec.name.clone();
         let (subject, subscription) = link.delivery_subject()?;
         let request = push_consumer(&name, position.seq + 1, &subject, self.heartbeat(), self.has_flow_control);
         let answer = link.request(self.api.consumer_create(&name), request).await?;
         let made = answer.and_then(|payload| read::<ConsumerInfo>(&payload));
-        if made.is_err() {
-            subscription.abort();
+        match &made {
+            Err(_) => subscription.abort(),
+            // The newest messages were removed, and no other one will come to tell of it.
+            Ok(made) if made.num_pending == 0 && position.seq < info.state.last_seq => {
+                self.streams[index].position = Some(position);
+                let bus = Arc::clone(&self.bus);
+                self.report_hole(&mut bus.feed(), index, info.state.last_seq + 1, self.clock.now());
+            }
+            Ok(_) => {}
         }
+        let position = self.streams[index].position.unwrap_or(position);
         Ok(made.map(|made| {
             let heard = self.clock.now();
             let stream = &mut self.streams[index];
