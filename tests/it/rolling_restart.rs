@@ -16,7 +16,7 @@ use socket2::Socket;
 
 use crate::support::{
     OnDrop, TIMEOUT, haproxy::Haproxy, http::HttpConnection, hub::Hub, nginx::Nginx, redis::RedisServer,
-    redis::free_port, sse::SseClient, wait_until,
+    redis::free_port_at, sse::SseClient, wait_until,
 };
 
 const HUBS: usize = 3;
@@ -43,7 +43,8 @@ fn behind_nginx() {
 /// `start_proxy` starts a proxy in front of these addresses. It returns the proxy's address, and the guard that keeps it running.
 fn restart_all(start_proxy: impl FnOnce(&[&str]) -> (String, Box<dyn Send>)) {
     let server = RedisServer::start();
-    let addresses = [(); HUBS].map(|()| format!("127.0.0.1:{}", free_port()));
+    // An address of their own: at 127.0.0.1 an outgoing connection may take the port while a hub is away.
+    let addresses = [(); HUBS].map(|()| free_port_at("127.0.0.3")).map(|port| format!("127.0.0.3:{port}"));
     let mut hubs: Vec<Hub> = addresses.iter().map(|address| start_hub(address, &server)).collect();
     let (proxy, _running) = start_proxy(&addresses.each_ref().map(String::as_str));
     let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));

@@ -237,7 +237,12 @@ pub(crate) fn make_certificate(folder: &Folder, name: &str) {
 
 /// A free port, for a server that is to be started later.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((HOST, 0)).expect("the loopback network has more than one address");
+    free_port_at(HOST)
+}
+
+/// The same at another address of the loopback network.
+pub(crate) fn free_port_at(host: &str) -> u16 {
+    let listener = TcpListener::bind((host, 0)).expect("the loopback network has more than one address");
     listener.local_addr().expect("it is bound").port()
 }
 
