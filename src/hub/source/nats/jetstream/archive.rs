@@ -330,7 +330,10 @@ impl Worker {
                 self.known.remove(&index);
                 let seen = LastSeen { id: EventId { major: known.identity, minor: 0 }, content: None };
                 let page = Box::pin(self.read_after(link, index, topic, seen, known, bounds)).await?;
-                return Ok(ArchivePage { gap: gap.map(|gap| bounds.clamp(gap)), ..page });
+                // What this stream has lost by itself is missing, too.
+                let lost = page.gap.map(|lost| lost.to);
+                let gap = gap.map(|gap| bounds.clamp(Gap { to: lost.map_or(gap.to, |lost| lost.max(gap.to)), ..gap }));
+                return Ok(ArchivePage { gap, ..page });
             }
         }
         let now = self.clock.now();

@@ -23,6 +23,10 @@ const INBOX_TOKEN: &str = "fanfare";
 /// The most requests that are under way at once: each may be refused with an error of its own.
 const REQUESTS_MAX: usize = 32;
 
+/// The most bytes that wait while something else is waited for. With flow control a server sends less by itself. Without, the
+/// connection is given up, and the next one goes on behind what was taken.
+const ASIDE_BYTES_MAX: usize = 64 << 20;
+
 /// A connection. Dropped, its consumers end after a while by themselves.
 pub(super) struct JetLink {
     link: Link<()>,
@@ -31,6 +35,7 @@ pub(super) struct JetLink {
     next_request: u64,
     /// What came while something else was waited for, oldest first.
     aside: VecDeque<Message>,
+    aside_bytes: usize,
     denied: Vec<(String, String)>,
     /// How long an answer may take.
     timeout: Duration,
@@ -55,7 +60,16 @@ impl JetLink {
         let mut link = connector.connect(login).await?;
         let inbox = format!("{inbox_prefix}.{INBOX_TOKEN}.{:032x}", rand::random::<u128>());
         link.subscribe((), &format!("{inbox}.>"))?;
-        Ok(Self { link, inbox, next_request: 0, aside: VecDeque::new(), denied: Vec::new(), timeout, last_error: None })
+        Ok(Self {
+            link,
+            inbox,
+            next_request: 0,
+            aside: VecDeque::new(),
+            aside_bytes: 0,
+            denied: Vec::new(),
+            timeout,
+            last_error: None,
+        })
     }
 
     /// A subject of the connection's own.
@@ -175,6 +189,7 @@ impl JetLink {
             messages.into_iter().for_each(|message| self.put_aside(message));
             self.denied = denied;
         }
+        self.aside_bytes = 0;
         Ok(Received { messages: self.aside.drain(..).collect(), denied: std::mem::take(&mut self.denied) })
     }
 
@@ -185,11 +200,15 @@ impl JetLink {
             .strip_prefix(self.inbox.as_str())
             .is_some_and(|rest| rest.starts_with(".r.") || rest.starts_with(".p."));
         if !is_late {
+            self.aside_bytes += size_of::<Message>() + message.payload.len();
             self.aside.push_back(message);
         }
     }
 
     async fn receive(&mut self, wake: &Notify, deadline: Instant) -> Result<Received, Fault> {
+        if ASIDE_BYTES_MAX < self.aside_bytes {
+            return Err(Fault::Closed(Some("more came than was taken while an answer was awaited".to_owned())));
+        }
         let arrivals = self.link.next(wake, deadline.saturating_duration_since(Instant::now())).await;
         let mut received = Received::default();
         received.messages.extend(arrivals.messages.into_iter().flat_map(|((), messages)| messages));
