@@ -16,6 +16,7 @@
 
 mod api;
 mod archive;
+mod check;
 mod config;
 mod delivery;
 mod link;
