@@ -26,6 +26,12 @@ impl Outbox {
         self.bytes.len() - self.written
     }
 
+    /// What it takes of memory, in bytes: up to a few times what is yet to be written.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Appends `bytes`.
     pub fn put(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -51,12 +57,17 @@ impl Outbox {
         &self.bytes[self.written..]
     }
 
-    /// Takes note that `count` bytes of [`Outbox::pending`] are written; gives the memory back once all are.
+    /// Takes note that `count` bytes of [`Outbox::pending`] are written. Gives their memory back once they are as many as those
+    /// yet to be written: a peer that always leaves something would otherwise have the hub keep all it was ever sent.
     pub fn advance(&mut self, count: usize) {
         self.written += count;
         debug_assert!(self.written <= self.bytes.len());
         if self.written == self.bytes.len() {
             *self = Self::new();
+        } else if self.len() <= self.written {
+            self.bytes.drain(..self.written);
+            self.bytes.shrink_to_fit();
+            self.written = 0;
         }
     }
 }
@@ -85,6 +96,34 @@ mod tests {
         check(b"head", 4, b"body", false);
         check(&[7; 1000], 0, b"body", true);
         check(&[7; 1000], 999, b"body", false);
+    }
+
+    #[test]
+    fn memory_follows_what_is_left() {
+        let check = |bytes: usize, counts: &[usize]| {
+            let mut outbox = Outbox::new();
+            outbox.put_owned(vec![7; bytes]);
+            for count in counts {
+                outbox.advance(*count);
+                assert!(outbox.held_bytes() <= 2 * outbox.len(), "{bytes} {counts:?}: {}", outbox.held_bytes());
+            }
+        };
+        check(1_000_000, &[1, 499_999, 1, 249_999, 250_000]);
+        check(1_000_000, &[999_999, 1]);
+        check(3, &[1, 1, 1]);
+    }
+
+    #[test]
+    fn a_peer_that_always_leaves_something_costs_no_more() {
+        let mut outbox = Outbox::new();
+        outbox.put(b"x");
+        for round in 0..10_000_u32 {
+            outbox.put(&[round.to_be_bytes(); 25].concat());
+            assert_eq!(outbox.len(), 101);
+            assert!(outbox.held_bytes() <= 1000, "round {round}: {}", outbox.held_bytes());
+            outbox.advance(100);
+            assert_eq!(outbox.pending(), &[round.to_be_bytes()[3]]);
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ const CONNECTION_BYTES: u64 = 4 * 1024;
 
 /// What the hub may take beside that: what it has mapped before the first connection is measured; this is for the
 /// buffers of its threads, and for what the allocator holds back between two sizes of block.
-const SLACK_BYTES: u64 = 8 * MIB;
+const SLACK_BYTES: u64 = 4 * MIB;
 
 /// What the attackers publish fades within seconds once they are gone; the topics of the others are as by default.
 const CLASSES: &str = r#"

@@ -403,7 +403,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn settle_charge(&mut self, slot: Slot) {
         let unfinished_bytes = self.unfinished_bytes(slot);
         let Some(connection) = self.connections.at(slot) else { return };
-        let held_bytes = u32::try_from(connection.outbox.len() + unfinished_bytes).unwrap_or(u32::MAX);
+        let held_bytes = u32::try_from(connection.outbox.held_bytes() + unfinished_bytes).unwrap_or(u32::MAX);
         if held_bytes != connection.charged_bytes {
             self.hub.bus.budget().adjust(connection.charged_bytes as usize, held_bytes as usize);
             connection.charged_bytes = held_bytes;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A queue of bytes. What is taken from its front is dropped when it is worth the move, so that many small requests in one
-/// large buffer cost linear time.
+/// A queue of bytes. What is taken from its front is dropped, with its memory, when it is worth the move, so that many small
+/// requests in one large buffer cost linear time.
 #[derive(Default)]
 pub(super) struct Retained {
     bytes: Vec<u8>,
@@ -18,6 +18,11 @@ impl Retained {
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.used
+    }
+
+    /// What it takes of memory, in bytes: up to a few times what is not used yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub(super) fn pending(&self) -> &[u8] {
@@ -35,6 +40,7 @@ impl Retained {
             *self = Self::default();
         } else if self.bytes.len() / 2 < self.used {
             self.bytes.drain(..self.used);
+            self.bytes.shrink_to_fit();
             self.used = 0;
         }
     }
@@ -49,5 +55,32 @@ impl Retained {
 impl fmt::Debug for Retained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `Vec` of bytes has no room for fewer.
+    const LEAST_BYTES: usize = 8;
+
+    #[test]
+    fn memory_follows_what_is_left() {
+        let check = |bytes: usize, counts: &[usize]| {
+            let mut retained = Retained::default();
+            retained.append(&vec![7; bytes]);
+            for count in counts {
+                retained.advance(*count);
+                assert!(
+                    retained.held_bytes() <= 2 * retained.len() + LEAST_BYTES,
+                    "{bytes} {counts:?}: {}",
+                    retained.held_bytes()
+                );
+            }
+        };
+        check(100_000, &[50_001, 1, 24_999, 24_998, 1]);
+        check(100_000, &[99_999, 1]);
+        check(3, &[1, 1, 1]);
     }
 }

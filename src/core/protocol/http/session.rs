@@ -271,7 +271,7 @@ impl ServerSession {
             State::Body(incoming) => incoming.request.body.capacity(),
             _ => 0,
         };
-        self.retained.len() + body_bytes
+        self.retained.held_bytes() + body_bytes
     }
 
     fn end(&mut self, close: Close) {
