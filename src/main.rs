@@ -107,7 +107,7 @@ struct TokenArguments {
 struct ServeArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Listen on ADDR, `host:port` or `unix:/path`; may be repeated [default: 127.0.0.1:8080]
+    /// Listen on ADDR, `host:port`, `unix:/path` or `systemd:NAME`; may be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
     /// Serve health, readiness and metrics on ADDR, and no longer on the addresses of --listen

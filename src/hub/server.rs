@@ -2,8 +2,10 @@
 
 mod descriptors;
 mod heartbeat;
+mod inherited;
 mod listeners;
 mod reload;
+mod service_manager;
 mod signals;
 mod stop;
 
@@ -19,6 +21,7 @@ use descriptors::divide_descriptors;
 use heartbeat::{HeartbeatHandle, host_name};
 use listeners::{ReactorListeners, bind_all};
 use reload::ConfigReader;
+use service_manager::ServiceManager;
 use signal_hook::consts::SIGTERM;
 use signals::SignalPoll;
 use tracing::{info, warn};
@@ -69,14 +72,18 @@ pub fn run(
     let mut reader = ConfigReader::new(Arc::new(read), signals.waker());
     let mut server = Server::start(&config, clock, bound.listeners, &cores)?;
     announce(&bound.urls);
+    let mut manager = ServiceManager::from_environment(clock.now());
+    manager.ready();
+    let interval = manager.interval().map_or(SWEEP_INTERVAL, |interval| interval.min(SWEEP_INTERVAL));
     let mut leaves = None;
     loop {
-        let left = leaves.map_or(SWEEP_INTERVAL, |at: Moment| at.since(clock.now()).min(SWEEP_INTERVAL));
+        let left = leaves.map_or(interval, |at: Moment| at.since(clock.now()).min(interval));
         match signals.wait(left)? {
             Some(SIGTERM) if leaves.is_none() && !config.drain.delay.is_zero() => {
                 info!(delay = ?config.drain.delay, "not ready any more; another signal begins to close connections");
                 server.hub.announce_end();
                 server.announce_state();
+                manager.stopping(stop_time(&config));
                 leaves = Some(clock.now() + config.drain.delay);
             }
             Some(_) => break,
@@ -84,20 +91,32 @@ pub fn run(
             None => {}
         }
         if std::mem::take(&mut signals.reload) {
+            manager.reloading();
             reader.begin();
         }
         if let Some(read) = reader.take() {
             server.reload(read, &mut config, log, clock.now());
+            if leaves.is_none() {
+                manager.ready();
+            }
         }
         server.sweep(clock.now());
         server.hub.wall.set(clock.now(), os::realtime_now());
         // A wall clock may be set while the hub runs.
         server.hub.auth.set_clock(clock.now(), os::realtime_now());
+        let stuck = server.hub.metrics.stuck_reactors(clock.now(), config.server.stuck_after);
+        manager.keep_alive(clock.now(), stuck.is_empty());
     }
+    manager.stopping(stop_time(&config));
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
-    let outcome = server.stop(&mut signals);
+    let outcome = server.stop(&mut signals, &mut manager);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
     outcome
+}
+
+/// How long a hub takes to end at most, if nobody hurries it: twice over, for what a machine under load adds.
+fn stop_time(config: &Config) -> Duration {
+    (config.drain.delay + config.drain.window + config.server.stuck_after) * 2
 }
 
 /// Standard output, because it is the answer to the command; the log may be elsewhere. The hub serves also where nobody can
@@ -425,7 +444,7 @@ fn endpoint_config(config: &Config) -> endpoint::Config {
 fn known_hosts(config: &Config) -> Hosts {
     let address = |address: &Address| match address {
         Address::Tcp(address) => Some(address.ip()),
-        Address::Unix(_) => None,
+        Address::Unix(_) | Address::Inherited(_) => None,
     };
     Hosts { names: config.server.hosts.clone(), addresses: config.server.listen.iter().filter_map(address).collect() }
 }

@@ -84,6 +84,7 @@ mod reload;
 mod reserved_types;
 mod rolling_restart;
 mod sensors_documented;
+mod service_manager;
 mod several_sources;
 mod socket_io_events;
 mod socket_io_polling;

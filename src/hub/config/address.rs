@@ -7,13 +7,15 @@ use std::{
     str::FromStr,
 };
 
-/// An address to listen on: `host:port` or `unix:/path`.
+/// An address to listen on: `host:port`, `unix:/path` or `systemd:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A TCP port; port 0 lets the system choose one.
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+    /// Sockets that systemd has opened, by the name that their socket unit gives them (`FileDescriptorName=`).
+    Inherited(String),
 }
 
 impl Address {
@@ -22,13 +24,23 @@ impl Address {
         Self::Tcp((Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// Whether only this machine reaches it.
+    /// Whether only this machine reaches it. Of inherited sockets nobody knows before the hub has them: see
+    /// [`refuse_open`].
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix(_) => true,
+            Self::Unix(_) | Self::Inherited(_) => true,
         }
     }
+}
+
+/// Why the hub does not listen at `address`, which is not local, without authentication.
+pub(crate) fn refuse_open(address: &Address) -> String {
+    format!(
+        "other machines can reach {address}, and there is no authentication: anybody could read and publish. \
+         Have clients sign in (auth.mode = \"jwt\"), listen at 127.0.0.1 behind a proxy, or allow it with --insecure \
+         (server.insecure = true)"
+    )
 }
 
 impl FromStr for Address {
@@ -37,6 +49,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return parse_path(path);
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return parse_name(name);
         }
         if let Ok(address) = text.parse() {
             return Ok(Self::Tcp(address));
@@ -59,6 +74,14 @@ fn parse_path(path: &str) -> Result<Address, String> {
     }
 }
 
+/// systemd separates names by colons, so that none contains one.
+fn parse_name(name: &str) -> Result<Address, String> {
+    if name.is_empty() || name.contains(':') {
+        return Err(format!("`systemd:{name}` needs the name of a socket unit, such as systemd:fanfare.socket"));
+    }
+    Ok(Address::Inherited(name.to_owned()))
+}
+
 /// Looks the host up once: a listening socket cannot follow a name that moves.
 fn resolve(host: &str, port: &str) -> Result<Address, String> {
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is not a port: 0 to 65535"))?;
@@ -71,6 +94,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(name) => write!(f, "systemd:{name}"),
         }
     }
 }

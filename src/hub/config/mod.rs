@@ -35,6 +35,7 @@ use std::path::Path;
 
 use files::Files;
 
+pub(crate) use address::refuse_open;
 pub use address::{Address, FileMode, Pin};
 pub use layers::Override;
 pub use log::{LogGuard, start_log};

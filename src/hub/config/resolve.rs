@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    address::{Address, Pin},
+    address::{Address, Pin, refuse_open},
     bridge::prepare_sources,
     cluster::check_cluster,
     files::Files,
@@ -145,14 +145,6 @@ fn check_addresses(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
         }
         seen.push(address);
     }
-}
-
-fn refuse_open(address: &Address) -> String {
-    format!(
-        "other machines can reach {address}, and there is no authentication: anybody could read and publish. \
-         Have clients sign in (auth.mode = \"jwt\"), listen at 127.0.0.1 behind a proxy, or allow it with --insecure \
-         (server.insecure = true)"
-    )
 }
 
 fn check_proxy(proxy: &ProxyConfig, wrong: &mut Vec<KeyError>) {

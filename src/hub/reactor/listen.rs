@@ -9,7 +9,7 @@ use std::{
 };
 
 use mio::net::{TcpListener, UnixListener};
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::mio_net::Listener;
 
@@ -85,11 +85,29 @@ fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    set_connection_options(SockRef::from(&socket))?;
+    Ok(socket)
+}
+
+/// What each connection is to have.
+fn set_connection_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    Ok(socket)
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Listens at a TCP socket that another process has bound.
+pub fn adopt_tcp(socket: std::net::TcpListener) -> io::Result<Listener> {
+    socket.set_nonblocking(true)?;
+    set_connection_options(SockRef::from(&socket))?;
+    Ok(Listener::Tcp(TcpListener::from_std(socket)))
+}
+
+/// Listens at a unix socket that another process has bound. Its file stays that process's.
+pub fn adopt_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Listener> {
+    socket.set_nonblocking(true)?;
+    Ok(Listener::Unix(UnixListener::from_std(socket)))
 }
 
 fn start_listening(socket: Socket) -> io::Result<Listener> {

@@ -52,7 +52,7 @@ use std::{io, sync::Arc, time::Duration};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 pub use descriptors::{DescriptorShares, share_descriptors};
-pub use listen::{SocketFile, bind_tcp, bind_unix};
+pub use listen::{SocketFile, adopt_tcp, adopt_unix, bind_tcp, bind_unix};
 pub use mio_net::{Listener, MioNet, Stream};
 pub use net::{Net, Ready, Token};
 pub use placement::{Accepted, Arrival, Passed, Placement};

@@ -2,8 +2,11 @@
 
 use std::{io, path::PathBuf};
 
+use tracing::warn;
+
+use super::inherited::InheritedSockets;
 use crate::{
-    config::{Address, Config, SocketAccess},
+    config::{Address, Config, SocketAccess, refuse_open},
     os,
     reactor::{Listener, SocketFile, bind_tcp, bind_unix},
 };
@@ -28,18 +31,71 @@ pub(super) fn bind_all(config: &Config) -> Result<Bound, String> {
     let reactors = config.server.reactors;
     let mut bound = Bound { listeners: Vec::new(), urls: Vec::new(), socket_files: Vec::new() };
     bound.listeners.resize_with(reactors, || ReactorListeners { listeners: Vec::new(), admin_from: usize::MAX });
+    let mut inherited = InheritedSockets::from_environment()?;
     let file = socket_file("server", &config.server.socket)?;
     for address in &config.server.listen {
-        bind_one(address, file, &mut bound)?;
+        listen_at(address, file, config, &mut inherited, &mut bound)?;
     }
     for listeners in &mut bound.listeners {
         listeners.admin_from = listeners.listeners.len();
     }
     let file = socket_file("admin", &config.admin.socket)?;
     for address in &config.admin.listen {
-        bind_one(address, file, &mut bound)?;
+        listen_at(address, file, config, &mut inherited, &mut bound)?;
+    }
+    for name in inherited.left() {
+        warn!("nobody answers at the sockets `{name}` of systemd: add systemd:{name} to server.listen or admin.listen");
     }
     Ok(bound)
+}
+
+fn listen_at(
+    address: &Address,
+    file: SocketFile,
+    config: &Config,
+    inherited: &mut InheritedSockets,
+    bound: &mut Bound,
+) -> Result<(), String> {
+    match address {
+        Address::Tcp(socket_address) => {
+            let (chosen, listeners) =
+                bind_tcp(*socket_address, bound.listeners.len()).map_err(|error| explain(address, &error))?;
+            bound.urls.push(format!("http://{chosen}"));
+            for (reactor, listener) in bound.listeners.iter_mut().zip(listeners) {
+                reactor.listeners.push(listener);
+            }
+        }
+        Address::Unix(path) => {
+            let listener = bind_unix(path, file).map_err(|error| explain(address, &error))?;
+            bound.urls.push(format!("unix:{}", path.display()));
+            bound.socket_files.push(path.clone());
+            // One reactor accepts for all, and passes each connection to the reactor with the fewest.
+            bound.listeners[0].listeners.push(listener);
+        }
+        Address::Inherited(name) => {
+            let is_open = !config.server.insecure && !config.auth.is_required();
+            inherit(name, is_open, inherited, bound)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sockets of one name are spread over the reactors, each of which passes connections to the reactor with the fewest. `is_open`:
+/// nobody has to sign in.
+fn inherit(name: &str, is_open: bool, inherited: &mut InheritedSockets, bound: &mut Bound) -> Result<(), String> {
+    for (index, socket) in inherited.take(name)?.into_iter().enumerate() {
+        let address = socket.address.map(Address::Tcp);
+        if let Some(address) = address.as_ref().filter(|address| is_open && !address.is_local()) {
+            return Err(format!("systemd:{name}: {}", refuse_open(address)));
+        }
+        bound.urls.push(match &socket.address {
+            Some(address) => format!("http://{address}"),
+            None => format!("systemd:{name}"),
+        });
+        let reactor = index % bound.listeners.len();
+        bound.listeners[reactor].listeners.push(socket.listener);
+    }
+    Ok(())
 }
 
 /// Looks up the owner that the configuration gives to the unix sockets of a section.
@@ -61,37 +117,19 @@ fn socket_file(section: &str, access: &SocketAccess) -> Result<SocketFile, Strin
     Ok(SocketFile { owner, group, mode: access.mode.0 })
 }
 
-fn bind_one(address: &Address, file: SocketFile, bound: &mut Bound) -> Result<(), String> {
-    let explain = |error: io::Error| match error.kind() {
+/// Why the hub cannot bind `address`.
+fn explain(address: &Address, error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("{address} is in use: stop what listens there, or name another with --listen")
         }
-        io::ErrorKind::PermissionDenied => {
-            let why = match address {
-                Address::Tcp(_) => "ports below 1024 need a privilege",
-                Address::Unix(_) => {
-                    "the folder must be writable, and only root gives a socket to another user or foreign group"
-                }
-            };
-            format!("{address}: permission denied; {why}")
+        io::ErrorKind::PermissionDenied if matches!(address, Address::Tcp(_)) => {
+            format!("{address}: permission denied; ports below 1024 need a privilege")
         }
+        io::ErrorKind::PermissionDenied => format!(
+            "{address}: permission denied; the folder must be writable, and only root gives a socket to another user or \
+             foreign group"
+        ),
         _ => format!("cannot listen at {address}: {error}"),
-    };
-    match address {
-        Address::Tcp(address) => {
-            let (chosen, listeners) = bind_tcp(*address, bound.listeners.len()).map_err(explain)?;
-            bound.urls.push(format!("http://{chosen}"));
-            for (reactor, listener) in bound.listeners.iter_mut().zip(listeners) {
-                reactor.listeners.push(listener);
-            }
-        }
-        Address::Unix(path) => {
-            let listener = bind_unix(path, file).map_err(explain)?;
-            bound.urls.push(format!("unix:{}", path.display()));
-            bound.socket_files.push(path.clone());
-            // One reactor accepts for all, and passes each connection to the reactor with the fewest.
-            bound.listeners[0].listeners.push(listener);
-        }
     }
-    Ok(())
 }

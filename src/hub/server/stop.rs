@@ -7,7 +7,7 @@ use std::{
 
 use tracing::warn;
 
-use super::{Server, heartbeat::HeartbeatHandle, signals::SignalPoll};
+use super::{Server, heartbeat::HeartbeatHandle, service_manager::ServiceManager, signals::SignalPoll};
 use crate::{bridge::BridgeHandle, endpoint::ShutdownPhase, source::Sources, store::StoreHandle};
 
 /// How often the reactors are checked while they stop.
@@ -18,7 +18,7 @@ const HASTY_STOPS: u32 = 3;
 impl Server {
     /// Closes connections over the drain window, or at once if another signal comes; then stops the sources; then closes the
     /// admin connections. Connections are closed first, so that requests waiting for a source are still answered or refused.
-    pub(super) fn stop(mut self, signals: &mut SignalPoll) -> Result<(), String> {
+    pub(super) fn stop(mut self, signals: &mut SignalPoll, manager: &mut ServiceManager) -> Result<(), String> {
         self.enter(ShutdownPhase::Draining);
         let mut is_hasty = false;
         while !self.placement.has_drained() && !self.reactors.iter().all(JoinHandle::is_finished) {
@@ -27,8 +27,9 @@ impl Server {
                 self.enter(ShutdownPhase::Ending);
             }
             self.notify_reactors();
+            manager.keep_alive(self.hub.metrics.clock.now(), true);
         }
-        self.stop_sources(signals, is_hasty)?;
+        self.stop_sources(signals, manager, is_hasty)?;
         self.enter(ShutdownPhase::Leaving);
         for reactor in self.reactors {
             if reactor.join().is_err() {
@@ -40,7 +41,12 @@ impl Server {
 
     /// Stops all sources and the store. Waits until they have stopped or another signal comes. `is_hasty`: that signal has come
     /// already.
-    fn stop_sources(&mut self, signals: &mut SignalPoll, mut is_hasty: bool) -> Result<(), String> {
+    fn stop_sources(
+        &mut self,
+        signals: &mut SignalPoll,
+        manager: &mut ServiceManager,
+        mut is_hasty: bool,
+    ) -> Result<(), String> {
         let (store, bridge, sources) = (self.store.take(), self.bridge.take(), self.sources.take());
         let heartbeat = self.heartbeat.take();
         let stop = move || {
@@ -60,6 +66,7 @@ impl Server {
         while !stopping.is_finished() && 0 < left {
             is_hasty |= signals.wait(STOP_INTERVAL)?.is_some();
             left -= u32::from(is_hasty);
+            manager.keep_alive(self.hub.metrics.clock.now(), true);
         }
         if !stopping.is_finished() {
             warn!("the hub ends before its sources have: what they still had under way may be lost");

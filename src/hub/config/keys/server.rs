@@ -15,7 +15,7 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           field: |it| Field::ScalarList(&mut it.compat.0) },
 
     Key { path: "server.listen",
-          help: "Addresses to listen on: \"host:port\" or \"unix:/path\".",
+          help: "Addresses to listen on: \"host:port\", \"unix:/path\", or \"systemd:NAME\" for the sockets of a systemd unit.",
           field: |it| Field::ScalarList(&mut it.server.listen) },
     Key { path: "server.hosts",
           help: "Host names that requests may use (header Host) while auth.mode is none: \"hub.example\", \
