@@ -1,5 +1,6 @@
 //! The only file that knows all parts: builds bus, sources and reactors, waits for signals, and takes it all down again.
 
+mod cores;
 mod descriptors;
 mod heartbeat;
 mod inherited;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use core_affinity::CoreId;
+use cores::Cores;
 use descriptors::divide_descriptors;
 use heartbeat::{HeartbeatHandle, host_name};
 use listeners::{ReactorListeners, bind_all};
@@ -32,7 +34,7 @@ use crate::{
     budget::Budget,
     bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake, losses_topic},
     clock::{Clock, Moment},
-    config::{Address, Config, LogGuard, Pin},
+    config::{Address, Config, LogGuard},
     endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, ShutdownPhase, Telemetry},
     event::new_epoch,
     fleet::{Fleet, heartbeat_topic},
@@ -125,48 +127,6 @@ fn announce(urls: &[String]) {
     if let Err(error) = stdio::print(format_args!("Fanfare {} serves {}\n", VERSION, urls.join(" "))) {
         warn!(%error, addresses = urls.join(" "), "the hub serves, and standard output does not say where");
     }
-}
-
-/// Which thread runs on which core.
-struct Cores {
-    reactors: Vec<Option<CoreId>>,
-    /// For the thread of a source that reads most: a core of its own, if there is one to spare.
-    reader: Option<CoreId>,
-    /// For what computes long and waits for nobody: the cores that no reactor is pinned to.
-    background: Vec<CoreId>,
-}
-
-impl Cores {
-    /// Fails if a core is listed that the process may not run on: its reactor would run anywhere, and nobody would know.
-    fn choose(config: &Config) -> Result<Self, String> {
-        let reactors = config.server.reactors;
-        let available = core_affinity::get_core_ids().unwrap_or_default();
-        let all: Vec<CoreId> = match &config.server.pin {
-            Pin::Off => Vec::new(),
-            Pin::Automatic => available.clone(),
-            Pin::Cores(list) => check_cores(list, &available)?,
-        };
-        if all.is_empty() {
-            return Ok(Self { reactors: vec![None; reactors], reader: None, background: Vec::new() });
-        }
-        let of_reactor = |index: usize| all.get(index % all.len()).copied();
-        // Without a core to spare the reader shares the last reactor's.
-        let reader = all.get(reactors).or_else(|| all.last()).copied();
-        let reactors: Vec<Option<CoreId>> = (0..reactors).map(of_reactor).collect();
-        let is_free = |core: &CoreId| !reactors.contains(&Some(*core));
-        let background = available.into_iter().filter(is_free).collect();
-        Ok(Self { reactors, reader, background })
-    }
-}
-
-/// The cores of `list`, if all of them are `available` to the process. Where the system does not say which are, all are.
-fn check_cores(list: &[usize], available: &[CoreId]) -> Result<Vec<CoreId>, String> {
-    let cores: Vec<CoreId> = list.iter().map(|id| CoreId { id: *id }).collect();
-    let missing: Vec<CoreId> = cores.iter().copied().filter(|core| !available.contains(core)).collect();
-    let Some(first) = missing.first().filter(|_| !available.is_empty()) else { return Ok(cores) };
-    let others = if missing.len() == 1 { String::new() } else { format!(" and {} more", missing.len() - 1) };
-    let available = Pin::Cores(available.iter().map(|core| core.id).collect());
-    Err(format!("server.pin (--pin) lists core {}{others}; this process may run on cores {available}", first.id))
 }
 
 /// The running parts.
