@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use fanfare::{
     config::{self, Override},
     server,
@@ -15,6 +15,7 @@ use fanfare_core::version::FULL_VERSION;
 use fanfare_platform::stdio;
 use fanfare_tools::{bench, load, produce, publish, report, subscribe};
 
+mod pages;
 mod token;
 
 /// A real-time event hub: events come in over HTTP and Redis, and go out over SSE, WebSocket and Socket.IO.
@@ -63,6 +64,16 @@ enum Command {
     Config {
         #[command(subcommand)]
         action: ConfigAction,
+    },
+    /// Print the completions of a shell, such as `fanfare completions bash > /etc/bash_completion.d/fanfare`
+    Completions {
+        /// The shell that reads them
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages: fanfare.1, and one for each command
+    Man {
+        /// The folder to write them to, such as /usr/local/share/man/man1; it must be there
+        folder: PathBuf,
     },
     /// Print the version
     Version,
@@ -201,6 +212,8 @@ fn main() -> ExitCode {
         Command::Token(arguments) => make_token(arguments),
         Command::HashPassword => token::hash().and_then(|hash| stdio::print(format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),
+        Command::Completions { shell } => pages::print_completions(shell, Arguments::command()),
+        Command::Man { folder } => pages::write_man(&folder, Arguments::command()),
         Command::Version => print_version(),
     };
     match done {
@@ -321,8 +334,6 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -41,6 +41,7 @@ mod half_sent;
 mod hostile_input;
 mod http_connections;
 mod http_refusals;
+mod installed;
 mod jetstream;
 mod jetstream_replaced;
 mod listeners;

@@ -22,13 +22,13 @@ use crate::support::{
 };
 
 /// The end of the socket where systemd would listen.
-struct NotifySocket {
+pub(crate) struct NotifySocket {
     socket: UnixDatagram,
-    path: String,
+    pub(crate) path: String,
 }
 
 impl NotifySocket {
-    fn bind(folder: &Folder) -> Self {
+    pub(crate) fn bind(folder: &Folder) -> Self {
         let path = folder.path("notify");
         let socket = UnixDatagram::bind(&path).expect("the folder is ours");
         socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
@@ -37,7 +37,7 @@ impl NotifySocket {
 
     /// The next message.
     #[track_caller]
-    fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         let mut buffer = [0; 4096];
         let count = self.socket.recv(&mut buffer).expect("the hub should say something");
         String::from_utf8(buffer[..count].to_vec()).expect("text")
