@@ -87,7 +87,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFIGURING: &[&str] = &[
     "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "AuthRules", "TenantSelector", "SameSite", "Secrets", "AuthSettings",
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
-    "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "check_pattern", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
+    "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "TopicClasses", "check_pattern", "check_streams", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
     "BridgeConfig", "ClusterPubSub", "FleetConfig", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
 ];

@@ -16,7 +16,7 @@ use super::{
     raw::{AuthFiles, RawApiKey, RawConfig, RawNatsAuth},
     reload::ConfigSnapshot,
     secret_files,
-    topic_sources::{check_ready, check_topic_sources},
+    topic_sources::{check_kept_by_jetstream, check_ready, check_topic_sources},
     topics::Topics,
     types::{Config, ProxyConfig, ServerConfig, core_count},
 };
@@ -45,6 +45,7 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
     check_namespaces(&raw.esp.namespaces, &mut wrong);
     wrong.extend(check_level(&raw.log.level).err().map(|message| ("log.level", message)));
     check_topic_sources(raw, &mut wrong);
+    check_kept_by_jetstream(raw, &mut wrong);
     check_ready(raw, &mut wrong);
     check_compat(raw, &mut wrong);
     let redis = resolve_redis(raw, folder, files).unwrap_or_else(|found| {

@@ -261,6 +261,25 @@ fn a_log_at_a_broker_needs_the_broker() {
     }
 }
 
+/// What JetStream would refuse at the start, or would keep of NATS' own.
+#[test]
+fn classes_that_jetstream_cannot_keep_are_found() {
+    let check = |text: &str, expected: Option<&str>| {
+        let outcome = load_text("streams", &format!("{text}\n[nats]\nurl = \"nats://h\"\n")).map(drop);
+        match (outcome.map_err(|error| error.to_string()), expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(part)) if error.contains(part) => {}
+            (outcome, _) => panic!("{text:?}: {outcome:?}, not {expected:?}"),
+        }
+    };
+    let class = |pattern: &str| format!("[[topics.class]]\nmatch = \"{pattern}\"\nlog = \"jetstream\"\n");
+    check(&(class("a.*") + &class("b.**")), None);
+    check(&(class("a.*") + &class("a.b")), Some(":1:10: the classes `a.*` and `a.b`"));
+    check(&class("_INBOX.**"), Some("NATS' own subjects `_INBOX.>` fall under it"));
+    check(&class("**"), Some("NATS' own subjects"));
+    check("[topics]\nlog = \"jetstream\"", Some(":2:1: JetStream keeps no topics of every name"));
+}
+
 /// Each text is refused with a message that has all of these parts.
 #[test]
 fn what_is_refused() {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     bus::{Class, LogKind, SourceName},
-    source::{HUB_ALONE, PUBSUB_SOURCES},
+    source::{HUB_ALONE, PUBSUB_SOURCES, TopicClasses, nats::check_streams},
 };
 
 /// The source of a class's topics: the word of a server, or `hub`; empty: the default one.
@@ -92,6 +92,17 @@ pub(super) fn check_topic_sources(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
         let message = "Redis and NATS are both set: say which of them has the topics whose class names no source (redis, nats or hub); \
              or, for a bridge between them, what it carries (bridge.map)";
         complain("topics.source", message.to_owned());
+    }
+}
+
+/// The classes that JetStream is to keep must be such that it can.
+pub(super) fn check_kept_by_jetstream(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
+    if has_nats(raw) {
+        let listed = raw.classes.iter();
+        let listed =
+            listed.filter_map(|class| Some((class.matching.pattern()?.clone(), class.class.clone()))).collect();
+        let classes = TopicClasses { default: raw.default_class.clone(), listed };
+        wrong.extend(check_streams(&classes, &raw.jetstream, &raw.nats).err());
     }
 }
 

@@ -34,6 +34,19 @@ impl SubjectFilter {
     }
 }
 
+/// Whether some subject falls under both of these patterns of NATS.
+pub(super) fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+            (Some(token), Some(same)) if token == same => {}
+            _ => return false,
+        }
+    }
+}
+
 impl ChannelPattern for SubjectFilter {
     fn as_str(&self) -> &str {
         self.0.as_str()
@@ -103,6 +116,26 @@ mod tests {
         {
             assert_eq!(topic_of(subject), None, "{subject:?}");
         }
+    }
+
+    #[test]
+    fn patterns_overlap_or_not() {
+        let check = |one: &str, other: &str, expected: bool| {
+            assert_eq!([overlap(one, other), overlap(other, one)], [expected; 2], "{one} {other}");
+        };
+        check("a.b", "a.b", true);
+        check("a.b", "a.c", false);
+        check("a.b", "a", false);
+        check("a.*", "a.b", true);
+        check("a.*", "*.b", true);
+        check("a.*", "b.*", false);
+        check("a.*", "a", false);
+        check("a.>", "a.b.c", true);
+        check("a.>", "a.*", true);
+        check("a.>", "a", false);
+        check("*.c", "a.>", true);
+        check("*.*.c", "a.b", false);
+        check(">", "a", true);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use super::{JETSTREAM_SOURCE, api::nanos};
 use crate::{
     bus::Class,
     protocol::nats::SubjectPattern,
-    source::TopicClasses,
+    source::{
+        TopicClasses,
+        nats::{NatsConfig, subject::overlap},
+    },
     topic::{Pattern, Topic},
 };
 
@@ -45,6 +48,15 @@ impl Default for JetStreamConfig {
     }
 }
 
+/// Says which key is wrong, and why, if JetStream could not keep the classes that are to be kept there.
+pub(crate) fn check_streams(
+    classes: &TopicClasses,
+    config: &JetStreamConfig,
+    nats: &NatsConfig,
+) -> Result<(), (&'static str, String)> {
+    StreamSpec::of_classes(classes, config, nats).map(drop)
+}
+
 /// The stream that keeps a class of topics.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StreamSpec {
@@ -56,6 +68,9 @@ pub(super) struct StreamSpec {
     config: Value,
 }
 
+/// What servers, and clients that await answers, use for themselves. A stream of them would keep, and acknowledge, every message.
+const RESERVED: [&str; 3] = ["$JS.>", "$SYS.>", "_INBOX.>"];
+
 /// The bounds of the time for which the hub asks the broker to keep events.
 const KEPT_MIN: Duration = Duration::from_secs(1);
 /// 100 years: the API counts nanoseconds.
@@ -65,60 +80,65 @@ const KEPT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 const DUPLICATES_MIN: Duration = Duration::from_millis(100);
 
 impl StreamSpec {
-    /// The streams of all classes that are kept by JetStream, in the order of the classes. Fails if a class cannot have a stream.
+    /// The streams of all classes that are kept by JetStream, in the order of the classes. Fails with the key to blame, and why, if a
+    /// class cannot have a stream.
     pub(super) fn of_classes(
         classes: &TopicClasses,
         config: &JetStreamConfig,
-        idempotency_window: Duration,
-    ) -> Result<Vec<Self>, String> {
+        nats: &NatsConfig,
+    ) -> Result<Vec<Self>, (&'static str, String)> {
         let is_kept = |class: &Class| class.source == Some(JETSTREAM_SOURCE);
         if is_kept(&classes.default) {
-            return Err(
-                "topics.log: JetStream keeps no topics of every name (its own subjects are among them): give it a \
-                        class with a pattern ([[topics.class]])"
-                    .to_owned(),
-            );
+            let why = "JetStream keeps no topics of every name (its own subjects are among them): give it a class with a \
+                       pattern ([[topics.class]])";
+            return Err(("topics.log", why.to_owned()));
         }
-        let mut specs: Vec<Self> = Vec::new();
         let prefix = &config.stream_prefix;
         if prefix.contains(|letter: char| !letter.is_ascii_graphic() || "./\\*>".contains(letter)) {
-            return Err(format!(
-                "nats.stream_prefix: `{prefix}` cannot begin a stream's name: no blanks, and none of . * > / \\"
-            ));
+            let why = format!("`{prefix}` cannot begin a stream's name: no blanks, and none of . * > / \\");
+            return Err(("nats.stream_prefix", why));
         }
+        let mut specs: Vec<Self> = Vec::new();
         for (pattern, class) in classes.listed.iter().filter(|(_, class)| is_kept(class)) {
-            let spec = Self::new(pattern, class, config, idempotency_window)?;
-            if let Some(other) = specs.iter().find(|other| other.name == spec.name) {
-                return Err(format!(
-                    "the classes `{}` and `{}` would share the stream `{}`: rename one",
-                    other.pattern.as_str(),
-                    pattern.as_str(),
-                    spec.name
-                ));
+            let spec = Self::new(pattern, class, config, nats).map_err(|why| ("topics.class", why))?;
+            if let Some(why) = specs.iter().find_map(|other| other.collision(&spec)) {
+                return Err(("topics.class", why));
             }
             specs.push(spec);
         }
         Ok(specs)
     }
 
-    fn new(
-        pattern: &Pattern,
-        class: &Class,
-        config: &JetStreamConfig,
-        idempotency_window: Duration,
-    ) -> Result<Self, String> {
-        let subject = subject(pattern);
-        if subject == ">" {
-            return Err("a class `**` cannot be kept by JetStream, whose own subjects it covers: begin it with a name"
-                .to_owned());
+    /// Why a server cannot have both streams.
+    fn collision(&self, other: &Self) -> Option<String> {
+        let (one, two) = (self.pattern.as_str(), other.pattern.as_str());
+        if overlap(&self.subject, &other.subject) {
+            return Some(format!(
+                "the classes `{one}` and `{two}`, both kept by JetStream, have topics in common, and a topic can be in one stream only: \
+                 make one class of them, or patterns that share no topic"
+            ));
         }
+        let is_same = self.name == other.name;
+        is_same.then(|| format!("the classes `{one}` and `{two}` would share the stream `{}`: rename one", self.name))
+    }
+
+    fn new(pattern: &Pattern, class: &Class, config: &JetStreamConfig, nats: &NatsConfig) -> Result<Self, String> {
+        let subject = subject(pattern);
         SubjectPattern::parse(&subject).map_err(|bad| format!("the class `{}`: {bad}", pattern.as_str()))?;
+        let inbox = format!("{}.>", nats.inbox_prefix);
+        let reserved = RESERVED.into_iter().chain([inbox.as_str()]).find(|reserved| overlap(reserved, &subject));
+        if let Some(reserved) = reserved {
+            return Err(format!(
+                "the class `{}` cannot be kept by JetStream: NATS' own subjects `{reserved}` fall under it. Begin it with a name",
+                pattern.as_str()
+            ));
+        }
         let name = format!("{}{}", config.stream_prefix, name(pattern));
         // As a hub's own log, the stream keeps for hubs and clients that are behind what the class's lag covers.
         let (history, lag) = (class.retention.history, class.retention.lag);
         let limit = |number: usize| i64::try_from(number).ok().filter(|number| *number != 0).unwrap_or(-1);
         let age = nanos(history.age.clamp(KEPT_MIN, KEPT_MAX));
-        let window = nanos(idempotency_window).min(age).max(nanos(DUPLICATES_MIN));
+        let window = nanos(nats.idempotency_window).min(age).max(nanos(DUPLICATES_MIN));
         let made = json!({
             "name": name,
             "subjects": [subject],
@@ -179,11 +199,16 @@ mod tests {
         Class { source: Some(JETSTREAM_SOURCE), log: LogKind::Broker, ..Class::default() }
     }
 
-    fn specs(listed: &[(&str, Class)]) -> Result<Vec<StreamSpec>, String> {
+    fn specs(listed: &[(&str, Class)]) -> Result<Vec<StreamSpec>, (&'static str, String)> {
+        specs_beside("_INBOX", listed)
+    }
+
+    fn specs_beside(inbox: &str, listed: &[(&str, Class)]) -> Result<Vec<StreamSpec>, (&'static str, String)> {
         let listed =
             listed.iter().map(|(text, class)| (Pattern::parse(text).expect("a pattern"), class.clone())).collect();
         let classes = TopicClasses { default: Class::default(), listed };
-        StreamSpec::of_classes(&classes, &JetStreamConfig::default(), Duration::from_secs(300))
+        let nats = NatsConfig { inbox_prefix: inbox.to_owned(), ..NatsConfig::default() };
+        StreamSpec::of_classes(&classes, &JetStreamConfig::default(), &nats)
     }
 
     #[test]
@@ -203,15 +228,29 @@ mod tests {
 
     #[test]
     fn what_cannot_have_a_stream_is_refused() {
-        for (listed, text) in [
-            (vec![("**", class())], "`**`"),
-            (vec![("a.b", class()), ("a-b", class())], "share the stream `fanfare-a-b`"),
-        ] {
-            let refused = specs(&listed).expect_err("it cannot be");
-            assert!(refused.contains(text), "{refused}");
-        }
-        let classes = TopicClasses { default: class(), listed: Vec::new() };
-        assert!(StreamSpec::of_classes(&classes, &JetStreamConfig::default(), Duration::ZERO).is_err());
+        let check = |listed: &[&str], text: &str| {
+            let listed: Vec<_> = listed.iter().map(|pattern| (*pattern, class())).collect();
+            let (key, why) = specs(&listed).expect_err("it cannot be");
+            assert!(key == "topics.class" && why.contains(text), "{key}: {why}");
+        };
+        check(&["**"], "the class `**` cannot be kept by JetStream: NATS' own subjects `$JS.>`");
+        check(&["*.*"], "`$JS.>`");
+        check(&["*.x"], "`$JS.>`");
+        check(&["_INBOX.**"], "`_INBOX.>`");
+        check(&["_INBOX.a"], "`_INBOX.>`");
+        check(&["a.b", "a-b"], "share the stream `fanfare-a-b`");
+        check(&["a.*", "b", "a.b"], "`a.*` and `a.b`, both kept by JetStream, have topics in common");
+        check(&["a.**", "a.**"], "have topics in common");
+        let own = specs_beside("hubs.own", &[("hubs.**", class())]).expect_err("it cannot be").1;
+        assert!(own.contains("`hubs.own.>`"), "{own}");
+        assert!(specs(&[("hubs.**", class()), ("a.*", class()), ("a", class()), ("a.b", Class::default())]).is_ok());
+        let wrong = |default: Class, prefix: &str| {
+            let classes = TopicClasses { default, listed: Vec::new() };
+            let config = JetStreamConfig { stream_prefix: prefix.to_owned(), ..JetStreamConfig::default() };
+            check_streams(&classes, &config, &NatsConfig::default()).expect_err("it cannot be").0
+        };
+        assert_eq!(wrong(class(), "fanfare-"), "topics.log");
+        assert_eq!(wrong(Class::default(), "a.b"), "nats.stream_prefix");
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod topics;
 mod turn;
 mod writer;
 
-pub(crate) use config::JetStreamConfig;
+pub(crate) use config::{JetStreamConfig, check_streams};
 pub(super) use source::JetStreamSource;
 
 use crate::bus::SourceName;

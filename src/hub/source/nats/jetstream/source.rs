@@ -45,7 +45,8 @@ impl JetStreamSource {
         setup: &SourceSetup,
     ) -> Result<Self, String> {
         let explain = |error: std::io::Error| format!("nats: {error}");
-        let specs = StreamSpec::of_classes(&setup.classes, config, nats.idempotency_window)?;
+        let specs = StreamSpec::of_classes(&setup.classes, config, nats);
+        let specs = specs.map_err(|(key, why)| format!("{key}: {why}"))?;
         let connector = Connector::new(nats).map_err(explain)?;
         let (status, waker) = (Arc::new(SourceStatus::new(JETSTREAM_SOURCE)), Arc::default());
         let (publisher, queued) = queue(nats, setup.clock, Arc::clone(&status), Arc::clone(&waker));

@@ -159,12 +159,13 @@ fn covers(wide: &str, narrow: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::{super::config::JetStreamConfig, *};
     use crate::{
         bus::{Class, LogKind},
-        source::{TopicClasses, nats::jetstream::JETSTREAM_SOURCE},
+        source::{
+            TopicClasses,
+            nats::{NatsConfig, jetstream::JETSTREAM_SOURCE},
+        },
         topic::Pattern,
     };
 
@@ -172,7 +173,7 @@ mod tests {
         let class = Class { source: Some(JETSTREAM_SOURCE), log: LogKind::Broker, ..Class::default() };
         let listed = vec![(Pattern::parse("a.*").expect("a pattern"), class)];
         let classes = TopicClasses { default: Class::default(), listed };
-        let specs = StreamSpec::of_classes(&classes, &JetStreamConfig::default(), Duration::from_secs(1));
+        let specs = StreamSpec::of_classes(&classes, &JetStreamConfig::default(), &NatsConfig::default());
         KeptStream::new(specs.expect("usable").remove(0), Moment(0))
     }
 
