@@ -255,6 +255,24 @@ fn a_restart_of_nats_is_no_gap() {
     assert_eq!(stream.next_data(), "2");
 }
 
+/// Whatever the hub awaits of a server that stands still, a publisher has its answer in time.
+#[test]
+fn a_server_that_stands_still_answers_no_publisher_late() {
+    let server = NatsServer::start_with_jetstream();
+    // Far beyond what the test's client waits for.
+    let hub = hub_on(&server, "", &[("nats.publish_timeout", "300ms"), ("nats.ping_timeout", "10m")]);
+    hub.publish("t.a", "1");
+    server.freeze();
+    wait_until("it stands still", || (hub.post("/publish/t.a", "2").status != 200).then_some(()));
+    // The hub asks the server for a sign of life before or behind one of them.
+    for body in ["3", "4", "5"] {
+        let answer = hub.post("/publish/t.a", body);
+        assert!(matches!(answer.status, 503 | 504), "{}", answer.text());
+    }
+    server.thaw();
+    wait_until("publishing works again", || (hub.post("/publish/t.a", "6").status == 200).then_some(()));
+}
+
 /// Publications that the server has not acknowledged when it goes are sent again, and none comes twice.
 #[test]
 fn publications_outlive_the_connection() {

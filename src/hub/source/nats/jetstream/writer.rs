@@ -3,14 +3,7 @@
 //! Each goes out under a message id: the publication's idempotency key in its topic, or one of its own. So it is sent again under the
 //! same id until the server has acknowledged it or `nats.publish_timeout` has passed, and the stream keeps one.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, task::Poll, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
@@ -80,7 +73,7 @@ pub(super) fn start_writer(
         connector,
         queue,
         sent: BTreeMap::new(),
-        unsent: VecDeque::new(),
+        unsent: BTreeMap::new(),
         unnamed: Vec::new(),
         resend: None,
         next: 0,
@@ -109,8 +102,8 @@ struct Writer {
     queue: PublicationQueue,
     /// What awaits its acknowledgement, by the number in the subject where that comes.
     sent: BTreeMap<u64, Outgoing>,
-    /// What is to be sent again, oldest first.
-    unsent: VecDeque<Outgoing>,
+    /// What is to be sent again, by the same number, so that the oldest goes first.
+    unsent: BTreeMap<u64, Outgoing>,
     /// What was acknowledged by a stream whose identity is not known yet, with the sequence.
     unnamed: Vec<(Outgoing, u64)>,
     /// When that is done.
@@ -160,48 +153,52 @@ impl Writer {
             }
         }
         std::mem::take(&mut self.unnamed).into_iter().for_each(|(outgoing, _)| outgoing.queued.answer(Ok(None)));
-        let left = std::mem::take(&mut self.sent).into_values().chain(std::mem::take(&mut self.unsent));
+        let left = [&mut self.sent, &mut self.unsent].into_iter().flat_map(std::mem::take).map(|(_, left)| left);
         left.for_each(Outgoing::give_up);
     }
 
     /// Waits until it is time, connects, and serves; ends well at the end of the hub.
     async fn live(&mut self) -> Result<(), Fault> {
         while self.clock.now() < self.retry {
-            if !self.wait(self.retry).await {
+            if self.waker.is_stopped() {
                 return Ok(());
             }
+            self.wait(self.retry).await;
         }
         self.login = self.connector.login();
         let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
         let (prefix, timeout) = (self.nats.inbox_prefix.clone(), self.nats.ping_timeout);
-        let mut opening = pin!(JetLink::open(&connector, &login, &prefix, timeout));
-        let link = loop {
-            let far = self.clock.now() + self.nats.ping_interval;
-            let mut waiting = pin!(self.wait(far));
-            let next = std::future::poll_fn(|context| match opening.as_mut().poll(context) {
-                Poll::Ready(opened) => Poll::Ready(Ok(opened)),
-                Poll::Pending => waiting.as_mut().poll(context).map(Err),
-            });
-            match next.await {
-                Ok(opened) => break opened?,
-                Err(true) => {}
-                Err(false) => return Ok(()),
-            }
-        };
-        self.serve(link).await
+        match self.answering_during(JetLink::open(&connector, &login, &prefix, timeout), false).await {
+            Some(link) => self.serve(link?).await,
+            None => Ok(()),
+        }
     }
 
-    /// Answers what waited for too long, then waits for the next occasion, `deadline` at the latest. False at the end of the hub.
-    async fn wait(&mut self, deadline: Moment) -> bool {
+    /// The outcome of `task`. While it is awaited, publications that wait for too long are answered. `None`: the hub ends, unless the
+    /// task `outlives` that.
+    async fn answering_during<T>(&mut self, task: impl Future<Output = T>, outlives: bool) -> Option<T> {
+        let mut task = pin!(task);
+        while outlives || !self.waker.is_stopped() {
+            let far = self.clock.now() + self.nats.ping_interval;
+            let mut waiting = pin!(self.wait(far));
+            let next = std::future::poll_fn(|context| match task.as_mut().poll(context) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => waiting.as_mut().poll(context).map(|()| None),
+            });
+            if let Some(outcome) = next.await {
+                return Some(outcome);
+            }
+        }
+        None
+    }
+
+    /// Answers what waited for too long, then waits for the next occasion, `deadline` at the latest.
+    async fn wait(&mut self, deadline: Moment) {
         let now = self.clock.now();
         self.expire(now);
-        if self.waker.is_stopped() {
-            return false;
-        }
         let deadline = self.queue.deadline().into_iter().chain(self.oldest_deadline()).fold(deadline, Moment::min);
         // Whether something came or not, the caller looks.
         let _ = tokio::time::timeout(deadline.since(now), self.waker.notify().notified()).await;
-        true
     }
 
     async fn serve(&mut self, mut link: JetLink) -> Result<(), Fault> {
@@ -242,7 +239,8 @@ impl Writer {
     /// Asks for the streams, which is a sign of life as well: acknowledgements tell an event's sequence only.
     async fn learn_identities(&mut self, link: &mut JetLink) -> Result<(), Fault> {
         let asked = self.streams.iter().map(|(spec, _)| (self.api.stream_info(&spec.name), Bytes::new())).collect();
-        let answers = link.request_all(asked).await?;
+        let Some(answers) = self.answering_during(link.request_all(asked), true).await else { return Ok(()) };
+        let answers = answers?;
         for ((_, known), answer) in self.streams.iter_mut().zip(answers) {
             match answer.and_then(|payload| read::<StreamInfo>(&payload)) {
                 Ok(info) => *known = Some(identity(&info)),
@@ -268,8 +266,8 @@ impl Writer {
             return;
         }
         self.resend = None;
-        while let Some(outgoing) = self.unsent.pop_front() {
-            self.send_one(link, outgoing);
+        while let Some((number, outgoing)) = self.unsent.pop_first() {
+            self.send_one(link, number, outgoing);
         }
         if self.sent.len() < UNACKNOWLEDGED_MAX {
             for queued in self.queue.take_batch() {
@@ -280,23 +278,24 @@ impl Writer {
                     Some(key) => format!("{} {key}", queued.topic),
                     None => format!("{:032x}", rand::random::<u128>()),
                 };
-                self.send_one(link, Outgoing { queued, stream, message_id, is_unclear: false });
+                let number = self.next;
+                self.next += 1;
+                self.send_one(link, number, Outgoing { queued, stream, message_id, is_unclear: false });
             }
         }
     }
 
-    fn send_one(&mut self, link: &mut JetLink, mut outgoing: Outgoing) {
+    fn send_one(&mut self, link: &mut JetLink, number: u64, mut outgoing: Outgoing) {
         let kind = outgoing.queued.kind.as_deref().map(Into::into);
         let stream = &self.streams[outgoing.stream].0.name;
         let headers = EventHeaders { kind, key: Some(outgoing.message_id.as_str().into()) };
         let headers = headers.write_with(&[(EXPECTED_STREAM, stream)]);
-        let reply = link.subject(&format!("a.{}", self.next));
+        let reply = link.subject(&format!("a.{number}"));
         let (subject, data) = (outgoing.queued.topic.as_str(), outgoing.queued.data.clone());
         match link.publish(subject, Some(&reply), Some(&headers), data) {
             Ok(()) => {
                 outgoing.is_unclear = true;
-                self.sent.insert(self.next, outgoing);
-                self.next += 1;
+                self.sent.insert(number, outgoing);
             }
             Err(PublishError::TooBig) => outgoing.queued.answer(Err(PublishFailed::Refused(Refusal::TooBig))),
             Err(PublishError::NoHeaders | PublishError::BadSubject) => {
@@ -307,7 +306,7 @@ impl Writer {
 
     fn take_answer(&mut self, message: &Message, now: Moment) {
         let number = message.subject.rsplit_once(".a.").and_then(|(_, number)| number.parse::<u64>().ok());
-        let Some(mut outgoing) = number.and_then(|number| self.sent.remove(&number)) else { return };
+        let Some((number, mut outgoing)) = number.and_then(|number| self.sent.remove_entry(&number)) else { return };
         self.status.writer().on_answer(now);
         let answer =
             if message.status == Some(503) { Err(Refused::NoResponders) } else { read::<PublishAck>(&message.payload) };
@@ -318,7 +317,7 @@ impl Writer {
             }
             Err(Refused::NoResponders) => {
                 outgoing.is_unclear = false;
-                self.unsent.push_back(outgoing);
+                self.unsent.insert(number, outgoing);
                 self.resend = Some(now + RETRY);
             }
             Err(refused) => {
@@ -367,22 +366,22 @@ impl Writer {
         outgoing.queued.answer(Err(PublishFailed::Refused(refusal)));
     }
 
+    /// When the next publication gives up that is on its way, or was taken and has no id yet. The queue's own order is the order of
+    /// their deadlines.
     fn oldest_deadline(&self) -> Option<Moment> {
-        let sent = self.sent.values().next().map(|outgoing| outgoing.queued.deadline);
-        let unsent = self.unsent.front().map(|outgoing| outgoing.queued.deadline);
-        sent.into_iter().chain(unsent).min()
+        let on_its_way = [&self.sent, &self.unsent].into_iter().filter_map(|all| all.values().next());
+        let all = on_its_way.chain(self.unnamed.iter().map(|(outgoing, _)| outgoing));
+        all.map(|outgoing| outgoing.queued.deadline).min()
     }
 
     /// Answers what has waited for too long, or, while the server refuses the hub, all that waits.
     fn expire(&mut self, now: Moment) {
         self.queue.expire(self.refusal, now);
         self.answer_unnamed(now);
-        let is_late = |outgoing: &Outgoing| outgoing.queued.deadline <= now;
-        while let Some(oldest) = self.sent.first_entry().filter(|oldest| is_late(oldest.get())) {
-            oldest.remove().give_up();
-        }
-        while let Some(oldest) = self.unsent.pop_front_if(|oldest| is_late(oldest)) {
-            oldest.give_up();
+        for all in [&mut self.sent, &mut self.unsent] {
+            while let Some(oldest) = all.first_entry().filter(|oldest| oldest.get().queued.deadline <= now) {
+                oldest.remove().give_up();
+            }
         }
     }
 
@@ -403,8 +402,7 @@ impl Writer {
         let delay = if is_renewed { Duration::ZERO } else { self.backoff.next_delay(rand::random()) };
         self.retry = now + delay;
         self.refusal = (fault.is_lasting() && !is_renewed).then_some(PublishFailed::Refused(Refusal::Forbidden));
-        let sent = std::mem::take(&mut self.sent).into_values();
-        self.unsent = sent.chain(std::mem::take(&mut self.unsent)).collect();
+        self.unsent.append(&mut self.sent);
         self.resend = None;
         self.status.writer().on_failure(&fault.to_string(), now);
         if let Some(suppressed) = self.failures.admit(now) {
