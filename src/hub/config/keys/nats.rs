@@ -86,6 +86,11 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
     Key { path: "nats.read_buffer_bytes",
           help: "Size of the read buffer of the NATS connection. It grows for a larger message.",
           field: |it| Field::Size { value: &mut it.nats.read_buffer_bytes, min: 4096 } },
+    Key { path: "nats.backlog_bytes_max",
+          help: "Bytes of events from JetStream that may wait while the hub asks for something else, such as the newest part of \
+                 another topic. With more the hub connects again and goes on behind the last event that it took. Too small: it \
+                 does so again and again in a burst.",
+          field: |it| Field::Size { value: &mut it.nats.backlog_bytes_max, min: 1024 } },
     Key { path: "nats.header_bytes_max",
           help: "Bytes that the headers of a message may have. Readers of the topic are sent a gap in place of a message with \
                  more.",

@@ -53,6 +53,8 @@ pub struct NatsConfig {
     pub proof_age_max: Duration,
     /// The size of the buffer that the connection is read into; it grows for a larger message.
     pub read_buffer_bytes: usize,
+    /// Bytes of what consumers of JetStream deliver that may wait while the hub awaits something else on the same connection.
+    pub backlog_bytes_max: usize,
     /// The most bytes in the headers of a message.
     pub header_bytes_max: usize,
     /// Publications waiting for the server.
@@ -87,6 +89,7 @@ impl Default for NatsConfig {
             ping_timeout: Duration::from_secs(5),
             proof_age_max: Duration::from_secs(10),
             read_buffer_bytes: 256 * 1024,
+            backlog_bytes_max: 64 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
             publish_queue_max: 65_536,
             publish_queue_bytes_max: 64 * 1024 * 1024,

@@ -34,6 +34,10 @@ impl Connector {
         Ok(Self { config: config.clone(), limits })
     }
 
+    pub(super) fn config(&self) -> &NatsConfig {
+        &self.config
+    }
+
     /// The login in force.
     pub(super) fn login(&self) -> Arc<NatsLogin> {
         self.config.logins.current(&self.config.login)

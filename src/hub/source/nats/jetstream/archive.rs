@@ -399,7 +399,7 @@ impl Worker {
             return Err(ArchiveFailed::Unavailable);
         }
         let login = self.connector.login();
-        let opened = JetLink::open(&self.connector, &login, &self.nats.inbox_prefix, self.nats.ping_timeout).await;
+        let opened = JetLink::open(&self.connector, &login).await;
         opened.map_err(|fault| self.fail(&fault.to_string()))
     }
 

@@ -23,10 +23,6 @@ const INBOX_TOKEN: &str = "fanfare";
 /// The most requests that are under way at once: each may be refused with an error of its own.
 const REQUESTS_MAX: usize = 32;
 
-/// The most bytes that wait while something else is waited for. With flow control a server sends less by itself. Without, the
-/// connection is given up, and the next one goes on behind what was taken.
-const ASIDE_BYTES_MAX: usize = 64 << 20;
-
 /// A connection. Dropped, its consumers end after a while by themselves.
 pub(super) struct JetLink {
     link: Link<()>,
@@ -36,6 +32,9 @@ pub(super) struct JetLink {
     /// What came while something else was waited for, oldest first.
     aside: VecDeque<Message>,
     aside_bytes: usize,
+    /// The most of them. With flow control a server sends less by itself. Without, the connection is given up, and the next one goes
+    /// on behind what was taken.
+    aside_bytes_max: usize,
     denied: Vec<(String, String)>,
     /// How long an answer may take.
     timeout: Duration,
@@ -51,14 +50,10 @@ pub(super) struct Received {
 }
 
 impl JetLink {
-    pub(super) async fn open(
-        connector: &Connector,
-        login: &NatsLogin,
-        inbox_prefix: &str,
-        timeout: Duration,
-    ) -> Result<Self, Fault> {
+    pub(super) async fn open(connector: &Connector, login: &NatsLogin) -> Result<Self, Fault> {
         let mut link = connector.connect(login).await?;
-        let inbox = format!("{inbox_prefix}.{INBOX_TOKEN}.{:032x}", rand::random::<u128>());
+        let config = connector.config();
+        let inbox = format!("{}.{INBOX_TOKEN}.{:032x}", config.inbox_prefix, rand::random::<u128>());
         link.subscribe((), &format!("{inbox}.>"))?;
         Ok(Self {
             link,
@@ -66,8 +61,9 @@ impl JetLink {
             next_request: 0,
             aside: VecDeque::new(),
             aside_bytes: 0,
+            aside_bytes_max: config.backlog_bytes_max,
             denied: Vec::new(),
-            timeout,
+            timeout: config.ping_timeout,
             last_error: None,
         })
     }
@@ -200,14 +196,16 @@ impl JetLink {
             .strip_prefix(self.inbox.as_str())
             .is_some_and(|rest| rest.starts_with(".r.") || rest.starts_with(".p."));
         if !is_late {
-            self.aside_bytes += size_of::<Message>() + message.payload.len();
+            self.aside_bytes += message.weight_bytes();
             self.aside.push_back(message);
         }
     }
 
+    /// Fails before it takes anything that more waits than may; what waits may be a buffer full more than that.
     async fn receive(&mut self, wake: &Notify, deadline: Instant) -> Result<Received, Fault> {
-        if ASIDE_BYTES_MAX < self.aside_bytes {
-            return Err(Fault::Closed(Some("more came than was taken while an answer was awaited".to_owned())));
+        if self.aside_bytes_max < self.aside_bytes {
+            let why = "more came while an answer was awaited than nats.backlog_bytes_max allows";
+            return Err(Fault::Closed(Some(why.to_owned())));
         }
         let arrivals = self.link.next(wake, deadline.saturating_duration_since(Instant::now())).await;
         let mut received = Received::default();
@@ -239,5 +237,63 @@ fn answer(message: Message) -> Result<Bytes, Refused> {
     match message.status {
         Some(503) => Err(Refused::NoResponders),
         _ => Ok(message.payload),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::source::nats::{NatsConfig, NatsUrl};
+
+    /// Asks a server that sends, in place of the answer, `message` again and again; the fault, and what waited then.
+    fn ask_under(message: &'static str, backlog_bytes_max: usize) -> (Fault, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("the hub comes");
+            socket.write_all(b"INFO {\"headers\":true}\r\n").expect("the hub reads");
+            let mut lines = BufReader::new(socket.try_clone().expect("a descriptor")).lines().map_while(Result::ok);
+            lines.find(|line| line == "PING").expect("the hub logs in");
+            socket.write_all(b"PONG\r\n").expect("the hub reads");
+            let asked = lines.find(|line| line.starts_with("PUB asked")).expect("the hub asks");
+            let inbox = asked.split(".r.").next().and_then(|line| line.rsplit(' ').next()).expect("an inbox");
+            let message = message.replace("INBOX", inbox);
+            // Until the hub gives it up.
+            while socket.write_all(message.as_bytes()).is_ok() {}
+        });
+        let url = NatsUrl::parse(&format!("nats://127.0.0.1:{port}")).expect("a URL");
+        let login = NatsLogin { url, ..NatsLogin::default() };
+        let config = NatsConfig { login, backlog_bytes_max, read_buffer_bytes: 4096, ..NatsConfig::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connector = Connector::new(&config).expect("no files");
+        let outcome = runtime.block_on(async {
+            let mut link = JetLink::open(&connector, &config.login).await.expect("the server lets it in");
+            let fault = link.request("asked".to_owned(), Bytes::new()).await.expect_err("there is no answer");
+            (fault, link.aside.len())
+        });
+        server.join().expect("the script runs through");
+        outcome
+    }
+
+    /// Payload, headers and subjects count alike.
+    #[test]
+    fn what_waits_is_bounded() {
+        let long = "HMSG INBOX.d 1 2012 2014\r\nNATS/1.0\r\n";
+        let headers: &str = Box::leak(format!("{long}A: {}\r\n\r\nxx\r\n", "h".repeat(1995)).into_boxed_str());
+        let payload: &str = Box::leak(format!("MSG INBOX.d 1 2000\r\n{}\r\n", "p".repeat(2000)).into_boxed_str());
+        for message in [headers, payload] {
+            for most in [10_000, 100_000] {
+                let (fault, waited) = ask_under(message, most);
+                let text = fault.to_string();
+                assert!(text.contains("nats.backlog_bytes_max"), "{text}");
+                // A buffer of 4096 bytes holds two of them, and the rest of a third one. What else a message has is as much as half.
+                assert!((most / 3000..most / 2000 + 3).contains(&waited), "{waited} of {most} bytes");
+            }
+        }
     }
 }

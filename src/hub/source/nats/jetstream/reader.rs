@@ -149,8 +149,7 @@ impl Reader {
         }
         self.login = self.connector.login();
         let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
-        let (prefix, timeout) = (self.nats.inbox_prefix.clone(), self.nats.ping_timeout);
-        let mut opening = pin!(JetLink::open(&connector, &login, &prefix, timeout));
+        let mut opening = pin!(JetLink::open(&connector, &login));
         let link = loop {
             let mut waiting = pin!(self.waker.notify().notified());
             let next = std::future::poll_fn(|context| match opening.as_mut().poll(context) {

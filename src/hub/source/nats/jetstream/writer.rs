@@ -167,8 +167,7 @@ impl Writer {
         }
         self.login = self.connector.login();
         let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
-        let (prefix, timeout) = (self.nats.inbox_prefix.clone(), self.nats.ping_timeout);
-        match self.answering_during(JetLink::open(&connector, &login, &prefix, timeout), false).await {
+        match self.answering_during(JetLink::open(&connector, &login), false).await {
             Some(link) => self.serve(link?).await,
             None => Ok(()),
         }

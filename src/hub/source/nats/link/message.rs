@@ -21,6 +21,15 @@ pub(in crate::source::nats) struct Message {
     pub(in crate::source::nats) is_oversize: bool,
 }
 
+impl Message {
+    /// What it weighs while it waits.
+    pub(in crate::source::nats) fn weight_bytes(&self) -> usize {
+        let reply = self.reply.as_ref().map_or(0, |reply| reply.len());
+        let headers = self.headers.as_ref().map_or(0, |headers| headers.as_bytes().len());
+        size_of::<Self>() + self.subject.len() + reply + headers + self.payload.len()
+    }
+}
+
 /// What else happens on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::source::nats) enum LinkEvent {
