@@ -185,8 +185,13 @@ impl JetLink {
             messages.into_iter().for_each(|message| self.put_aside(message));
             self.denied = denied;
         }
+        Ok(Received { messages: self.take_aside(), denied: std::mem::take(&mut self.denied) })
+    }
+
+    /// What came while something else was waited for.
+    pub(super) fn take_aside(&mut self) -> Vec<Message> {
         self.aside_bytes = 0;
-        Ok(Received { messages: self.aside.drain(..).collect(), denied: std::mem::take(&mut self.denied) })
+        self.aside.drain(..).collect()
     }
 
     /// Keeps what a consumer delivered. An answer that nobody waits for any more is dropped.

@@ -39,8 +39,19 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
 
 impl Reader {
-    /// Serves until the hub stops, or the connection ends.
+    /// Serves until the hub stops, or the connection ends. What had come by then is taken: otherwise a hub that has no room for what
+    /// comes while it awaits something else would get the same again and again.
     pub(super) async fn serve(&mut self, mut link: JetLink) -> Result<(), Fault> {
+        let ended = self.serve_until_fault(&mut link).await;
+        if ended.is_err() {
+            let messages = link.take_aside();
+            // That nothing can be sent any more is known.
+            let _ = self.receive(&mut link, messages).await;
+        }
+        ended
+    }
+
+    async fn serve_until_fault(&mut self, link: &mut JetLink) -> Result<(), Fault> {
         let now = self.clock.now();
         self.streams.iter_mut().for_each(|stream| stream.check_due = now);
         loop {
@@ -50,13 +61,13 @@ impl Reader {
                 return Ok(());
             }
             for index in 0..self.streams.len() {
-                self.tend(&mut link, index).await?;
+                self.tend(link, index).await?;
             }
             let now = self.clock.now();
             let deadline = self.deadline().unwrap_or(now + self.nats.ping_interval);
             let received = link.next(self.waker.notify(), deadline.since(now)).await?;
             self.take_denied(&received.denied);
-            self.receive(&mut link, received.messages).await?;
+            self.receive(link, received.messages).await?;
         }
     }
 
