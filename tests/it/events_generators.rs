@@ -3,11 +3,12 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    sync::mpsc,
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{TIMEOUT, hub::Hub, redis::RedisServer, sse::SseClient, wait_until};
+use crate::support::{TIMEOUT, hub::Hub, nats::NatsServer, redis::RedisServer, sse::SseClient, wait_until};
 
 const EVENTS: &str = "/api/v1/events";
 
@@ -175,4 +176,41 @@ fn of_two_hubs_on_one_redis_one_generates() {
     drop(first);
     assert!(publishers.any(|publisher| publisher != own), "the second hub takes over");
     assert_eq!(generator(&second, "default"), json!({ "running": true, "paused": false }));
+}
+
+/// NATS keeps nothing, so the hubs settle it among themselves. Each has one stream that is much faster than the other one.
+#[test]
+fn of_two_hubs_on_one_nats_one_generates() {
+    const FAST: &str = "10ms";
+    const SLOW: &str = "1h";
+    let server = NatsServer::start();
+    let (sender, events) = mpsc::channel();
+    server.subscribe("streams.*", move |subject, _, _| drop(sender.send(subject.to_owned())));
+    let start = |default: &str, system: &str| {
+        let settings = [
+            ("demo.lease", "500ms"),
+            ("demo.default_interval", default),
+            ("demo.system_interval", system),
+            ("demo.user_activity_interval", SLOW),
+            ("demo.notifications_interval", SLOW),
+        ];
+        let hub = Hub::start_with(&["--demo", "--nats", &server.url_as("")], &settings);
+        wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+        hub
+    };
+    let next = || events.recv_timeout(TIMEOUT).expect("one of them generates");
+    let first = start(SLOW, FAST);
+    assert_eq!(next(), "streams.system");
+    let second = start(FAST, SLOW);
+    // Three times as long as the lease lasts.
+    let later: Vec<String> = (0..150).map(|_| next()).collect();
+    assert!(later.iter().all(|subject| subject == "streams.system"), "{later:?}");
+    // It is killed, and cannot give anything back.
+    drop(first);
+    assert!((0..300).any(|_| next() == "streams.default"), "the second hub takes over");
+    // It ends, and gives it back: the third one need not wait.
+    let third = start(SLOW, FAST);
+    assert!(second.terminate().success());
+    assert!((0..300).any(|_| next() == "streams.system"), "the third hub takes over");
+    drop(third);
 }

@@ -66,8 +66,9 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Requests to start, stop, pause or resume a stream that may wait. Further ones are refused (503).",
           field: |it| Field::Count { value: &mut it.demo.queue_max, min: 1 } },
     Key { path: "demo.lease",
-          help: "How long a hub that has died keeps another one on the same Redis from generating the streams that run from \
-                 the start. The lease is the key fanfare.lease.generators of the Redis server; NATS keeps none. 0s: this \
-                 hub asks nobody, and two hubs double every event.",
+          help: "How long a hub that has died keeps another one on the same Redis or NATS from generating the streams that run \
+                 from the start. The lease is the key fanfare.lease.generators of the Redis server; hubs on NATS settle it \
+                 among themselves on the subject fanfare.orders.lease.generators, and the first one generates nothing for so \
+                 long. 0s: this hub asks nobody, and two hubs double every event.",
           field: |it| Field::Duration { value: &mut it.demo.lease, min: Duration::ZERO } },
 ];

@@ -1,6 +1,6 @@
 //! Core NATS as a [`Source`].
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
     PUBSUB_SOURCE,
@@ -10,9 +10,9 @@ use crate::{
     bus::{Bus, SourcePort},
     metrics::SourceHealth,
     source::{
-        Source, SourceSetup, SourceStatus, SourcesConfig,
+        Lease, Source, SourceSetup, SourceStatus, SourcesConfig,
         nats::{
-            Connector, NatsConfig, ThreadWaker,
+            Connector, NatsConfig, NatsLease, ThreadWaker,
             publication_queue::{PublicationQueue, Publisher, queue},
         },
     },
@@ -60,6 +60,11 @@ impl Source for PubSubSource {
         let thread = start_thread(&self.config, connector, queue, bus, &self.setup, status, waker);
         self.thread = Some(thread.map_err(|error| format!("nats: {error}"))?);
         Ok(())
+    }
+
+    fn lease(&self, name: &str, lasts: Duration) -> Option<Result<Box<dyn Lease>, String>> {
+        let lease = NatsLease::start(&self.config, self.connector.clone(), self.setup.clock, name, lasts);
+        Some(lease.map(|lease| Box::new(lease) as Box<_>).map_err(|error| format!("nats: {error}")))
     }
 
     fn reload_credentials(&self, former: &SourcesConfig, config: &SourcesConfig) {
