@@ -54,6 +54,25 @@ impl Moved {
     }
 }
 
+/// Why a node of a cluster does not serve a key. It did nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// Another node has the slot.
+    Moved(Moved),
+    /// The slot, or the key, is on its way, or the slot has no node at present.
+    Unserved,
+}
+
+impl Elsewhere {
+    /// Reads a refusal; `None` if it is about something else.
+    pub(super) fn parse(error: &str) -> Option<Self> {
+        match Moved::parse(error) {
+            Some(moved) => Some(Self::Moved(moved)),
+            None => is_unserved(error).then_some(Self::Unserved),
+        }
+    }
+}
+
 /// Whether a node of a cluster says that it does not serve a slot at present, or not all keys of it, and does not say who does.
 pub(super) fn is_unserved(error: &str) -> bool {
     ["ASK", "TRYAGAIN", "CLUSTERDOWN"].iter().any(|code| error.split(' ').next() == Some(code))

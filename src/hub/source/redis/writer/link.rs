@@ -10,7 +10,7 @@ use crate::{
     protocol::resp,
     source::redis::{
         Directory, MasterLease, RedisConnection, SendFailed, SentinelView,
-        error_codes::{Moved, is_outdated, is_unserved},
+        error_codes::{Elsewhere, is_outdated},
     },
 };
 
@@ -43,15 +43,6 @@ pub(super) struct RefusedPublication {
     pub(super) is_outdated: bool,
     /// In a cluster: another node may take it, or this one later.
     pub(super) elsewhere: Option<Elsewhere>,
-}
-
-/// Why a node of a cluster did not take a publication.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Elsewhere {
-    /// Another node has the slot.
-    Moved(Moved),
-    /// The slot is on its way, or has no node at present.
-    Unserved,
 }
 
 impl WriterLink {
@@ -146,10 +137,7 @@ fn refused(error: &ServerError) -> RefusedPublication {
         Refusal::Other
     };
     let is_outdated = is_outdated(error.code()) || refusal == Refusal::ReadOnly;
-    let elsewhere = match Moved::parse(&text) {
-        Some(moved) => Some(Elsewhere::Moved(moved)),
-        None => is_unserved(&text).then_some(Elsewhere::Unserved),
-    };
+    let elsewhere = Elsewhere::parse(&text);
     RefusedPublication { refusal, text, is_outdated, elsewhere }
 }
 

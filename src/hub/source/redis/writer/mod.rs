@@ -24,10 +24,14 @@ use redis::RedisError;
 use tracing::{debug, info, warn};
 
 use self::{
-    link::{Elsewhere, PublishAnswer, RefusedPublication, WriterLink},
+    link::{PublishAnswer, RefusedPublication, WriterLink},
     thread::End,
 };
-use super::{Directory, RedisConfig, Router, ServerView, error_codes::is_of_command, is_lasting, is_read_only};
+use super::{
+    Directory, RedisConfig, Router, ServerView,
+    error_codes::{Elsewhere, is_of_command},
+    is_lasting, is_read_only,
+};
 use crate::{
     bus::{PublishFailed, Receipt, Refusal},
     clock::{Clock, Moment},
