@@ -27,6 +27,7 @@
 //! **Readiness.** Each master has a status of its own ([`status`]). One that is away is degraded; all together are not ready. At its start
 //! a hub is not ready before it has tried each.
 
+mod nodes;
 mod reader;
 mod router;
 mod slots;

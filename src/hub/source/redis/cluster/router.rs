@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracing::warn;
 
 use super::{
-    slots::{SlotMap, slot_of},
+    slots::{SlotMap, slot_of_key},
     status::ClusterStatus,
     view::{ClusterPlace, ClusterView},
 };
@@ -28,6 +28,7 @@ use crate::{
     source::redis::{
         Directory, NodeAddress, PublicationIntake, QueuedPublication, RedisConfig, WriterThread, error_codes::Moved,
     },
+    topic::Topic,
 };
 
 /// Sends publications to the writers of the nodes, and starts and ends those.
@@ -35,6 +36,8 @@ use crate::{
 pub(in crate::source::redis) struct Router {
     config: RedisConfig,
     directory: Directory,
+    /// What stands before a topic's name in what it is called at the cluster.
+    prefix: String,
     clock: Clock,
     view: Arc<ClusterView>,
     status: Arc<ClusterStatus>,
@@ -96,7 +99,7 @@ pub(in crate::source::redis) struct Flight {
 
 /// Takes publications for the whole cluster.
 #[derive(Clone, Debug)]
-pub(super) struct ClusterPublisher {
+pub(in crate::source::redis) struct ClusterPublisher {
     pub(super) intake: PublicationIntake,
     pub(super) router: Arc<Router>,
 }
@@ -110,17 +113,24 @@ impl EventSink for ClusterPublisher {
 }
 
 impl Router {
-    /// A router that knows of no node yet. Fails if `config` names files that cannot be used.
+    /// A router that knows of no node yet, for topics that are called `prefix` and their name at the cluster, whose nodes have to be of
+    /// `least_version`. Fails if `config` names files that cannot be used.
     pub(super) fn new(
         config: RedisConfig,
+        prefix: String,
+        least_version: u64,
         clock: Clock,
         view: Arc<ClusterView>,
         status: Arc<ClusterStatus>,
     ) -> std::io::Result<Self> {
-        let directory = config.directory()?;
+        let directory = config.directory()?.with_least_version(least_version);
         let slots = vec![SlotState::default(); usize::from(SLOTS)];
         let state = Mutex::new(RouterState { slots, ..RouterState::default() });
-        Ok(Self { config, directory, clock, view, status, held: AtomicUsize::new(0), state })
+        Ok(Self { config, directory, prefix, clock, view, status, held: AtomicUsize::new(0), state })
+    }
+
+    fn slot_of(&self, topic: &Topic) -> u16 {
+        slot_of_key(&self.prefix, topic)
     }
 
     /// Whether publications wait.
@@ -130,7 +140,7 @@ impl Router {
 
     /// Sends `queued` to the node that has its slot; if there is none, or earlier ones wait, it waits.
     fn send(self: &Arc<Self>, queued: QueuedPublication) {
-        let slot = slot_of(&queued.topic);
+        let slot = self.slot_of(&queued.topic);
         let mut state = self.state();
         state.last_serial += 1;
         let serial = state.last_serial;
@@ -173,7 +183,7 @@ impl Router {
 
     /// The node says that another one has the slot. It did nothing.
     pub(in crate::source::redis) fn on_moved(self: &Arc<Self>, queued: QueuedPublication, moved: &Moved) {
-        if let Some(by) = self.target_of(slot_of(&queued.topic)) {
+        if let Some(by) = self.target_of(self.slot_of(&queued.topic)) {
             self.view.redirect(moved, &by);
         }
         // At once if the map has changed by that.

@@ -19,9 +19,14 @@ pub(super) fn slot_of(topic: &Topic) -> u16 {
     key_slot(topic.as_str().as_bytes())
 }
 
+/// The slot of the key that is `prefix` and the name of `topic`.
+pub(in crate::source::redis) fn slot_of_key(prefix: &str, topic: &Topic) -> u16 {
+    if prefix.is_empty() { slot_of(topic) } else { key_slot(format!("{prefix}{topic}").as_bytes()) }
+}
+
 /// Which master has which slots. A slot may have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct SlotMap {
+pub(in crate::source::redis) struct SlotMap {
     /// The masters.
     masters: Vec<NodeAddress>,
     /// All nodes that the cluster named, replicas included.
@@ -144,7 +149,7 @@ impl SlotMap {
     }
 
     /// The master that has `slot`.
-    pub(super) fn owner(&self, slot: u16) -> Option<&NodeAddress> {
+    pub(in crate::source::redis) fn owner(&self, slot: u16) -> Option<&NodeAddress> {
         let index = *self.owners.get(usize::from(slot))?;
         self.masters.get(usize::from(index?))
     }
@@ -155,7 +160,7 @@ impl SlotMap {
     }
 
     /// The masters that have slots.
-    pub(super) fn masters(&self) -> Vec<&NodeAddress> {
+    pub(in crate::source::redis) fn masters(&self) -> Vec<&NodeAddress> {
         let mut has_slots = vec![false; self.masters.len()];
         for index in self.owners.iter().flatten() {
             has_slots[usize::from(*index)] = true;
@@ -192,7 +197,7 @@ impl SlotMap {
     }
 
     /// Whether each slot has a master.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::source::redis) fn is_complete(&self) -> bool {
         !self.owners.is_empty() && self.owners.iter().all(Option::is_some)
     }
 

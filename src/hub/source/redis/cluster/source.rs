@@ -2,15 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use crossbeam_channel::bounded;
-
-use super::{
-    reader::ClusterReaderHandle,
-    router::{ClusterPublisher, Router},
-    status::ClusterStatus,
-    view::{ClusterPlace, ClusterView},
-    watch::ClusterWatch,
-};
+use super::{nodes::ClusterNodes, reader::ClusterReaderHandle, view::ClusterPlace};
 use crate::{
     bus::{Bus, SourcePort},
     metrics::SourceHealth,
@@ -18,7 +10,7 @@ use crate::{
     source::{
         Lease, Source, SourceSetup, SourcesConfig,
         redis::{
-            ClusterPubSub, PublicationIntake, RedisConfig, RedisLease,
+            ClusterPubSub, RedisConfig, RedisLease,
             pubsub::{ChannelCommand, ChannelEncoder, PUBSUB_SOURCE, ReaderHandle, start_reader_at},
         },
     },
@@ -29,10 +21,7 @@ use crate::{
 pub(in crate::source::redis) struct ClusterSource {
     config: RedisConfig,
     setup: SourceSetup,
-    view: Arc<ClusterView>,
-    status: Arc<ClusterStatus>,
-    publisher: ClusterPublisher,
-    watch: ClusterWatch,
+    nodes: ClusterNodes,
     reader: Option<Reader>,
 }
 
@@ -49,27 +38,13 @@ impl ClusterSource {
     /// Begins to ask the cluster which node has which slots, and to publish. Fails if `config` names files that cannot be used.
     pub(in crate::source::redis) fn open(config: &RedisConfig, setup: &SourceSetup) -> io::Result<Self> {
         let config = RedisConfig { always: setup.always.clone(), ..config.clone() };
-        let (requests, requested) = bounded(1);
-        let view = Arc::new(ClusterView::new(requests));
-        let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub, setup.clock));
-        let router = Router::new(config.clone(), setup.clock, Arc::clone(&view), Arc::clone(&status))?;
-        let router = Arc::new(router);
         let command = match config.cluster_pubsub {
             ClusterPubSub::Sharded => ChannelCommand::PublishSharded,
             ClusterPubSub::Classic => ChannelCommand::PublishInCluster,
         };
         let encoder = Arc::new(ChannelEncoder { command, idempotency_window: config.idempotency_window });
-        let intake = PublicationIntake::new(&config, encoder, setup.clock, status.common());
-        let publisher = ClusterPublisher { intake, router: Arc::clone(&router) };
-        let watch = ClusterWatch::start(
-            config.clone(),
-            setup.clock,
-            Arc::clone(&view),
-            Arc::clone(&status),
-            router,
-            requested,
-        )?;
-        Ok(Self { config, setup: setup.clone(), view, status, publisher, watch, reader: None })
+        let nodes = ClusterNodes::open(&config, PUBSUB_SOURCE, config.cluster_pubsub, "", encoder, setup.clock)?;
+        Ok(Self { config, setup: setup.clone(), nodes, reader: None })
     }
 }
 
@@ -77,24 +52,25 @@ impl ClusterSource {
     fn start_reader(&self, bus: Arc<Bus>) -> io::Result<Reader> {
         let (config, clock, core) = (self.config.clone(), self.setup.clock, self.setup.core);
         if config.cluster_pubsub == ClusterPubSub::Sharded {
-            let (view, status) = (Arc::clone(&self.view), Arc::clone(&self.status));
+            let (view, status) = (Arc::clone(&self.nodes.view), Arc::clone(&self.nodes.status));
             return ClusterReaderHandle::start(config, bus, clock, view, status, core).map(Reader::Sharded);
         }
-        let place = ClusterPlace::AnyMaster(Arc::clone(&self.view), config.url.nodes().to_vec());
+        let place = ClusterPlace::AnyMaster(Arc::clone(&self.nodes.view), config.url.nodes().to_vec());
         let directory = config.directory()?.in_cluster(place);
-        let reader = start_reader_at(config, directory, bus, clock, self.status.common(), Arc::default(), core, true)?;
+        let reader =
+            start_reader_at(config, directory, bus, clock, self.nodes.status.common(), Arc::default(), core, true)?;
         Ok(Reader::Classic(reader))
     }
 }
 
 impl Source for ClusterSource {
     fn port(&self) -> Option<SourcePort> {
-        let sink = Some(Box::new(self.publisher.clone()) as Box<_>);
+        let sink = Some(Box::new(self.nodes.publisher()) as Box<_>);
         Some(SourcePort { name: PUBSUB_SOURCE, is_default: self.setup.is_default(PUBSUB_SOURCE), sink, log: None })
     }
 
     fn health(&self) -> Option<Arc<dyn SourceHealth>> {
-        Some(Arc::clone(&self.status) as Arc<dyn SourceHealth>)
+        Some(Arc::clone(&self.nodes.status) as Arc<dyn SourceHealth>)
     }
 
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
@@ -104,7 +80,7 @@ impl Source for ClusterSource {
     }
 
     fn lease(&self, name: &str, lasts: Duration) -> Option<Result<Box<dyn Lease>, String>> {
-        let view = Arc::clone(&self.view);
+        let view = Arc::clone(&self.nodes.view);
         let place = |key: &str| ClusterPlace::Slot(view, key_slot(key.as_bytes()));
         let lease = RedisLease::start_in_cluster(&self.config, self.setup.clock, name, lasts, place);
         Some(lease.map(|lease| Box::new(lease) as Box<_>).map_err(|error| format!("redis: {error}")))
@@ -118,13 +94,12 @@ impl Source for ClusterSource {
     }
 
     fn stop(self: Box<Self>) {
-        self.watch.signal_stop();
+        self.nodes.signal_stop();
         match self.reader {
             Some(Reader::Sharded(reader)) => reader.stop(),
             Some(Reader::Classic(reader)) => reader.stop(),
             None => {}
         }
-        self.publisher.router.stop();
-        self.watch.stop();
+        self.nodes.stop();
     }
 }

@@ -21,7 +21,7 @@ fn publisher(config: &RedisConfig) -> ClusterPublisher {
     let clock = Clock::start();
     let status = Arc::new(ClusterStatus::new(PUBSUB_SOURCE, config.cluster_pubsub, clock));
     let view = Arc::new(ClusterView::new(bounded(1).0));
-    let router = Router::new(config.clone(), clock, view, Arc::clone(&status)).expect("no files");
+    let router = Router::new(config.clone(), String::new(), 0, clock, view, Arc::clone(&status)).expect("no files");
     let encoder =
         ChannelEncoder { command: ChannelCommand::PublishSharded, idempotency_window: config.idempotency_window };
     let intake = PublicationIntake::new(config, Arc::new(encoder), clock, status.common());
@@ -105,7 +105,7 @@ fn what_a_node_was_not_sent_goes_to_the_next_one_in_order() {
     let config = RedisConfig { publish_timeout: Duration::from_secs(60), ..RedisConfig::default() };
     let publisher = publisher(&config);
     let router = &publisher.router;
-    let slot = slot_of(&Topic::parse("a").expect("a good name"));
+    let slot = slot_of_key("", &Topic::parse("a").expect("a good name"));
     let (port, published) = willing_node();
     let mut answers = Vec::new();
     let mut number = 0;
