@@ -92,7 +92,8 @@ fn the_page_lists_every_metric() {
     let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
     let hub = hub_with_everything(&redis, &postgres);
     // These two wait for servers that are not there.
-    let others = [bridge_beside(&redis), Hub::start_with(&["--redis", "redis+cluster://127.0.0.1:1"], &[])];
+    let cluster = ["--redis", "redis+cluster://127.0.0.1:1"];
+    let others = [bridge_beside(&redis), Hub::start_with(&cluster, &[("topics.log", "redis-stream")])];
     let documented = documented();
     let mut exported = exported(&hub.get("/metrics").text());
     for (name, (kind, labels)) in others.iter().flat_map(|hub| self::exported(&hub.get("/metrics").text())) {

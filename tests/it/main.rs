@@ -70,6 +70,7 @@ mod quotas;
 mod readiness;
 mod redis_acl;
 mod redis_cluster;
+mod redis_cluster_stream;
 mod redis_failover;
 mod redis_idle;
 mod redis_login;

@@ -23,7 +23,7 @@ use crate::support::{
 };
 
 /// Without default topics, and with waits that a test has time for.
-const SETTINGS: [(&str, &str); 6] = [
+pub(crate) const SETTINGS: [(&str, &str); 6] = [
     ("server.default_topics", ""),
     ("redis.backoff_min", "20ms"),
     ("redis.backoff_max", "200ms"),
@@ -40,7 +40,7 @@ fn start_hub(url: &str) -> Hub {
 
 /// Waits until the hub is ready, and so many lines say what is degraded.
 #[track_caller]
-fn wait_for_ready(hub: &Hub, degraded: usize) -> Vec<String> {
+pub(crate) fn wait_for_ready(hub: &Hub, degraded: usize) -> Vec<String> {
     wait_until("the hub is ready", || {
         let ready = hub.get("/ready");
         let degraded_lines = ready.json()["degraded"].clone();
@@ -50,21 +50,21 @@ fn wait_for_ready(hub: &Hub, degraded: usize) -> Vec<String> {
 }
 
 /// Publishes ascending numbers to each topic through the hub, until stopped.
-struct Publisher<'a> {
+pub(crate) struct Publisher<'a> {
     hub: &'a Hub,
     topics: &'a [String],
-    stop: AtomicBool,
+    pub(crate) stop: AtomicBool,
     /// For each topic the numbers that were accepted.
     accepted: Mutex<Vec<Vec<u64>>>,
 }
 
 impl<'a> Publisher<'a> {
-    fn new(hub: &'a Hub, topics: &'a [String]) -> Self {
+    pub(crate) fn new(hub: &'a Hub, topics: &'a [String]) -> Self {
         let accepted = Mutex::new(vec![Vec::new(); topics.len()]);
         Self { hub, topics, stop: AtomicBool::new(false), accepted }
     }
 
-    fn run(&self) {
+    pub(crate) fn run(&self) {
         thread::scope(|scope| {
             for index in 0..self.topics.len() {
                 scope.spawn(move || self.run_topic(index));
@@ -84,12 +84,17 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    /// What was accepted of one topic.
+    pub(crate) fn accepted(&self, index: usize) -> Vec<u64> {
+        self.accepted.lock().expect("nobody panics here")[index].clone()
+    }
+
     fn count(&self, index: usize) -> usize {
         self.accepted.lock().expect("nobody panics here")[index].len()
     }
 
     #[track_caller]
-    fn wait_for_more(&self, index: usize, more: usize) {
+    pub(crate) fn wait_for_more(&self, index: usize, more: usize) {
         let before = self.count(index);
         wait_until("events pass", || (before + more <= self.count(index)).then_some(()));
     }
@@ -165,7 +170,7 @@ fn end_of(publisher: &Publisher<'_>, index: usize) -> (Vec<u64>, u64) {
     (accepted, last)
 }
 
-fn post_once(hub: &Hub, topic: &str, key: &str, payload: &str) -> u16 {
+pub(crate) fn post_once(hub: &Hub, topic: &str, key: &str, payload: &str) -> u16 {
     let mut http = HttpConnection::new(hub.connect());
     let headers = [("Idempotency-Key", key)];
     http.request(Method::Post, &format!("/publish/{topic}?type=once"), &headers, payload.as_bytes()).status

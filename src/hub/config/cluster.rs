@@ -4,21 +4,14 @@ use super::{
     bridge::{is_bridge, is_from},
     raw::RawConfig,
 };
-use crate::{
-    bus::LogKind,
-    source::redis::{ClusterPubSub, RedisConfig},
-};
+use crate::source::redis::{ClusterPubSub, RedisConfig};
 
 /// Returns what the configuration asks of the cluster that it cannot do, by key.
 pub(super) fn check_cluster(raw: &RawConfig, redis: Option<&RedisConfig>) -> Vec<(&'static str, String)> {
     let Some(redis) = redis.filter(|redis| redis.url.names_cluster()) else { return Vec::new() };
     let mut wrong = Vec::new();
-    let streams =
-        "topics with log = \"redis-stream\" need one Redis server, or sentinels, and redis.url names a cluster";
-    if raw.default_class.log == LogKind::Broker {
-        wrong.push(("topics.log", streams.to_owned()));
-    } else if raw.classes.iter().any(|class| class.class.log == LogKind::Broker) {
-        wrong.push(("topics.class", streams.to_owned()));
+    if let Some(why) = bad_prefix(&raw.redis_stream.prefix) {
+        wrong.push(("redis.stream_prefix", why));
     }
     let is_sharded = redis.cluster_pubsub == ClusterPubSub::Sharded;
     if is_sharded && is_bridge(raw) && is_from(raw, "redis") {
@@ -39,10 +32,21 @@ pub(super) fn check_cluster(raw: &RawConfig, redis: Option<&RedisConfig>) -> Vec
     wrong
 }
 
+/// Braces are a hash tag, by which the cluster puts all streams into one slot, or nothing: what remembers an idempotency key has to be in
+/// the slot of its stream.
+fn bad_prefix(prefix: &str) -> Option<String> {
+    let has_tag = prefix.split_once('{').is_some_and(|(before, rest)| {
+        !before.contains('}') && rest.split_once('}').is_some_and(|(tag, _)| !tag.is_empty())
+    });
+    let why =
+        "braces in keys of a Redis Cluster are a hash tag, such as {app}: close them, and put something between them";
+    (prefix.contains(['{', '}']) && !has_tag).then(|| why.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bus::Class, source::redis::RedisUrl};
+    use crate::source::redis::RedisUrl;
 
     #[test]
     fn what_a_cluster_cannot_do_is_refused() {
@@ -56,9 +60,11 @@ mod tests {
                 assert_eq!(wrong.iter().map(|(key, _)| *key).collect::<Vec<_>>(), expected);
             }
         };
-        let stream = || Class { log: LogKind::Broker, ..Class::default() };
         check(|_, _| {}, &[]);
-        check(|raw, _| raw.default_class = Class { log: LogKind::Broker, ..Class::default() }, &["topics.log"]);
+        check(|raw, _| raw.redis_stream.prefix = "{app}:".to_owned(), &[]);
+        check(|raw, _| raw.redis_stream.prefix = "{app".to_owned(), &["redis.stream_prefix"]);
+        check(|raw, _| raw.redis_stream.prefix = "a{}".to_owned(), &["redis.stream_prefix"]);
+        check(|raw, _| raw.redis_stream.prefix = "a}{b}".to_owned(), &["redis.stream_prefix"]);
         check(|_, redis| redis.subscribe = vec!["a.*".to_owned()], &["redis.subscribe"]);
         check(
             |_, redis| (redis.subscribe, redis.cluster_pubsub) = (vec!["a.*".to_owned()], ClusterPubSub::Classic),
@@ -73,6 +79,6 @@ mod tests {
             check_cluster(&raw, Some(&RedisConfig { url, ..RedisConfig::default() })).len()
         };
         assert_eq!([of_bridge("redis"), of_bridge("nats")], [1, 0]);
-        assert!(check_cluster(&RawConfig { default_class: stream(), ..RawConfig::default() }, None).is_empty());
+        assert!(check_cluster(&RawConfig::default(), None).is_empty());
     }
 }

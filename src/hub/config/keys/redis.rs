@@ -98,8 +98,13 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "How long Redis may take to accept a publication before the client gets 503.",
           field: |it| Field::Duration { value: &mut it.redis.publish_timeout, min: MILLISECOND } },
     Key { path: "redis.stream_prefix",
-          help: "Prefix of a topic's name in the key of its Redis Stream, for topics with log = \"redis-stream\".",
+          help: "Prefix of a topic's name in the key of its Redis Stream, for topics with log = \"redis-stream\". A hash tag, such as \
+                 {app}, puts all streams into one slot of a Redis Cluster.",
           field: |it| Field::Scalar(&mut it.redis_stream.prefix) },
+    Key { path: "redis.stream_poll",
+          help: "How often the hub asks each master of a Redis Cluster for new entries of the streams that are read; with one server it \
+                 waits for them. A longer time saves work at hub and masters; entries come as much later.",
+          field: |it| Field::Duration { value: &mut it.redis_stream.poll, min: MILLISECOND } },
     Key { path: "redis.archive_queue_max",
           help: "Readers that may wait for events that only the Redis Stream still has. Further ones are refused and \
                  told to retry later (503).",

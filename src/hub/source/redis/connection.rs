@@ -32,7 +32,12 @@ enum Stream {
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Unix(UnixStream),
+    SharedTcp(SharedSocket),
+    SharedTls(Box<StreamOwned<ClientConnection, SharedSocket>>),
 }
+
+/// A socket that never waits.
+struct SharedSocket(tokio::net::TcpStream);
 
 /// Commands could not be sent.
 #[derive(Debug)]
@@ -122,6 +127,8 @@ impl RedisConnection {
                 socket.set_read_timeout(Some(timeout))?;
                 socket.set_write_timeout(Some(timeout))
             }
+            // Who waits for it has the timeout.
+            Stream::SharedTcp(_) | Stream::SharedTls(_) => Ok(()),
         }
     }
 
@@ -142,6 +149,8 @@ impl RedisConnection {
             Stream::Tcp(socket) => os::has_nothing_to_read(socket.as_fd()),
             Stream::Unix(socket) => os::has_nothing_to_read(socket.as_fd()),
             Stream::Tls(stream) => is_tls_usable(stream).unwrap_or(false),
+            // It is read all the time.
+            Stream::SharedTcp(_) | Stream::SharedTls(_) => true,
         }
     }
 
@@ -161,7 +170,7 @@ impl RedisConnection {
 
     /// What TLS has taken may be on its way in part.
     fn send_failed(&self, error: io::Error, sent: usize) -> SendFailed {
-        SendFailed { error, is_unsent: sent == 0 && !matches!(self.stream, Stream::Tls(_)) }
+        SendFailed { error, is_unsent: sent == 0 && !matches!(self.stream, Stream::Tls(_) | Stream::SharedTls(_)) }
     }
 
     /// The next answer; what the server pushes between answers is none. An error says that the connection is of no more
@@ -193,8 +202,55 @@ impl RedisConnection {
         let mut commands = Vec::new();
         resp::write_command(&mut commands, self.role_question());
         self.send(&commands)?;
-        let answer = check_served(self.receive()?)?;
+        let answer = self.receive()?;
+        self.accept_role(answer)
+    }
+
+    /// The same with an answer to [`Self::role_question`].
+    pub(super) fn accept_role(&mut self, answer: Value) -> Result<(), RedisError> {
+        let answer = check_served(answer)?;
         self.take_role(&answer)
+    }
+
+    /// The same connection for a thread that must not wait for it, within a runtime: a read or a write that would have to wait fails.
+    /// [`Self::shared_socket`] says when to try again.
+    pub(super) fn into_shared(self) -> io::Result<Self> {
+        let share = |socket: TcpStream| {
+            socket.set_nonblocking(true)?;
+            tokio::net::TcpStream::from_std(socket)
+        };
+        let stream = match self.stream {
+            Stream::Tcp(socket) => Stream::SharedTcp(SharedSocket(share(socket)?)),
+            Stream::Tls(stream) => {
+                let StreamOwned { conn, sock } = *stream;
+                Stream::SharedTls(Box::new(StreamOwned { conn, sock: SharedSocket(share(sock)?) }))
+            }
+            other => other,
+        };
+        Ok(Self { stream, ..self })
+    }
+
+    /// `None`: the thread has to wait.
+    pub(super) fn shared_socket(&self) -> Option<&tokio::net::TcpStream> {
+        match &self.stream {
+            Stream::SharedTcp(socket) => Some(&socket.0),
+            Stream::SharedTls(stream) => Some(&stream.sock.0),
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Unix(_) => None,
+        }
+    }
+
+    /// Writes some of `bytes`, which [`Self::flush`] may have to send on.
+    pub(super) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+
+    /// Reads what there is; `Ok(0)` is the end.
+    pub(super) fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
     }
 }
 
@@ -284,6 +340,8 @@ impl Read for Stream {
             Self::Tcp(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
             Self::Unix(socket) => socket.read(buffer),
+            Self::SharedTcp(socket) => socket.read(buffer),
+            Self::SharedTls(stream) => stream.read(buffer),
         }
     }
 }
@@ -294,14 +352,33 @@ impl Write for Stream {
             Self::Tcp(socket) => socket.write(bytes),
             Self::Tls(stream) => stream.write(bytes),
             Self::Unix(socket) => socket.write(bytes),
+            Self::SharedTcp(socket) => socket.write(bytes),
+            Self::SharedTls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tcp(_) | Self::Unix(_) | Self::SharedTcp(_) => Ok(()),
             Self::Tls(stream) => stream.flush(),
+            Self::SharedTls(stream) => stream.flush(),
         }
+    }
+}
+
+impl Read for SharedSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for SharedSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -21,8 +21,8 @@
 //! **`ASK` is not followed.** A node answers it while it gives a slot away, to a script whose key it has not. The other node would run
 //! the script, and would publish to nobody: the subscribers are at the first one until the slot has moved. So the publication waits.
 //!
-//! **Streams** are not read from a cluster: one `XREAD` takes keys of one slot only, even at one node, so each topic would need a blocked
-//! connection of its own.
+//! **Streams** on a cluster are another source ([`stream`](super::stream)), with the same view of the cluster, the same status and the same
+//! threads that publish ([`nodes`]).
 //!
 //! **Readiness.** Each master has a status of its own ([`status`]). One that is away is degraded; all together are not ready. At its start
 //! a hub is not ready before it has tried each.
@@ -36,6 +36,9 @@ mod status;
 mod view;
 mod watch;
 
+pub(super) use nodes::ClusterNodes;
 pub(super) use router::{Flight, Router};
+pub(super) use slots::{SlotMap, slot_of_key};
 pub(super) use source::ClusterSource;
+pub(super) use status::ClusterStatus;
 pub(super) use view::{ClusterPlace, ClusterView};

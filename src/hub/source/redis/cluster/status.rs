@@ -13,14 +13,14 @@ use crate::{
     metrics::{Figure, SourceHealth},
     source::{
         SourceStatus,
-        redis::{ClusterPubSub, NodeAddress},
+        redis::{ClusterPubSub, NodeAddress, PUBSUB_SOURCE},
         status::Sides,
     },
 };
 
 /// The status of the source. A shard that is away makes it degraded, not unready, unless all are away.
 #[derive(Debug)]
-pub(super) struct ClusterStatus {
+pub(in crate::source::redis) struct ClusterStatus {
     name: SourceName,
     kind: ClusterPubSub,
     clock: Clock,
@@ -55,12 +55,12 @@ impl ClusterStatus {
     }
 
     /// Where publications are counted; and the status of the reader, if one reads for all shards.
-    pub(super) fn common(&self) -> Arc<SourceStatus> {
+    pub(in crate::source::redis) fn common(&self) -> Arc<SourceStatus> {
         Arc::clone(&self.common)
     }
 
     /// The status of the shard whose master is `node`.
-    pub(super) fn shard(&self, node: &NodeAddress) -> Arc<SourceStatus> {
+    pub(in crate::source::redis) fn shard(&self, node: &NodeAddress) -> Arc<SourceStatus> {
         Arc::clone(&self.state().shard(node, self.name, self.kind).status)
     }
 
@@ -82,7 +82,7 @@ impl ClusterStatus {
     }
 
     /// So many topics are in slots that no node has.
-    pub(super) fn set_unplaced(&self, topics: usize) {
+    pub(in crate::source::redis) fn set_unplaced(&self, topics: usize) {
         self.state().unplaced = topics;
     }
 
@@ -232,9 +232,14 @@ impl SourceHealth for ClusterStatus {
         let (state, now) = (self.state(), self.clock.now());
         let count = |shards: usize| shards as u64;
         let away = state.present().filter(|(_, shard)| shard.status.ready(now).is_err()).count();
+        let present = count(state.present().count());
+        let [all, lost] = match self.name == PUBSUB_SOURCE {
+            true => ["fanfare_redis_shards", "fanfare_redis_shards_away"],
+            false => ["fanfare_redis_stream_shards", "fanfare_redis_stream_shards_away"],
+        };
         vec![
-            Figure::gauge("fanfare_redis_shards", "Masters with slots", count(state.present().count())),
-            Figure::gauge("fanfare_redis_shards_away", "Those that do not serve the hub", count(away)),
+            Figure::gauge(all, "Masters with slots", present),
+            Figure::gauge(lost, "Those that do not serve the hub", count(away)),
         ]
     }
 }

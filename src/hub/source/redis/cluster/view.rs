@@ -58,7 +58,7 @@ pub(in crate::source::redis) enum ClusterPlace {
 
 impl ClusterView {
     /// Nothing is known. `requests` wakes the thread that asks the cluster.
-    pub(super) fn new(requests: Sender<()>) -> Self {
+    pub(in crate::source::redis) fn new(requests: Sender<()>) -> Self {
         Self {
             changes: AtomicU64::new(0),
             looks: AtomicU64::new(0),
@@ -69,11 +69,11 @@ impl ClusterView {
     }
 
     /// How often the map has changed, and how often the cluster has been asked: cheap, so it may be called at every turn.
-    pub(super) fn versions(&self) -> (u64, u64) {
+    pub(in crate::source::redis) fn versions(&self) -> (u64, u64) {
         (self.changes.load(Ordering::Acquire), self.looks.load(Ordering::Acquire))
     }
 
-    pub(super) fn map(&self) -> Arc<SlotMap> {
+    pub(in crate::source::redis) fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.state().map)
     }
 
@@ -149,7 +149,7 @@ impl ClusterView {
     }
 
     /// Whether something is not where it should be.
-    pub(super) fn set_unsettled(&self, is_unsettled: bool) {
+    pub(in crate::source::redis) fn set_unsettled(&self, is_unsettled: bool) {
         if self.is_unsettled.swap(is_unsettled, Ordering::AcqRel) != is_unsettled && is_unsettled {
             self.request_look();
         }
@@ -169,7 +169,7 @@ impl ClusterView {
     }
 
     /// Sets what wakes the reader.
-    pub(super) fn set_reader(&self, reader: Arc<dyn Wake>) {
+    pub(in crate::source::redis) fn set_reader(&self, reader: Arc<dyn Wake>) {
         let mut state = self.state();
         state.servers.values().for_each(|server| server.set_reader(Arc::clone(&reader)));
         state.reader = Some(reader);

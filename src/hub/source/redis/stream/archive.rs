@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{
     config::{RedisStreamConfig, kept_ms},
     entry::{BadAnswer, StreamEntry, read_entries},
-    link::{LEAST_VERSION, StreamLink, accept, is_no_stream, is_of_key},
+    link::{StreamLink, accept, elsewhere, is_no_stream, is_of_key, run_blocking, transaction_answer},
     load::{time_floor, weight_bytes},
     position::{StreamInfo, read_is_made},
 };
@@ -25,7 +25,7 @@ use crate::{
         LogRateLimiter, TopicClasses,
         archive_cache::{Cache, Found, LIFE, PageBounds, select},
         archive_queue::{ArchiveQueue, QueuedRequest, archive_queue},
-        redis::{Directory, RedisConfig},
+        redis::{ClusterView, Directory, NodeAddress, RedisConfig, error_codes::Elsewhere},
     },
     topic::Topic,
 };
@@ -46,16 +46,19 @@ const COUNT_RANGE: (usize, usize) = (16, 1024);
 /// What an entry is taken to weigh before one was seen, in bytes.
 const ENTRY_BYTES: usize = 8192;
 
-/// Starts the thread. Fails if `redis` names files that cannot be used.
+/// Starts the thread for the server in `directory`, which is that of a cluster if `shard` names one.
 pub(super) fn start_archive(
+    directory: Directory,
     redis: RedisConfig,
     config: RedisStreamConfig,
     classes: TopicClasses,
     clock: Clock,
+    shard: Option<(NodeAddress, Arc<ClusterView>)>,
 ) -> io::Result<ArchiveHandle> {
     let (archivist, queued) = archive_queue(config.archive_queue_max);
     let mut worker = Worker {
-        directory: redis.directory()?.with_least_version(LEAST_VERSION),
+        directory,
+        shard,
         link: None,
         retry: clock.now(),
         cache: Cache::new(config.archive_cache_bytes),
@@ -93,6 +96,8 @@ struct Worker {
     config: RedisStreamConfig,
     classes: TopicClasses,
     directory: Directory,
+    /// Set if the server is a master of a cluster.
+    shard: Option<(NodeAddress, Arc<ClusterView>)>,
     link: Option<StreamLink>,
     /// Until then requests are answered [`ArchiveFailed::Unavailable`] without an attempt to connect.
     retry: Moment,
@@ -139,7 +144,7 @@ impl Worker {
     fn run(&mut self) {
         while let Ok(first) = self.queued.recv() {
             // What the server closed while nobody asked is replaced, and a server that is no longer one to use is left.
-            let still_good = |link: &mut StreamLink| link.is_usable() && link.check_role().is_ok();
+            let still_good = |link: &mut StreamLink| link.is_usable() && run_blocking(link.check_role()).is_ok();
             self.link = self.link.take().and_then(|mut link| still_good(&mut link).then_some(link));
             let mut batch = vec![first];
             batch.extend(self.queued.try_iter().take(BATCH_MAX));
@@ -188,13 +193,13 @@ impl Worker {
         // A link that was idle may have broken unnoticed: that alone is no reason to refuse.
         if let Some(mut link) = self.link.take() {
             match read(self, &mut link) {
-                Err(error) if !is_of_key(&error) => {}
+                Err(error) if !is_answer(&error) => {}
                 answer => return self.keep(link, topic, answer),
             }
         }
         let mut link = self.open_link()?;
         match read(self, &mut link) {
-            Err(error) if !is_of_key(&error) => Err(self.fail(&error)),
+            Err(error) if !is_answer(&error) => Err(self.fail(&error)),
             answer => self.keep(link, topic, answer),
         }
     }
@@ -208,6 +213,12 @@ impl Worker {
     ) -> Result<ArchivePage, ArchiveFailed> {
         self.link = Some(link);
         answer.map_err(|refused| {
+            if let (Some(elsewhere), Some((node, view))) = (elsewhere(&refused), &self.shard) {
+                if let Elsewhere::Moved(moved) = elsewhere {
+                    view.redirect(&moved, node);
+                }
+                return ArchiveFailed::Unavailable;
+            }
             if let Some(suppressed) = self.failures.admit(self.clock.now()) {
                 let key = self.config.key(topic);
                 warn!(suppressed, key, topic = topic.as_str(), "the server refuses to read a stream: {refused}");
@@ -283,7 +294,7 @@ impl Worker {
             commands.push_words(&["XRANGE", key, &from, "+", "COUNT", &count.to_string()]);
             commands.push_words(&["EXEC"]);
         })?;
-        let Value::Array(answers) = accept(answer.into_iter().next_back().unwrap_or(Value::Nil))? else {
+        let Value::Array(answers) = accept(transaction_answer(answer))? else {
             return Err(BadAnswer.into());
         };
         let [time, info, groups, entries] = <[Value; 4]>::try_from(answers).map_err(|_| BadAnswer)?;
@@ -382,8 +393,14 @@ impl Worker {
         if let Some(suppressed) = self.failures.admit(now) {
             warn!(suppressed, "older events cannot be read from {}: {error}", self.redis.url);
         }
+        self.shard.iter().for_each(|(_, view)| view.request_look());
         ArchiveFailed::Unavailable
     }
+}
+
+/// Whether an error concerns the key alone: the link is good.
+fn is_answer(error: &RedisError) -> bool {
+    is_of_key(error) || elsewhere(error).is_some()
 }
 
 impl EventRun {

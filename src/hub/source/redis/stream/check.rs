@@ -6,10 +6,10 @@ use redis::{RedisError, Value};
 use super::{
     config::kept_ms,
     entry::{BadAnswer, StreamEntry, read_entries},
-    link::StreamLink,
+    link::{StreamLink, elsewhere, find_unserved},
     load::time_floor,
     position::{ReadPosition, StreamInfo, Verdict, read_is_made},
-    streams::StreamStage,
+    streams::{FollowedStreams, StreamStage},
     turn::{STREAMS_PER_TRIP, StreamReader},
 };
 use crate::{
@@ -38,45 +38,53 @@ struct Times {
 
 impl StreamReader {
     /// Checks all streams that are being read.
-    pub(super) fn check_all(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
+    pub(super) async fn check_all(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
         self.begin_checks();
         while !self.to_check.is_empty() {
-            self.check_next(link)?;
+            self.check_next(link).await?;
         }
         Ok(())
     }
 
     /// Checks some streams if that is due; whether more are.
-    pub(super) fn check_some(&mut self, link: &mut StreamLink) -> Result<bool, RedisError> {
+    pub(super) async fn check_some(&mut self, link: &mut StreamLink) -> Result<bool, RedisError> {
+        self.to_check.extend(self.streams.lock().take_arrived());
         if self.to_check.is_empty() && self.check_due <= self.clock.now() {
             self.begin_checks();
         }
         if !self.to_check.is_empty() {
-            self.check_next(link)?;
+            self.check_next(link).await?;
         }
         Ok(!self.to_check.is_empty())
     }
 
     fn begin_checks(&mut self) {
-        self.to_check = self.streams.reading().map(|(topic, ..)| topic.clone()).collect();
+        let mut streams = self.streams.lock();
+        streams.take_arrived();
+        self.to_check = streams.reading().map(|(topic, ..)| topic.clone()).collect();
+        drop(streams);
         self.check_due = self.clock.now() + self.redis.ping_interval;
     }
 
-    fn check_next(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
+    async fn check_next(&mut self, link: &mut StreamLink) -> Result<(), RedisError> {
         let part = self.to_check.split_off(self.to_check.len().saturating_sub(STREAMS_PER_TRIP));
-        let positions =
-            part.into_iter().filter_map(|topic| self.streams.position(&topic).map(|position| (topic, position)));
-        let positions: Vec<(Topic, ReadPosition)> = positions.collect();
-        let answers = link.ask(|commands| {
-            commands.push_words(&["TIME"]);
-            for (topic, position) in &positions {
-                let (key, last) = (self.config.key(topic), position.last.to_string());
-                commands.push_words(&["XINFO", "STREAM", &key]);
-                commands.push_words(&["XINFO", "GROUPS", &key]);
-                commands.push_words(&["XRANGE", &key, &last, &last, "COUNT", "1"]);
-            }
-            commands.push_words(&["TIME"]);
-        })?;
+        let table = self.streams.clone();
+        let positions: Vec<(Topic, ReadPosition)> = {
+            let streams = table.lock();
+            part.into_iter().filter_map(|topic| streams.position(&topic).map(|position| (topic, position))).collect()
+        };
+        let answers = link
+            .request(|commands| {
+                commands.push_words(&["TIME"]);
+                for (topic, position) in &positions {
+                    let (key, last) = (self.config.key(topic), position.last.to_string());
+                    commands.push_words(&["XINFO", "STREAM", &key]);
+                    commands.push_words(&["XINFO", "GROUPS", &key]);
+                    commands.push_words(&["XRANGE", &key, &last, &last, "COUNT", "1"]);
+                }
+                commands.push_words(&["TIME"]);
+            })
+            .await?;
         let mut answers = answers.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let floor = time_floor(next())?;
@@ -84,17 +92,33 @@ impl StreamReader {
             positions.into_iter().map(|(topic, position)| (topic, position, [next(), next(), next()])).collect();
         let times = Times { floor, end_ms: time_floor(next())?.major.saturating_add(1) };
         for (topic, position, answers) in looks {
+            if let Some(error) = find_unserved(&answers) {
+                match elsewhere(&error).is_some() && self.take_elsewhere(&error) {
+                    true => continue,
+                    false => return Err(error),
+                }
+            }
             match StreamCheck::read(answers) {
-                Ok(look) => self.go_on(&topic, position, &look, times),
+                Ok(look) => self.go_on(&mut table.lock(), &topic, position, &look, times),
                 // Refused. To read it with the others would be refused for all.
-                Err(BadAnswer) => self.give_up(&topic),
+                Err(BadAnswer) => self.give_up(&topic, position),
             }
         }
         Ok(())
     }
 
-    /// Goes on from `position`, or reports what became of the stream.
-    fn go_on(&mut self, topic: &Topic, mut position: ReadPosition, look: &StreamCheck, times: Times) {
+    /// Goes on from `position`, or reports what became of the stream; unless another reader has it by now.
+    fn go_on(
+        &mut self,
+        streams: &mut FollowedStreams,
+        topic: &Topic,
+        mut position: ReadPosition,
+        look: &StreamCheck,
+        times: Times,
+    ) {
+        if streams.position(topic).is_none_or(|known| known.last != position.last) {
+            return;
+        }
         let now = self.clock.now();
         let bus = std::sync::Arc::clone(&self.bus);
         let mut feed = bus.feed();
@@ -111,10 +135,10 @@ impl StreamReader {
                 self.report(&mut feed, topic, &mut position, gap, now);
                 position.added = info.added.map(|added| added.saturating_sub(info.length));
             }
-            Verdict::Replaced if info.exists => return self.begin_anew(&mut feed, topic, position, info, now),
+            Verdict::Replaced if info.exists => return self.begin_anew(streams, &mut feed, topic, position, info, now),
             Verdict::Replaced => self.end_life(&mut feed, topic, &mut position, times, now),
         }
-        self.streams.set_stage(topic, StreamStage::Reading(position));
+        streams.set_stage(topic, StreamStage::Reading(position));
     }
 
     /// The stream is gone: whatever comes under its key is another one.
@@ -135,6 +159,7 @@ impl StreamReader {
     /// The stream is another one than was read before: reads all of it, and readers get a gap `epoch`.
     pub(super) fn begin_anew(
         &mut self,
+        streams: &mut FollowedStreams,
         feed: &mut Feed<'_>,
         topic: &Topic,
         mut position: ReadPosition,
@@ -145,14 +170,7 @@ impl StreamReader {
         self.restart(feed, topic, &mut position, floor, now);
         position.added = info.added.map(|added| added.saturating_sub(info.length));
         position.deleted_max = info.deleted_max;
-        self.streams.set_stage(topic, StreamStage::Reading(position));
-    }
-
-    /// Reads `topic` no longer until it can be loaded again.
-    fn give_up(&mut self, topic: &Topic) {
-        let now = self.clock.now();
-        self.bus.mark_stale(topic);
-        self.streams.set_stage(topic, StreamStage::New { due: now, again: true });
+        streams.set_stage(topic, StreamStage::Reading(position));
     }
 
     fn kept_ms(&self, topic: &Topic) -> u64 {

@@ -9,6 +9,8 @@ use crate::topic::Topic;
 pub struct RedisStreamConfig {
     /// What stands before a topic's name in its stream's key.
     pub prefix: String,
+    /// How often a cluster is asked for new entries.
+    pub poll: Duration,
     /// Requests for older events that may wait for the archive's thread.
     pub archive_queue_max: usize,
     /// The size of the archive's cache of older events, in bytes.
@@ -17,7 +19,12 @@ pub struct RedisStreamConfig {
 
 impl Default for RedisStreamConfig {
     fn default() -> Self {
-        Self { prefix: String::new(), archive_queue_max: 16_384, archive_cache_bytes: 16 << 20 }
+        Self {
+            prefix: String::new(),
+            poll: Duration::from_millis(20),
+            archive_queue_max: 16_384,
+            archive_cache_bytes: 16 << 20,
+        }
     }
 }
 

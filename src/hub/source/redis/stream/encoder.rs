@@ -33,7 +33,7 @@ pub(super) fn start_writer(
     status: Arc<SourceStatus>,
     view: Arc<ServerView>,
 ) -> io::Result<WriterHandle> {
-    let form = StreamEncoder { config, classes, idempotency_window: redis.idempotency_window };
+    let form = StreamEncoder { config, classes, idempotency_window: redis.idempotency_window, is_in_cluster: false };
     start_writer_with(Arc::new(form), redis, clock, status, view)
 }
 
@@ -43,6 +43,8 @@ pub(super) struct StreamEncoder {
     pub(super) config: RedisStreamConfig,
     pub(super) classes: TopicClasses,
     pub(super) idempotency_window: Duration,
+    /// What remembers an idempotency key has to be in the stream's slot.
+    pub(super) is_in_cluster: bool,
 }
 
 /// The consumer group that marks streams made by the script.
@@ -64,7 +66,13 @@ impl PublishEncoder for StreamEncoder {
 
     fn request(&self, publication: &Publication) -> PublishCommand {
         let key = self.config.key(&publication.topic);
-        let memory = publication.idempotency_key.as_ref().map(|once| memory_key(&format!("stream.{key}"), once));
+        // A prefix with a hash tag decides on the slot also here. No topic has braces, so without one the whole key does.
+        let place = if self.is_in_cluster && !key.contains('{') {
+            format!("stream.{{{key}}}")
+        } else {
+            format!("stream.{key}")
+        };
+        let memory = publication.idempotency_key.as_ref().map(|once| memory_key(&place, once));
         let keys: Bytes = if memory.is_some() { "2" } else { "1" }.into();
         let history = self.classes.of(&publication.topic).retention.history;
         let bytes_max =

@@ -6,7 +6,7 @@ use redis::{RedisError, Value};
 
 use super::{
     entry::{BadAnswer, StreamEntry, read_entries},
-    link::{Commands, StreamLink, accept},
+    link::{Commands, StreamLink, accept, is_down, transaction_answer},
     position::{ReadPosition, StreamInfo, read_is_made},
 };
 use crate::{event::EventId, log::Bounds};
@@ -27,22 +27,25 @@ const FIRST_COUNT_MAX: usize = 128;
 
 /// Loads the streams with these keys, each as far back as its bounds say, in one round trip if that does. A refusal
 /// concerns one stream; an error says that the link is of no more use.
-pub(super) fn load(
+pub(super) async fn load(
     link: &mut StreamLink,
     wanted: &[(String, Bounds)],
     real_now: Duration,
 ) -> Result<Vec<Result<Loaded, RedisError>>, RedisError> {
-    let answers = link.ask(|commands| wanted.iter().for_each(|(key, bounds)| ask(commands, key, bounds, real_now)))?;
+    let answers =
+        link.request(|commands| wanted.iter().for_each(|(key, bounds)| ask(commands, key, bounds, real_now))).await?;
     let mut loaded = Vec::with_capacity(wanted.len());
-    // Of the answers to one stream's commands only the last one matters.
-    for ((key, bounds), answer) in wanted.iter().zip(answers.into_iter().skip(COMMANDS - 1).step_by(COMMANDS)) {
+    let mut answers = answers.into_iter();
+    for (key, bounds) in wanted {
+        let answer = transaction_answer(answers.by_ref().take(COMMANDS));
         match accept(answer).and_then(|answer| read(answer, bounds)) {
             Ok(mut part) => {
                 if part.has_more {
-                    extend(link, key, bounds, &oldest_id(bounds, real_now), &mut part.loaded)?;
+                    extend(link, key, bounds, &oldest_id(bounds, real_now), &mut part.loaded).await?;
                 }
                 loaded.push(Ok(part.loaded));
             }
+            Err(refused) if is_down(&refused) => return Err(refused),
             Err(refused) => loaded.push(Err(refused)),
         }
     }
@@ -117,7 +120,7 @@ fn cut(entries: &mut Vec<StreamEntry>, bounds: &Bounds, info: &StreamInfo, time_
 }
 
 /// Reads on, further back, with as many entries at a time as may be expected to fit.
-fn extend(
+async fn extend(
     link: &mut StreamLink,
     key: &str,
     bounds: &Bounds,
@@ -131,7 +134,7 @@ fn extend(
             (bounds.count - loaded.entries.len().min(bounds.count)).min(bounds.bytes.saturating_sub(bytes) / average);
         let Some(first) = loaded.entries.first().filter(|_| 0 < wanted) else { return Ok(()) };
         let (before, count) = (format!("({}", first.id), (wanted + 1).to_string());
-        let answer = link.ask_one(&["XREVRANGE", key, &before, oldest, "COUNT", &count])?;
+        let answer = link.request_one(&["XREVRANGE", key, &before, oldest, "COUNT", &count]).await?;
         // Refused or not understood: what there is will do.
         let Ok(mut entries) = accept(answer).map_err(drop).and_then(|answer| read_entries(answer).map_err(drop)) else {
             return Ok(());

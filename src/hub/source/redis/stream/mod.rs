@@ -5,7 +5,8 @@
 //! newest part of a stream into the hub's log when the topic gets its first listener, and follows with `XREAD BLOCK`
 //! from there; the *probe* interrupts that wait when listeners come and go, and proves at the same time that what is
 //! added to a stream arrives. The *writer* ([`start_writer`]) adds what is published at this hub. The *archive*
-//! ([`start_archive`]) reads events older than the hub's own log, for clients that resume from an older id.
+//! ([`start_archive`]) reads events older than the hub's own log, for clients that resume from an older id. On a cluster one thread reads
+//! from all masters ([`cluster`]), and asks instead of waiting ([`shard`]); each master has an archive and a writer.
 //!
 //! An entry has the field `data`, the payload, and may have the field `type`, the event's. An entry without `data`, as
 //! other programs add them, is an event whose payload is a JSON object of all its fields.
@@ -22,20 +23,28 @@
 mod archive;
 mod arrival;
 mod check;
+mod cluster;
+mod cluster_archive;
+mod cluster_source;
 mod config;
+mod deliver;
 mod encoder;
 mod entry;
+mod interest;
 mod link;
 mod load;
 mod position;
 mod probe;
 mod reader;
+mod shard;
+mod shared_link;
 mod source;
 mod streams;
 mod turn;
 mod waker;
 
 use archive::{ArchiveHandle, start_archive};
+pub(super) use cluster_source::ClusterStreamSource;
 pub(crate) use config::RedisStreamConfig;
 use encoder::start_writer;
 use reader::{ReaderHandle, start_reader};

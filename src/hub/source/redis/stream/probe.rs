@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     entry::{BadAnswer, StreamEntry, read_id},
-    link::{StreamLink, accept},
+    link::{StreamLink, accept, run_blocking},
     waker::ReaderWaker,
 };
 use crate::{
@@ -116,7 +116,7 @@ impl ProbeThread {
         }
         match link {
             Some(link) => {
-                link.check_role()?;
+                run_blocking(link.check_role())?;
                 // A replica takes no entries: there the reader wakes by its own timeout.
                 if link.is_replica() { Ok(()) } else { self.probe.add_entry(link, self.clock.now())?.map(drop) }
             }

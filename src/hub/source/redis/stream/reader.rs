@@ -8,9 +8,10 @@ use tracing::warn;
 use super::{
     STREAM_SOURCE,
     config::RedisStreamConfig,
-    link::LEAST_VERSION,
+    link::{LEAST_VERSION, run_blocking},
     probe::{ProbeThread, StreamProbe},
-    turn::StreamReader,
+    streams::StreamTable,
+    turn::{OneServer, StreamPlace, StreamReader},
     waker::ReaderWaker,
 };
 use crate::{
@@ -68,14 +69,13 @@ pub(super) fn start_reader(
         config: redis.clone(),
         clock,
     };
-    let mut reader = StreamReader::new(
+    let linger = redis.linger;
+    let reader = StreamReader::new(
         redis,
         config,
         directory,
-        probe,
-        Arc::clone(&waker),
-        wakes.reader,
-        interest,
+        StreamPlace::Server(OneServer { probe, waker: Arc::clone(&waker), wakes: wakes.reader, interest }),
+        StreamTable::new(linger),
         Arc::clone(&bus),
         clock,
         status,
@@ -84,7 +84,7 @@ pub(super) fn start_reader(
     let (end, ended): (Sender<()>, _) = bounded(0);
     let probe_thread = std::thread::Builder::new().name("stream-probe".to_owned()).spawn(move || probe_thread.run())?;
     let reader = std::thread::Builder::new().name("stream-reader".to_owned()).spawn(move || {
-        reader.run();
+        run_blocking(reader.run());
         drop(end);
     })?;
     Ok(ReaderHandle { waker, ended, threads: [probe_thread, reader] })

@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use super::{ArchiveHandle, ReaderHandle, STREAM_LOG, STREAM_SOURCE, start_archive, start_reader, start_writer};
+use super::{
+    ArchiveHandle, ReaderHandle, STREAM_LOG, STREAM_SOURCE, link::LEAST_VERSION, start_archive, start_reader,
+    start_writer,
+};
 use crate::{
     bus::{BrokerLog, Bus, SourcePort},
     clock::Clock,
@@ -33,7 +36,8 @@ impl StreamSource {
     ) -> io::Result<Self> {
         let (redis, config, clock, classes) = (redis.clone(), config.clone(), setup.clock, &setup.classes);
         let status = Arc::new(SourceStatus::new(STREAM_SOURCE));
-        let archive = start_archive(redis.clone(), config.clone(), classes.clone(), clock)?;
+        let directory = redis.directory()?.with_least_version(LEAST_VERSION);
+        let archive = start_archive(directory, redis.clone(), config.clone(), classes.clone(), clock, None)?;
         let writer =
             start_writer(redis.clone(), config.clone(), classes.clone(), clock, Arc::clone(&status), Arc::default())?;
         Ok(Self { redis, config, clock, status, writer, archive, reader: None })

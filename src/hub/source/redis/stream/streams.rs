@@ -1,15 +1,40 @@
 //! Which streams are read, and up to which entry. No I/O.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use super::position::ReadPosition;
-use crate::{clock::Moment, topic::Topic};
+use crate::{clock::Moment, source::log_refusals::LogRefusals, topic::Topic};
+
+/// The streams of one reader. In a cluster another task hands it streams and takes them away: a reader that has waited for an answer may
+/// find that a stream is no longer its own.
+#[derive(Clone, Debug)]
+pub(super) struct StreamTable(Arc<Mutex<FollowedStreams>>);
+
+impl StreamTable {
+    pub(super) fn new(linger: Duration) -> Self {
+        Self(Arc::new(Mutex::new(FollowedStreams::new(linger))))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, FollowedStreams> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The streams of all topics that somebody listens to, or did until lately.
 #[derive(Debug)]
 pub(super) struct FollowedStreams {
     by_topic: HashMap<Topic, FollowedStream, foldhash::fast::RandomState>,
     topics: HashMap<Box<str>, Topic, foldhash::fast::RandomState>,
+    /// Those that the server refuses to read.
+    pub(super) refused: LogRefusals,
+    /// Came from another reader: whether they still are the streams that were read is to be checked.
+    arrived: Vec<Topic>,
+    /// Counts changes of what is read, and from where.
+    version: u64,
     linger: Duration,
 }
 
@@ -31,9 +56,20 @@ pub(super) enum StreamStage {
     Reading(ReadPosition),
 }
 
+impl FollowedStream {
+    /// The same, to be loaded at `now` if it is not read yet.
+    pub(super) fn due_at(mut self, now: Moment) -> Self {
+        if let StreamStage::New { due, .. } = &mut self.stage {
+            *due = (*due).min(now);
+        }
+        self
+    }
+}
+
 impl FollowedStreams {
     pub(super) fn new(linger: Duration) -> Self {
-        Self { by_topic: HashMap::default(), topics: HashMap::default(), linger }
+        let (by_topic, topics) = (HashMap::default(), HashMap::default());
+        Self { by_topic, topics, refused: LogRefusals::default(), arrived: Vec::new(), version: 0, linger }
     }
 
     /// Somebody listens to `topic`. The position to which it was read, if it still is.
@@ -67,7 +103,36 @@ impl FollowedStreams {
         let taken = due.into_iter().filter_map(|topic| self.by_topic.remove_entry(&topic));
         let taken: Vec<(Topic, FollowedStream)> = taken.collect();
         taken.iter().for_each(|(_, stream)| drop(self.topics.remove(&stream.key)));
+        self.version += u64::from(!taken.is_empty());
         taken
+    }
+
+    /// Takes out those that are another reader's.
+    pub(super) fn release(&mut self, is_elsewhere: impl Fn(&Topic) -> bool) -> Vec<(Topic, FollowedStream)> {
+        let taken: Vec<_> = self.by_topic.extract_if(|topic, _| is_elsewhere(topic)).collect();
+        taken.iter().for_each(|(_, stream)| drop(self.topics.remove(&stream.key)));
+        self.version += u64::from(!taken.is_empty());
+        taken
+    }
+
+    /// Takes over what another reader had. It is read on from where that one was.
+    pub(super) fn adopt(&mut self, topic: Topic, stream: FollowedStream) {
+        self.topics.insert(stream.key.clone(), topic.clone());
+        if matches!(stream.stage, StreamStage::Reading(_)) {
+            self.arrived.push(topic.clone());
+        }
+        self.by_topic.insert(topic, stream);
+        self.version += 1;
+    }
+
+    /// What [`Self::adopt`] took over since the last call.
+    pub(super) fn take_arrived(&mut self) -> Vec<Topic> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Changes with what is read, and from where.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// When the next one expires.
@@ -90,7 +155,13 @@ impl FollowedStreams {
     pub(super) fn set_stage(&mut self, topic: &Topic, stage: StreamStage) {
         if let Some(stream) = self.by_topic.get_mut(topic) {
             stream.stage = stage;
+            self.version += 1;
         }
+    }
+
+    /// Whether it is here, and to be loaded.
+    pub(super) fn is_new(&self, topic: &Topic) -> bool {
+        self.by_topic.get(topic).is_some_and(|stream| matches!(stream.stage, StreamStage::New { .. }))
     }
 
     /// Whether there may be readers of a log that is to be loaded.

@@ -9,6 +9,7 @@ use super::{
     config::RedisStreamConfig,
     encoder::{StreamEncoder, is_weighed},
     entry::{EntryContent, NoEvent, StreamEntry, read_entries, read_streams},
+    link::{accept, elsewhere, find_unserved, is_down, transaction_answer},
     position::{Found as At, ReadPosition, StreamInfo, Verdict, read_is_made},
     streams::{FollowedStreams, StreamStage},
 };
@@ -18,7 +19,15 @@ use crate::{
     event::EventId,
     gap::GapReason,
     log::Bounds,
-    source::{TopicClasses, redis::PublishEncoder},
+    protocol::resp::key_slot,
+    source::{
+        TopicClasses,
+        redis::{
+            PublishEncoder,
+            error_codes::{Elsewhere, Moved},
+            slot_of_key,
+        },
+    },
     topic::Topic,
 };
 
@@ -231,13 +240,62 @@ fn streams_come_and_go() {
 }
 
 #[test]
+fn a_stream_goes_from_one_reader_to_another() {
+    let at = |seconds: u64| Moment(seconds * 1_000_000_000);
+    let [mut from, mut to] = [(); 2].map(|()| FollowedStreams::new(Duration::from_secs(10)));
+    let [read, new, stays] = ["read", "new", "stays"].map(topic);
+    for topic in [&read, &new, &stays] {
+        from.want(topic, format!("p:{topic}"));
+    }
+    let position = ReadPosition { last: id(3), newest: id(3), ..ReadPosition::default() };
+    from.set_stage(&read, StreamStage::Reading(position));
+    from.set_stage(&new, StreamStage::New { due: at(90), again: true });
+    from.unwant(&read, at(1));
+    let (before, other) = (from.version(), to.version());
+    for (topic, stream) in from.release(|topic| *topic != stays) {
+        to.adopt(topic, stream.due_at(at(2)));
+    }
+    assert!(before != from.version() && other != to.version(), "what is asked for is written anew");
+    assert_eq!((from.counts(), from.topic_of(b"p:read")), ((1, 0), None));
+    assert_eq!((to.counts(), to.topic_of(b"p:read"), to.position(&read)), ((2, 1), Some(&read), Some(position)));
+    assert_eq!((to.take_arrived(), to.take_arrived()), (vec![read.clone()], vec![]), "to be checked, once");
+    assert!(to.is_new(&new) && to.is_again(&new) && !from.is_new(&new));
+    assert_eq!(to.to_load(9, at(2)), [new], "at once, whatever the former reader waited for");
+    assert_eq!(to.take_expired(at(11)).len(), 1, "nobody came back in time");
+    let unchanged = from.version();
+    assert!(from.release(|_| false).is_empty() && from.version() == unchanged);
+}
+
+#[test]
+fn refusals_of_nodes_of_a_cluster() {
+    let error = |text: &str| redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).expect("an answer");
+    let moved = Elsewhere::Moved(Moved { slot: 7, host: "h".to_owned(), port: 1 });
+    let check = |text: &str, expected: Option<&Elsewhere>, is_cluster_down: bool| {
+        let refused = accept(error(text)).expect_err("it is refused");
+        assert_eq!((elsewhere(&refused).as_ref(), is_down(&refused)), (expected, is_cluster_down), "{text}");
+        let is_about_slots = expected.is_some() || is_cluster_down;
+        assert_eq!(find_unserved(&[Value::Nil, error(text)]).is_some(), is_about_slots, "{text}");
+        let aborted = error("EXECABORT Transaction discarded because of previous errors.");
+        let answers = [Value::Okay, error(text), aborted.clone()];
+        let expected = if is_about_slots { error(text) } else { aborted };
+        assert_eq!(transaction_answer(answers), expected, "{text}");
+    };
+    check("MOVED 7 h:1", Some(&moved), false);
+    check("ASK 7 h:1", Some(&Elsewhere::Unserved), false);
+    check("TRYAGAIN Multiple keys request during rehashing of slot", Some(&Elsewhere::Unserved), false);
+    check("CLUSTERDOWN The cluster is down", None, true);
+    check("WRONGTYPE Operation against a key holding the wrong kind of value", None, false);
+    assert_eq!(transaction_answer([Value::Okay, Value::Array(Vec::new())]), Value::Array(Vec::new()));
+}
+
+#[test]
 fn publications_are_entries() {
     let form = |count: usize, age: Duration| {
         let mut classes = TopicClasses::default();
         // So wide that no stream is weighed.
         classes.default.retention.history = Bounds { count, bytes: usize::MAX, age };
         let config = RedisStreamConfig { prefix: "p:".to_owned(), ..RedisStreamConfig::default() };
-        StreamEncoder { config, classes, idempotency_window: Duration::from_secs(3) }
+        StreamEncoder { config, classes, idempotency_window: Duration::from_secs(3), is_in_cluster: false }
     };
     let check = |count: usize, age: Duration, kind: Option<&str>, once: Option<&str>, expected: &str| {
         let request = form(count, age).request(&Publication {
@@ -254,6 +312,24 @@ fn publications_are_entries() {
     check(100, minute, None, None, "1 p:t 60000 100 0 3000 data x");
     check(0, Duration::ZERO, Some("made"), None, "1 p:t 1000 0 0 3000 type made data x");
     check(5, Duration::MAX, None, Some("k 1"), "2 p:t fanfare.once.stream.p:t k 1 8796093022208000 5 0 3000 data x");
+}
+
+#[test]
+fn what_remembers_a_key_is_in_the_slot_of_its_stream() {
+    for prefix in ["", "p:", "{app}:", "x{app}"] {
+        let config = RedisStreamConfig { prefix: prefix.to_owned(), ..RedisStreamConfig::default() };
+        let (classes, idempotency_window) = (TopicClasses::default(), Duration::from_secs(3));
+        let encoder = StreamEncoder { config, classes, idempotency_window, is_in_cluster: true };
+        let request = encoder.request(&Publication {
+            topic: topic("t"),
+            kind: None,
+            data: Bytes::from_static(b"x"),
+            idempotency_key: Some("} k{".into()),
+            reply: Box::new(drop),
+        });
+        let [stream, memory] = [1, 2].map(|index| key_slot(&request.arguments[index]));
+        assert_eq!((stream, stream), (memory, slot_of_key(prefix, &topic("t"))), "{prefix}");
+    }
 }
 
 #[test]
