@@ -185,6 +185,9 @@ fn a_slot_that_moves_under_load_loses_nothing() {
         let expected = [publisher.accepted(*index), vec![1_000_000]].concat();
         assert_eq!((reasons, runs.concat()), (Vec::new(), expected), "every event once, and no gap");
     }
+    for hub in &hubs {
+        assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"redis_stream\"}"), 0.0, "no node was lost");
+    }
 }
 
 #[test]

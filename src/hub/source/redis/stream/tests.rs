@@ -1,29 +1,33 @@
 //! The parts that need no server.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::Value;
 
 use super::{
+    STREAM_SOURCE,
+    arrival::Arrival,
     config::RedisStreamConfig,
     encoder::{StreamEncoder, is_weighed},
     entry::{EntryContent, NoEvent, StreamEntry, read_entries, read_streams},
     link::{accept, elsewhere, find_unserved, is_down, transaction_answer},
     position::{Found as At, ReadPosition, StreamInfo, Verdict, read_is_made},
-    streams::{FollowedStreams, StreamStage},
+    shard::Shard,
+    streams::{FollowedStreams, StreamStage, StreamTable},
+    turn::{StreamPlace, StreamReader},
 };
 use crate::{
-    bus::Publication,
-    clock::Moment,
+    bus::{Bus, Publication, SourcePort},
+    clock::{Clock, Moment},
     event::EventId,
     gap::GapReason,
     log::Bounds,
     protocol::resp::key_slot,
     source::{
-        TopicClasses,
+        SourceStatus, TopicClasses,
         redis::{
-            PublishEncoder,
+            ClusterView, NodeAddress, PublishEncoder, RedisConfig,
             error_codes::{Elsewhere, Moved},
             slot_of_key,
         },
@@ -264,6 +268,46 @@ fn a_stream_goes_from_one_reader_to_another() {
     assert_eq!(to.take_expired(at(11)).len(), 1, "nobody came back in time");
     let unchanged = from.version();
     assert!(from.release(|_| false).is_empty() && from.version() == unchanged);
+}
+
+/// The reader asked for entries, and another one has the stream by the time that the answer comes, or has read on already.
+#[test]
+fn an_answer_for_a_stream_that_was_handed_over_is_dropped() {
+    let port = SourcePort { name: STREAM_SOURCE, is_default: true, sink: None, log: None };
+    let (redis, clock) = (RedisConfig::default(), Clock::start());
+    let bus = Arc::new(Bus::new(crate::bus::Config::default(), Vec::new(), vec![port]));
+    let table = StreamTable::new(redis.linger);
+    let view = Arc::new(ClusterView::new(crossbeam_channel::bounded(1).0));
+    let node = NodeAddress { host: "h".to_owned(), port: 1 };
+    let mut reader = StreamReader::new(
+        redis.clone(),
+        RedisStreamConfig::default(),
+        Arc::new(redis.directory().expect("no files")),
+        StreamPlace::Shard(Shard::new(node, view, Arc::default(), Duration::from_millis(1))),
+        table.clone(),
+        Arc::clone(&bus),
+        clock,
+        Arc::new(SourceStatus::new(STREAM_SOURCE)),
+    );
+    let (topic, at) = (topic("t"), |last: u64| ReadPosition { last: id(last), newest: id(last), ..Default::default() });
+    let arrival = || {
+        let content = EntryContent { kind: None, data: Bytes::from_static(b"x") };
+        Arrival::new(topic.clone(), "t".to_owned(), at(1), vec![StreamEntry { id: id(2), content: Ok(content) }])
+    };
+    bus.begin_log(&topic, id(1));
+    let mut deliver = |expected: u64| {
+        reader.deliver(&mut table.lock(), vec![arrival()], clock.now());
+        assert_eq!(bus.newest_id(&topic), id(expected));
+    };
+    deliver(1);
+    table.lock().want(&topic, "t".to_owned());
+    deliver(1);
+    table.lock().set_stage(&topic, StreamStage::Reading(at(5)));
+    deliver(1);
+    table.lock().set_stage(&topic, StreamStage::Reading(at(1)));
+    deliver(2);
+    assert_eq!(table.lock().position(&topic).map(|position| position.last), Some(id(2)));
+    deliver(2);
 }
 
 #[test]
