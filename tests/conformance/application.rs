@@ -136,7 +136,7 @@ fn open_sockets(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     endpoint::open_engine(request, Layer::SocketIo, context)
 }
 
-/// Two namespaces are open to everyone, who is told at once what was said at the door.
+/// Two namespaces are open to everyone, who is told at once what was said with CONNECT.
 fn welcome(namespace: &str, payload: Option<&RawValue>, _: &Context<'_>) -> Result<ConnectAccepted, ConnectRefused> {
     if !matches!(namespace, "/" | "/custom") {
         return Err(ConnectRefused { message: "Invalid namespace".to_owned(), data: None });

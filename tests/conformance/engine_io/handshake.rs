@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Door, ECHO, QUICK_ECHO, Socket, text};
+use super::{ECHO, Endpoint, QUICK_ECHO, Socket, text};
 use crate::client::{PACES, Pace};
 
 #[test]
@@ -95,9 +95,9 @@ fn refused_by_websocket() {
 
 /// A session is known where it was opened, by any of its names for the transport.
 #[test]
-fn one_session_has_one_door() {
+fn one_session_has_one_endpoint() {
     let sid = ECHO.open();
-    let elsewhere = Door { path: "/socket.io/", ..ECHO };
+    let elsewhere = Endpoint { path: "/socket.io/", ..ECHO };
     assert_eq!(ECHO.post(&sid, "4a").status, 200);
     let through_the_other = elsewhere.post(&sid, "4b");
     assert!(matches!(through_the_other.status, 200 | 400), "{}", text(&through_the_other));

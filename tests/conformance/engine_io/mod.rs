@@ -29,22 +29,22 @@ use crate::{
 };
 
 /// The echo of messages.
-const ECHO: Door = Door { path: "/engine.io/", quick: false };
+const ECHO: Endpoint = Endpoint { path: "/engine.io/", quick: false };
 /// The same, where pings come often.
-const QUICK_ECHO: Door = Door { path: "/engine.io/", quick: true };
+const QUICK_ECHO: Endpoint = Endpoint { path: "/engine.io/", quick: true };
 
 /// How long something may take that comes by itself.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where sessions are opened.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Door {
+pub(crate) struct Endpoint {
     pub(crate) path: &'static str,
     /// On the server whose clients have to be quick.
     pub(crate) quick: bool,
 }
 
-impl Door {
+impl Endpoint {
     pub(crate) fn connect(self) -> TcpStream {
         let server: &Server = if self.quick { &QUICK } else { &SERVER };
         connect_to(server)
@@ -106,7 +106,7 @@ pub(crate) fn polling(sid: &str) -> String {
     format!("EIO=4&transport=polling&sid={sid}")
 }
 
-/// The answer to a request that [`Door::begin`] has sent.
+/// The answer to a request that [`Endpoint::begin`] has sent.
 #[track_caller]
 pub(crate) fn finish(mut stream: TcpStream, what: &str) -> Response {
     let answer = read_to_end(&mut stream, what);
@@ -133,12 +133,12 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Upgrades; `Err` is what came instead.
-    pub(crate) fn try_open(door: Door, query: &str, pace: Pace) -> Result<Self, Response> {
-        let mut stream = door.connect();
+    pub(crate) fn try_open(endpoint: Endpoint, query: &str, pace: Pace) -> Result<Self, Response> {
+        let mut stream = endpoint.connect();
         let head = format!(
             "GET {}?{query} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            door.path
+            endpoint.path
         );
         send(&mut stream, head.as_bytes(), pace);
         let head = read_through(&mut stream, b"\r\n\r\n", query);
@@ -153,13 +153,13 @@ impl Socket {
     }
 
     #[track_caller]
-    pub(crate) fn open(door: Door, query: &str, pace: Pace) -> Self {
-        Self::try_open(door, query, pace).unwrap_or_else(|response| panic!("{query}: {}", response.head))
+    pub(crate) fn open(endpoint: Endpoint, query: &str, pace: Pace) -> Self {
+        Self::try_open(endpoint, query, pace).unwrap_or_else(|response| panic!("{query}: {}", response.head))
     }
 
     /// A session that begins with it: also what it was told first.
-    pub(crate) fn session(door: Door, pace: Pace) -> (Self, String) {
-        let mut socket = Self::open(door, "EIO=4&transport=websocket", pace);
+    pub(crate) fn session(endpoint: Endpoint, pace: Pace) -> (Self, String) {
+        let mut socket = Self::open(endpoint, "EIO=4&transport=websocket", pace);
         let opened = socket.receive().expect("the server opens the session");
         (socket, opened)
     }
@@ -221,7 +221,7 @@ pub(crate) const CARRIERS: [Carrier; 4] =
 
 /// A client in the middle of a row.
 pub(crate) struct Client {
-    door: Door,
+    endpoint: Endpoint,
     sid: String,
     received: VecDeque<String>,
     socket: Option<Socket>,
@@ -230,20 +230,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn open(door: Door, carrier: Carrier) -> Self {
+    pub(crate) fn open(endpoint: Endpoint, carrier: Carrier) -> Self {
         let (socket, sid) = match carrier {
-            Carrier::Polls | Carrier::Both => (None, door.open()),
+            Carrier::Polls | Carrier::Both => (None, endpoint.open()),
             Carrier::WebSocket(pace) => {
-                let (socket, opened) = Socket::session(door, pace);
+                let (socket, opened) = Socket::session(endpoint, pace);
                 (Some(socket), sid_of(&opened))
             }
         };
         let upgrades = matches!(carrier, Carrier::Both);
-        Self { door, sid, received: VecDeque::new(), socket, upgrades, is_over: false }
+        Self { endpoint, sid, received: VecDeque::new(), socket, upgrades, is_over: false }
     }
 
-    pub(crate) fn websocket(door: Door) -> Self {
-        Self::open(door, Carrier::WebSocket(Pace::Whole))
+    pub(crate) fn websocket(endpoint: Endpoint) -> Self {
+        Self::open(endpoint, Carrier::WebSocket(Pace::Whole))
     }
 
     /// The session's name.
@@ -258,7 +258,7 @@ impl Client {
         }
         let count = if self.upgrades { packets.len().min(1) } else { packets.len() };
         let (first, rest) = packets.split_at(count);
-        let response = self.door.post(&self.sid, first.join("\u{1e}"));
+        let response = self.endpoint.post(&self.sid, first.join("\u{1e}"));
         match response.status {
             200 => assert_eq!(text(&response), "ok"),
             status => {
@@ -269,7 +269,7 @@ impl Client {
         // Whoever has closed has nothing to move.
         self.is_over |= first.contains(&"1");
         if self.upgrades && !self.is_over {
-            self.socket = Some(upgrade(self.door, &self.sid, Pace::Whole));
+            self.socket = Some(upgrade(self.endpoint, &self.sid, Pace::Whole));
             self.send(rest);
         }
     }
@@ -295,7 +295,7 @@ impl Client {
             return socket.receive();
         }
         if self.received.is_empty() && !self.is_over {
-            let response = self.door.poll(&self.sid);
+            let response = self.endpoint.poll(&self.sid);
             if response.status == 400 {
                 self.is_over = true;
                 return None;
@@ -311,7 +311,7 @@ impl Client {
         if let Some(mut socket) = self.socket.take() {
             socket.is_ended(rule);
         }
-        self.door.is_gone(&self.sid, rule);
+        self.endpoint.is_gone(&self.sid, rule);
     }
 }
 
@@ -325,8 +325,8 @@ pub(crate) fn packets(response: &Response) -> Vec<String> {
 }
 
 /// Moves a session to a WebSocket.
-pub(crate) fn upgrade(door: Door, sid: &str, pace: Pace) -> Socket {
-    let mut socket = Socket::open(door, &format!("EIO=4&transport=websocket&sid={sid}"), pace);
+pub(crate) fn upgrade(endpoint: Endpoint, sid: &str, pace: Pace) -> Socket {
+    let mut socket = Socket::open(endpoint, &format!("EIO=4&transport=websocket&sid={sid}"), pace);
     socket.send("2probe");
     assert_eq!(socket.receive().as_deref(), Some("3probe"), "Upgrade: the probe is answered");
     socket.send("5");
@@ -335,9 +335,9 @@ pub(crate) fn upgrade(door: Door, sid: &str, pace: Pace) -> Socket {
 
 /// `sent` is answered with `expected` over every carrier, and the session goes on.
 #[track_caller]
-pub(crate) fn converses(rule: &str, door: Door, sent: &[&str], expected: &[&str]) {
+pub(crate) fn converses(rule: &str, endpoint: Endpoint, sent: &[&str], expected: &[&str]) {
     for carrier in CARRIERS {
-        let mut client = Client::open(door, carrier);
+        let mut client = Client::open(endpoint, carrier);
         client.send(sent);
         for packet in expected {
             let received = client.receive_unnamed();
@@ -348,9 +348,9 @@ pub(crate) fn converses(rule: &str, door: Door, sent: &[&str], expected: &[&str]
 
 /// `sent` ends the session over every carrier.
 #[track_caller]
-pub(crate) fn ends(rule: &str, door: Door, sent: &[&str]) {
+pub(crate) fn ends(rule: &str, endpoint: Endpoint, sent: &[&str]) {
     for carrier in CARRIERS {
-        let mut client = Client::open(door, carrier);
+        let mut client = Client::open(endpoint, carrier);
         client.send(sent);
         client.must_end(&format!("{rule}, {carrier:?}: {sent:?}"));
     }

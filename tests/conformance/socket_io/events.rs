@@ -1,6 +1,6 @@
 //! "Sending and receiving data", "Acknowledgement" and "Packet encoding".
 
-use super::{CONNECTED, CUSTOM, DOOR, answered, converses, refused};
+use super::{CONNECTED, CUSTOM, SOCKET_IO, answered, converses, refused};
 use crate::engine_io::Client;
 
 #[test]
@@ -29,7 +29,7 @@ fn many_events_in_order() {
 fn in_a_custom_namespace() {
     let sent = ["40/custom,", "42/custom,[\"message\",1]", "42/custom,7[\"message-with-ack\",2]"];
     let answers = ["42/custom,[\"message-back\",1]", "43/custom,7[2]"];
-    converses("Sending and receiving data", DOOR, &sent, &[&CUSTOM[..], &answers].concat());
+    converses("Sending and receiving data", SOCKET_IO, &sent, &[&CUSTOM[..], &answers].concat());
 }
 
 #[test]
@@ -93,7 +93,12 @@ fn binary_events() {
 fn binary_events_in_a_custom_namespace() {
     let place = "{\"_placeholder\":true,\"num\":0}";
     let (sent, back) = (format!("451-/custom,8[\"message-with-ack\",{place}]"), format!("461-/custom,8[{place}]"));
-    converses("Packet encoding", DOOR, &["40/custom,", &sent, "bAQID"], &[&CUSTOM[..], &[&back, "bAQID"]].concat());
+    converses(
+        "Packet encoding",
+        SOCKET_IO,
+        &["40/custom,", &sent, "bAQID"],
+        &[&CUSTOM[..], &[&back, "bAQID"]].concat(),
+    );
 }
 
 #[test]
@@ -142,7 +147,7 @@ fn bad_attachments_end_the_session() {
 fn attachments_count_against_the_limit() {
     let both = "452-[\"message\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
     let half = format!("b{}", data_encoding::BASE64.encode(&vec![7; 600_000]));
-    let (mut client, rule) = (Client::websocket(DOOR), "maxPayload, attachments together");
+    let (mut client, rule) = (Client::websocket(SOCKET_IO), "maxPayload, attachments together");
     client.send(&["40", both, &half, &half]);
     for expected in CONNECTED {
         assert_eq!(client.receive().map(|packet| packet.len() < 60), Some(expected.len() < 60));

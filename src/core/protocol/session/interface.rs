@@ -56,19 +56,19 @@ pub(in crate::protocol) fn sort_by_topic<T>(
 }
 
 /// Makes the trait that protocols implement, and the same methods of [`Session`]. `protocol`: methods that only the trait has.
-/// `ask`: methods that read the session. `tell`: methods that may change it.
+/// `read`: methods that read the session. `change`: methods that may change it.
 macro_rules! interface {
     (
         protocol { $($protocol:tt)* }
-        ask { $(
-            $(#[$ask_meta:meta])*
-            fn $ask:ident $(<$ask_generic:ident>)? (&$ask_self:ident $(, $ask_argument:ident: $ask_type:ty)* $(,)?)
-                $(-> $ask_result:ty)? $ask_default:block
+        read { $(
+            $(#[$read_meta:meta])*
+            fn $read:ident $(<$read_generic:ident>)? (&$read_self:ident $(, $read_argument:ident: $read_type:ty)* $(,)?)
+                $(-> $read_result:ty)? $read_default:block
         )* }
-        tell { $(
-            $(#[$tell_meta:meta])*
-            fn $tell:ident(&mut $tell_self:ident $(, $tell_argument:ident: $tell_type:ty)* $(,)?)
-                $(-> $tell_result:ty)? $tell_default:block
+        change { $(
+            $(#[$change_meta:meta])*
+            fn $change:ident(&mut $change_self:ident $(, $change_argument:ident: $change_type:ty)* $(,)?)
+                $(-> $change_result:ty)? $change_default:block
         )* }
     ) => {
         /// The session of one protocol. See [`Session`] for its states.
@@ -76,26 +76,26 @@ macro_rules! interface {
         pub(in crate::protocol) trait ProtocolSession {
             $($protocol)*
             $(
-                $(#[$ask_meta])*
-                fn $ask $(<$ask_generic>)? (&$ask_self $(, $ask_argument: $ask_type)*) $(-> $ask_result)? $ask_default
+                $(#[$read_meta])*
+                fn $read $(<$read_generic>)? (&$read_self $(, $read_argument: $read_type)*) $(-> $read_result)? $read_default
             )*
             $(
-                $(#[$tell_meta])*
-                fn $tell(&mut $tell_self $(, $tell_argument: $tell_type)*) $(-> $tell_result)? $tell_default
+                $(#[$change_meta])*
+                fn $change(&mut $change_self $(, $change_argument: $change_type)*) $(-> $change_result)? $change_default
             )*
         }
 
         impl Session {
             $(
-                $(#[$ask_meta])*
-                pub fn $ask $(<$ask_generic>)? (&self $(, $ask_argument: $ask_type)*) $(-> $ask_result)? {
-                    call_protocol!(self, $ask($($ask_argument),*))
+                $(#[$read_meta])*
+                pub fn $read $(<$read_generic>)? (&self $(, $read_argument: $read_type)*) $(-> $read_result)? {
+                    call_protocol!(self, $read($($read_argument),*))
                 }
             )*
             $(
-                $(#[$tell_meta])*
-                pub fn $tell(&mut self $(, $tell_argument: $tell_type)*) $(-> $tell_result)? {
-                    call_protocol!(self, $tell($($tell_argument),*))
+                $(#[$change_meta])*
+                pub fn $change(&mut self $(, $change_argument: $change_type)*) $(-> $change_result)? {
+                    call_protocol!(self, $change($($change_argument),*))
                 }
             )*
         }
@@ -120,7 +120,7 @@ interface! {
         fn write_end(&mut self, ending: Ending<'_>, outbox: &mut Outbox);
     }
 
-    ask {
+    read {
         /// Whether it is one that brings events.
         fn is_stream(&self) -> bool { true }
 
@@ -204,7 +204,7 @@ interface! {
         fn write_refusal(&self, close: Close, outbox: &mut Outbox) {}
     }
 
-    tell {
+    change {
         /// The stream, which is over several topics, has these, in the order of its id.
         fn set_topics(&mut self, topics: impl Iterator<Item = TopicIndex>) {}
 
