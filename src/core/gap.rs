@@ -42,6 +42,12 @@ impl GapReason {
     /// All of them, by index.
     pub const ALL: [Self; 4] = [Self::Expired, Self::Epoch, Self::Overflow, Self::SourceLost];
 
+    /// The reason that an entry of a broker's log names which is no event but tells of a gap. Where such an entry stands the log
+    /// goes on, so a change of epoch of the log that it was carried from is a loss here, as is any other word.
+    pub fn of_marker(label: &str) -> Self {
+        if label == Self::Expired.label() { Self::Expired } else { Self::SourceLost }
+    }
+
     /// The reason's name on the wire, in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {

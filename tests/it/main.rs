@@ -49,6 +49,7 @@ mod listing;
 mod loadtest;
 mod loadtool;
 mod loadtool_script;
+mod log_gaps;
 mod logs;
 mod long_messages;
 mod native_api;

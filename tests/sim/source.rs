@@ -49,7 +49,7 @@ impl SimSink {
                 Some(Fault::PublicationRepeated) if luck == 2 => 2,
                 _ => usize::from(self.is_new(&publication)),
             };
-            let Publication { topic, kind, data, reply, idempotency_key } = publication;
+            let Publication { topic, kind, data, reply, idempotency_key, .. } = publication;
             let mut receipt = if luck == 1 { Err(PublishFailed::Unknown) } else { Ok(None) };
             for _ in 0..copies {
                 if bus.feed().publish(&topic, kind.as_deref(), data.clone(), now) == Err(PublishRefused::NoRoom) {

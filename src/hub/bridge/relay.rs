@@ -179,7 +179,7 @@ impl Relay {
         self.in_flight += 1;
         let report = Arc::clone(report);
         let reply = Box::new(move |receipt: Receipt| report(Outcome { subject, is_taken: receipt.is_ok() }));
-        sink.publish(Publication { topic, kind, data, idempotency_key: None, reply });
+        sink.publish(Publication { topic, kind, data, idempotency_key: None, bridged: None, reply });
     }
 
     /// Takes the outcome of a publication.

@@ -38,7 +38,7 @@ pub use inbox::{EventMessage, Inbox, Notifier, Wake};
 pub use listing::{HistoryPage, TopicSummary};
 pub use publish::{Feed, PublishRefused};
 pub use reactors::{REACTORS_MAX, ReactorSet};
-pub use sink::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Refusal};
+pub use sink::{Bridged, Carried, EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Refusal};
 pub use sources::{BrokerLog, Interest, SourcePort};
 pub use topic::{TopicKey, TopicState};
 pub use topics::Bus;

@@ -1,11 +1,17 @@
 //! Event sinks: publications on their way out to a source, whose broker delivers them to every hub.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 
 use super::PublishRefused;
-use crate::{event::EventId, share::QuotaRefused, topic::Topic};
+use crate::{event::EventId, gap::GapReason, share::QuotaRefused, topic::Topic};
 
 /// Why a publication did not reach the source's broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +94,51 @@ pub struct Publication {
     pub data: Bytes,
     /// A repeat under the same key within [`super::Config::idempotency_window`] is not delivered, by any hub.
     pub idempotency_key: Option<Box<str>>,
+    /// What a bridge says of it. Only sources whose broker keeps logs look at it.
+    pub bridged: Option<Box<Bridged>>,
     /// Called with the outcome, exactly once, from any thread.
     pub reply: ReceiptCallback,
+}
+
+/// What a bridge says of a publication into a log that a broker keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Bridged {
+    /// Set: this is no event, but tells readers that events are missing at this place in the log, and why. The publication's
+    /// type and payload do not count.
+    pub gap: Option<GapReason>,
+    /// How far the log that it comes from is carried with it. `None`: it comes from no log.
+    pub carried: Option<Carried>,
+}
+
+/// How far a bridge has carried a log into another one.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// The log that is carried: its source and its topic there. Contains no blank.
+    pub origin: Arc<str>,
+    /// The id up to which it was carried before; `0-0`: not at all.
+    pub after: EventId,
+    /// The id up to which it is carried with this publication.
+    pub upto: EventId,
+    /// Set as soon as one of the publications that carry this log has failed. None of those behind it is sent any more.
+    pub is_broken: Arc<AtomicBool>,
+}
+
+impl Bridged {
+    /// Whether a publication before this one has failed, so that this one must not be sent.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.carried.as_ref().is_some_and(|carried| carried.is_broken.load(Ordering::Acquire))
+    }
+
+    /// The publication has failed.
+    pub(crate) fn set_broken(&self) {
+        self.carried.iter().for_each(|carried| carried.is_broken.store(true, Ordering::Release));
+    }
+}
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.origin, self.upto)
+    }
 }
 
 impl fmt::Debug for Publication {

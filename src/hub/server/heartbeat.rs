@@ -88,6 +88,6 @@ impl Worker {
         let is_waiting = Arc::clone(&self.is_waiting);
         let reply = Box::new(move |_| is_waiting.store(false, Ordering::Release));
         let (topic, data) = (heartbeat_topic(), heartbeat.write());
-        sink.publish(Publication { topic, kind: None, data, idempotency_key: None, reply });
+        sink.publish(Publication { topic, kind: None, data, idempotency_key: None, bridged: None, reply });
     }
 }

@@ -100,7 +100,7 @@ impl Announcer {
             let idempotency_key = Some(key.clone());
             let reply = Box::new(move |receipt| settle(&pending, index, key, receipt));
             let kind = Some(kind.into());
-            sink.publish(Publication { topic: record.topic, kind, data, idempotency_key, reply });
+            sink.publish(Publication { topic: record.topic, kind, data, idempotency_key, bridged: None, reply });
         }
     }
 }

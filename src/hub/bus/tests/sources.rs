@@ -84,7 +84,14 @@ fn a_topic_has_the_source_that_its_class_names() {
         let sink = bus.event_sink(topic).expect("each source has one");
         let data = Bytes::from_static(b"x");
         let reply = Box::new(drop);
-        sink.publish(Publication { topic: topic.clone(), kind: None, data, idempotency_key: None, reply });
+        sink.publish(Publication {
+            topic: topic.clone(),
+            kind: None,
+            data,
+            idempotency_key: None,
+            bridged: None,
+            reply,
+        });
         assert_eq!(*sinks[index].1.0.lock().expect("no panic before"), std::slice::from_ref(topic), "and no other's");
     }
     let words = topics.each_ref().map(|topic| bus.summary(topic, Moment(0)).expect("it exists").log_word);

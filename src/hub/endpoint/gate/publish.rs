@@ -131,7 +131,7 @@ fn hand_over(batch: Vec<(usize, CheckedEvent)>, collector: ReceiptCollector, con
             }
         });
         if let Some(sink) = context.hub.bus.event_sink(&topic) {
-            sink.publish(Publication { topic, kind, data: payload.data, idempotency_key, reply });
+            sink.publish(Publication { topic, kind, data: payload.data, idempotency_key, bridged: None, reply });
         }
     }
 }

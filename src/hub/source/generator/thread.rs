@@ -178,7 +178,7 @@ impl Worker {
     fn publication(&self, topic: Topic, kind: &str, data: Bytes) -> Publication {
         let is_failing = Arc::clone(&self.is_failing);
         let reply = Box::new(move |receipt| log_outage(&is_failing, receipt));
-        Publication { topic, kind: Some(kind.into()), data, idempotency_key: None, reply }
+        Publication { topic, kind: Some(kind.into()), data, idempotency_key: None, bridged: None, reply }
     }
 }
 

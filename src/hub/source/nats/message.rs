@@ -7,7 +7,7 @@
 use std::{borrow::Cow, fmt::Write};
 
 use super::{headers::Headers, link::Message};
-use crate::protocol::http::percent_decode;
+use crate::{gap::GapReason, protocol::http::percent_decode};
 
 /// The header with the event's type.
 pub(super) const TYPE: &str = "Event-Type";
@@ -15,6 +15,25 @@ pub(super) const TYPE: &str = "Event-Type";
 /// The header with the idempotency key: a second message with the same one within `limits.idempotency_window` is no event. The name
 /// is that of JetStream, which does the same.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// The header of a message that is no event: events are missing at its place in the stream, for the reason that its value names. A
+/// bridge publishes it, with [`GAP_PAYLOAD`].
+pub(super) const GAP: &str = "Fanfare-Gap";
+
+/// The payload of such a message. It is no text, so a hub that does not know the header reports a gap `source_lost` there.
+pub(super) const GAP_PAYLOAD: &[u8] = b"\xFF";
+
+/// The header with the log from which a bridge has carried the message, and the id up to which that log is carried with it.
+pub(super) const CARRIED: &str = "Fanfare-Carried";
+
+/// Why events are missing at the place of `message`, if it says so.
+pub(super) fn gap_of(message: &Message) -> Option<GapReason> {
+    if message.payload != GAP_PAYLOAD {
+        return None;
+    }
+    let reason = message.headers.as_ref()?.get(GAP)?;
+    Some(GapReason::of_marker(reason))
+}
 
 /// What the headers of a message say of an event.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crossbeam_channel::TrySendError;
 
 use super::ThreadWaker;
 use crate::{
-    bus::{EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Wake},
+    bus::{Bridged, EventSink, Publication, PublishFailed, Receipt, ReceiptCallback, Wake},
     clock::{Clock, Moment},
     source::{
         SourceStatus,
@@ -57,6 +57,7 @@ pub(in crate::source::nats) struct QueuedPublication {
     pub(in crate::source::nats) kind: Option<Box<str>>,
     pub(in crate::source::nats) key: Option<Box<str>>,
     pub(in crate::source::nats) data: Bytes,
+    pub(in crate::source::nats) bridged: Option<Box<Bridged>>,
     /// Until when it may wait to be sent, or to be confirmed.
     pub(in crate::source::nats) deadline: Moment,
     reply: Option<ReceiptCallback>,
@@ -92,6 +93,7 @@ impl EventSink for Publisher {
             kind: publication.kind,
             key: publication.idempotency_key,
             data: publication.data,
+            bridged: publication.bridged,
             deadline: self.clock.now() + self.timeout,
             reply: Some(publication.reply),
             queued_bytes: Arc::clone(&self.queued_bytes),
@@ -167,6 +169,9 @@ impl QueuedPublication {
     fn give(&mut self, receipt: Receipt) {
         if let Some(reply) = self.reply.take() {
             self.status.on_published(receipt.is_ok());
+            if receipt.is_err() {
+                self.bridged.iter().for_each(|bridged| bridged.set_broken());
+            }
             reply(receipt);
         }
     }

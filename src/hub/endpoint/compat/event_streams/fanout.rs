@@ -270,7 +270,14 @@ impl BroadcastRun<'_> {
                 self.append_kept(&job, Some(&answers));
                 if let (Some(sink), Ok(topic)) = (shared, self.mount.command_topic()) {
                     let (kind, data, idempotency_key) = (Some(job.key.clone()), job.whole(None), None);
-                    sink.publish(Publication { topic, kind, data, idempotency_key, reply: answers.expect() });
+                    sink.publish(Publication {
+                        topic,
+                        kind,
+                        data,
+                        idempotency_key,
+                        bridged: None,
+                        reply: answers.expect(),
+                    });
                 }
                 answers.close();
             }
@@ -341,7 +348,7 @@ impl BroadcastRun<'_> {
                 let reply = answers.map_or_else(|| warn_if_lost(topic), BroadcastReceipts::expect);
                 let (kind, data) = (Some(job.kind.clone()), job.whole(Some(stream)));
                 let (topic, idempotency_key) = (topic.clone(), Some(job.key.clone()));
-                sink.publish(Publication { topic, kind, data, idempotency_key, reply });
+                sink.publish(Publication { topic, kind, data, idempotency_key, bridged: None, reply });
             }
         });
     }

@@ -26,7 +26,10 @@ use crate::{
         LogRateLimiter, TopicClasses,
         archive_cache::{Cache, Found, LIFE, PageBounds, select},
         archive_queue::{ArchiveQueue, QueuedRequest, archive_queue},
-        nats::{Connector, Fault, NatsConfig, message::EventHeaders},
+        nats::{
+            Connector, Fault, NatsConfig,
+            message::{EventHeaders, gap_of},
+        },
     },
     topic::Topic,
 };
@@ -442,7 +445,8 @@ fn event(topic: &Topic, identity: u64, stored: &Stored, nats: &NatsConfig, now: 
     let id = EventId { major: identity, minor: *seq };
     let headers = EventHeaders::of(message);
     let kind = headers.kind.as_deref();
-    let is_event = !message.is_oversize
+    let is_event = gap_of(message).is_none()
+        && !message.is_oversize
         && message.payload.len() <= nats.message_bytes_max
         && kind.is_none_or(|kind| !kind.contains(['\r', '\n', '\0']))
         && simdutf8::basic::from_utf8(&message.payload).is_ok();
@@ -450,7 +454,8 @@ fn event(topic: &Topic, identity: u64, stored: &Stored, nats: &NatsConfig, now: 
         let payload = Payload::looked_at(Bytes::copy_from_slice(&message.payload));
         return Event::new(topic.clone(), id, 0, kind, payload, now);
     }
-    let gap = Gap { from: id.before(), to: id, reason: GapReason::SourceLost };
+    let reason = gap_of(message).unwrap_or(GapReason::SourceLost);
+    let gap = Gap { from: id.before(), to: id, reason };
     Event::hole(topic.clone(), gap, 0, now)
 }
 

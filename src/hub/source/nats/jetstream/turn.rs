@@ -20,7 +20,11 @@ use crate::{
     gap::{Gap, GapReason},
     source::{
         channel_names::show,
-        nats::{Fault, link::Message, message::EventHeaders},
+        nats::{
+            Fault,
+            link::Message,
+            message::{EventHeaders, gap_of},
+        },
     },
     topic::Topic,
 };
@@ -241,6 +245,11 @@ impl Reader {
     ) -> Result<u64, NoRoom> {
         let newest = self.bus.newest_id(topic);
         if id <= newest {
+            return Ok(0);
+        }
+        if let Some(reason) = gap_of(message) {
+            feed.report_gap(topic, Gap { from: newest, to: id, reason }, now);
+            self.status.on_loss();
             return Ok(0);
         }
         let outcome = if message.is_oversize || self.nats.message_bytes_max < message.payload.len() {

@@ -18,12 +18,13 @@ use crate::{
     bus::{PublishFailed, Refusal},
     clock::{Clock, Moment},
     event::EventId,
+    gap::GapReason,
     source::{
         Backoff, LogRateLimiter, SourceStatus,
         nats::{
             Connector, Fault, NatsConfig, NatsLogin, ThreadWaker,
             link::{Message, PublishError},
-            message::EventHeaders,
+            message::{CARRIED, EventHeaders, GAP, GAP_PAYLOAD},
             publication_queue::{PublicationQueue, QueuedPublication},
         },
     },
@@ -285,12 +286,21 @@ impl Writer {
     }
 
     fn send_one(&mut self, link: &mut JetLink, number: u64, mut outgoing: Outgoing) {
+        if outgoing.queued.bridged.as_ref().is_some_and(|bridged| bridged.is_broken()) {
+            return outgoing.give_up();
+        }
         let kind = outgoing.queued.kind.as_deref().map(Into::into);
         let stream = &self.streams[outgoing.stream].0.name;
         let headers = EventHeaders { kind, key: Some(outgoing.message_id.as_str().into()) };
-        let headers = headers.write_with(&[(EXPECTED_STREAM, stream)]);
+        let bridged = outgoing.queued.bridged.as_deref();
+        let carried = bridged.and_then(|bridged| bridged.carried.as_ref()).map(ToString::to_string);
+        let gap = bridged.and_then(|bridged| bridged.gap).map(GapReason::label);
+        let more = [(EXPECTED_STREAM, Some(stream.as_str())), (CARRIED, carried.as_deref()), (GAP, gap)];
+        let more: Vec<(&str, &str)> = more.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let headers = headers.write_with(&more);
         let reply = link.subject(&format!("a.{number}"));
-        let (subject, data) = (outgoing.queued.topic.as_str(), outgoing.queued.data.clone());
+        let data = if gap.is_some() { Bytes::from_static(GAP_PAYLOAD) } else { outgoing.queued.data.clone() };
+        let subject = outgoing.queued.topic.as_str();
         match link.publish(subject, Some(&reply), Some(&headers), data) {
             Ok(()) => {
                 outgoing.is_unclear = true;

@@ -52,7 +52,14 @@ impl Outlet {
         let sender = self.answers.0.clone();
         let reply = Box::new(move |receipt| sender.send((number, receipt)).expect("the test waits for it"));
         let data = "x".into();
-        self.publisher.publish(Publication { topic: topic(name), kind: None, data, idempotency_key: None, reply });
+        self.publisher.publish(Publication {
+            topic: topic(name),
+            kind: None,
+            data,
+            idempotency_key: None,
+            bridged: None,
+            reply,
+        });
     }
 
     fn answers(&self) -> Vec<(usize, Receipt)> {

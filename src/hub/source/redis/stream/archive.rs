@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     config::{RedisStreamConfig, kept_ms},
-    entry::{BadAnswer, StreamEntry, read_entries},
+    entry::{BadAnswer, NoEvent, StreamEntry, read_entries},
     link::{StreamLink, accept, elsewhere, is_no_stream, is_of_key, run_blocking, transaction_answer},
     load::{time_floor, weight_bytes},
     position::{StreamInfo, read_is_made},
@@ -438,8 +438,9 @@ fn event(topic: &Topic, entry: StreamEntry, payload_bytes_max: usize, now: Momen
         Ok(content) if content.data.len() <= payload_bytes_max => {
             Event::new(topic.clone(), id, 0, content.kind.as_deref(), Payload::looked_at(content.data), now)
         }
-        _ => {
-            let gap = Gap { from: id.before(), to: id, reason: GapReason::SourceLost };
+        content => {
+            let reason = content.map_or_else(NoEvent::reason, |_| GapReason::SourceLost);
+            let gap = Gap { from: id.before(), to: id, reason };
             Event::hole(topic.clone(), gap, 0, now)
         }
     }

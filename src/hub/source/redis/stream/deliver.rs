@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     arrival::Arrival,
-    entry::StreamEntry,
+    entry::{NoEvent, StreamEntry},
     load::Loaded,
     position::{ReadPosition, Verdict},
     streams::{FollowedStreams, StreamStage},
@@ -79,6 +79,11 @@ impl StreamReader {
         for entry in entries {
             let digest = entry.digest();
             let StreamEntry { id, content } = entry;
+            if let Err(NoEvent::Gap(reason)) = content {
+                self.report(feed, topic, position, Gap { from: position.newest, to: id, reason }, now);
+                position.pass(id, digest);
+                continue;
+            }
             let outcome = content.map_err(|_| PublishRefused::NotUtf8).and_then(|content| {
                 let (kind, payload) = (content.kind.as_deref(), Payload::looked_at(content.data));
                 if !feed.publish_as(topic, id, kind, payload.clone(), now)? {

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use redis::Value;
 
-use crate::event::{EventId, digest};
+use crate::{
+    event::{EventId, digest},
+    gap::GapReason,
+};
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +30,33 @@ impl StreamEntry {
     }
 }
 
-/// The entry is not text, or has a type that no event may have.
+/// Why an entry is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoEvent;
+pub(super) enum NoEvent {
+    /// It is not text, or has a type that no event may have.
+    Unfit,
+    /// It tells that events are missing at its place in the stream: a bridge has added it.
+    Gap(GapReason),
+}
+
+/// The field that says so, with the reason.
+pub(super) const GAP: &str = "gap";
+
+/// The `data` of such an entry. It is no text, so a hub that does not know the field reports a gap `source_lost` there.
+pub(super) const GAP_DATA: &[u8] = b"\xFF";
+
+/// The field with the log from which a bridge has carried the entry, and the id up to which that log is carried with it.
+pub(super) const CARRIED: &str = "carried";
+
+impl NoEvent {
+    /// The reason of the gap at its place.
+    pub(super) fn reason(self) -> GapReason {
+        match self {
+            Self::Unfit => GapReason::SourceLost,
+            Self::Gap(reason) => reason,
+        }
+    }
+}
 
 /// The server's answer is not what the command is answered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,15 +136,20 @@ fn read_content(mut fields: Vec<FieldBytes>) -> Result<EntryContent, NoEvent> {
         return Ok(EntryContent { kind: None, data: as_object(&fields)?.into() });
     };
     let data = std::mem::take(&mut fields[data].1);
+    if data == GAP_DATA
+        && let Some((_, reason)) = fields.iter().find(|(name, _)| name == GAP.as_bytes())
+    {
+        return Err(NoEvent::Gap(GapReason::of_marker(&String::from_utf8_lossy(reason))));
+    }
     if simdutf8::basic::from_utf8(&data).is_err() {
-        return Err(NoEvent);
+        return Err(NoEvent::Unfit);
     }
     let kind = fields.into_iter().find(|(name, value)| name == b"type" && !value.is_empty());
     let kind = kind.map(|(_, value)| String::from_utf8(value).map(String::into_boxed_str)).transpose();
-    let kind = kind.map_err(|_| NoEvent)?;
+    let kind = kind.map_err(|_| NoEvent::Unfit)?;
     // Any program may have added it; the hub itself refuses such a type.
     if kind.as_deref().is_some_and(|kind| kind.contains(['\r', '\n', '\0'])) {
-        return Err(NoEvent);
+        return Err(NoEvent::Unfit);
     }
     Ok(EntryContent { kind, data: data.into() })
 }
@@ -141,6 +173,6 @@ fn as_object(fields: &[FieldBytes]) -> Result<String, NoEvent> {
 }
 
 fn as_string(text: &[u8]) -> Result<String, NoEvent> {
-    let text = std::str::from_utf8(text).map_err(|_| NoEvent)?;
-    serde_json::to_string(text).map_err(|_| NoEvent)
+    let text = std::str::from_utf8(text).map_err(|_| NoEvent::Unfit)?;
+    serde_json::to_string(text).map_err(|_| NoEvent::Unfit)
 }

@@ -18,7 +18,7 @@ use super::{
     turn::{StreamPlace, StreamReader},
 };
 use crate::{
-    bus::{Bus, Publication, SourcePort},
+    bus::{Bridged, Bus, Carried, Publication, SourcePort},
     clock::{Clock, Moment},
     event::EventId,
     gap::GapReason,
@@ -67,10 +67,13 @@ fn entries_become_events() {
     check(&[b"b", b"1", b"a", b"say \"hi\""], Ok((None, r#"{"b":"1","a":"say \"hi\""}"#)));
     check(&[b"a", b"1", b"b", b"2", b"a", b"3"], Ok((None, r#"{"b":"2","a":"3"}"#)));
     check(&[b"type", b"made"], Ok((None, r#"{"type":"made"}"#)));
-    check(&[b"data", b"\xff"], Err(NoEvent));
-    check(&[b"a", b"\xff"], Err(NoEvent));
+    check(&[b"data", b"\xff"], Err(NoEvent::Unfit));
+    check(&[b"a", b"\xff"], Err(NoEvent::Unfit));
+    check(&[b"gap", b"expired", b"data", b"\xff"], Err(NoEvent::Gap(GapReason::Expired)));
+    check(&[b"carried", b"x 1-1", b"gap", b"epoch", b"data", b"\xff"], Err(NoEvent::Gap(GapReason::SourceLost)));
+    check(&[b"gap", b"expired", b"data", b"x"], Ok((None, "x")));
     check(&[b"type", b"gap", b"data", b"x"], Ok((Some("gap"), "x")));
-    check(&[b"type", b"a\nb", b"data", b"x"], Err(NoEvent));
+    check(&[b"type", b"a\nb", b"data", b"x"], Err(NoEvent::Unfit));
 }
 
 #[test]
@@ -347,11 +350,32 @@ fn publications_are_entries() {
             kind: kind.map(Box::from),
             data: Bytes::from_static(b"x"),
             idempotency_key: once.map(Box::from),
+            bridged: None,
             reply: Box::new(drop),
         });
         let words: Vec<&str> = request.arguments.iter().map(|word| std::str::from_utf8(word).expect("text")).collect();
         assert_eq!((words.join(" ").as_str(), request.script.is_some()), (expected, true));
     };
+    let check_bridged = |gap: Option<GapReason>, is_carried: bool, expected: &str| {
+        let id = |text: &str| text.parse().expect("an id");
+        let (after, upto) = (id("1-2"), id("1-3"));
+        let carried = Carried { origin: "o:t".into(), after, upto, is_broken: Arc::default() };
+        let bridged = Bridged { gap, carried: is_carried.then_some(carried) };
+        let request = form(100, Duration::from_secs(60)).request(&Publication {
+            topic: topic("t"),
+            kind: Some("made".into()),
+            data: Bytes::from_static(b"x"),
+            idempotency_key: None,
+            bridged: Some(Box::new(bridged)),
+            reply: Box::new(drop),
+        });
+        let words: Vec<String> = request.arguments.iter().map(|word| word.escape_ascii().to_string()).collect();
+        assert_eq!(words.join(" "), expected);
+    };
+    let carried = "2 p:t fanfare.carried.p:t o:t 1-2 1-3 60000 100 0 3000 carried o:t 1-3";
+    check_bridged(None, true, &format!("{carried} type made data x"));
+    check_bridged(Some(GapReason::Expired), true, &format!(r"{carried} gap expired data \xff"));
+    check_bridged(Some(GapReason::SourceLost), false, r"1 p:t 60000 100 0 3000 gap source_lost data \xff");
     let minute = Duration::from_secs(60);
     check(100, minute, None, None, "1 p:t 60000 100 0 3000 data x");
     check(0, Duration::ZERO, Some("made"), None, "1 p:t 1000 0 0 3000 type made data x");
@@ -364,15 +388,20 @@ fn what_remembers_a_key_is_in_the_slot_of_its_stream() {
         let config = RedisStreamConfig { prefix: prefix.to_owned(), ..RedisStreamConfig::default() };
         let (classes, idempotency_window) = (TopicClasses::default(), Duration::from_secs(3));
         let encoder = StreamEncoder { config, classes, idempotency_window, is_in_cluster: true };
-        let request = encoder.request(&Publication {
-            topic: topic("t"),
-            kind: None,
-            data: Bytes::from_static(b"x"),
-            idempotency_key: Some("} k{".into()),
-            reply: Box::new(drop),
-        });
-        let [stream, memory] = [1, 2].map(|index| key_slot(&request.arguments[index]));
-        assert_eq!((stream, stream), (memory, slot_of_key(prefix, &topic("t"))), "{prefix}");
+        let (after, upto) = ("0-0".parse().expect("an id"), "1-1".parse().expect("an id"));
+        let carried = Carried { origin: "} o{".into(), after, upto, is_broken: Arc::default() };
+        for carried in [None, Some(carried)] {
+            let request = encoder.request(&Publication {
+                topic: topic("t"),
+                kind: None,
+                data: Bytes::from_static(b"x"),
+                idempotency_key: Some("} k{".into()),
+                bridged: carried.map(|carried| Box::new(Bridged { carried: Some(carried), gap: None })),
+                reply: Box::new(drop),
+            });
+            let [stream, memory] = [1, 2].map(|index| key_slot(&request.arguments[index]));
+            assert_eq!((stream, stream), (memory, slot_of_key(prefix, &topic("t"))), "{prefix}");
+        }
     }
 }
 

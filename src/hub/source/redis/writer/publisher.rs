@@ -179,7 +179,14 @@ mod tests {
             let sender = sender.clone();
             let reply = Box::new(move |receipt| sender.send((number, receipt)).expect("the test waits for it"));
             let topic = Topic::parse("a").expect("a good name");
-            publisher.publish(Publication { topic, kind: None, data: "x".into(), idempotency_key: None, reply });
+            publisher.publish(Publication {
+                topic,
+                kind: None,
+                data: "x".into(),
+                idempotency_key: None,
+                bridged: None,
+                reply,
+            });
         };
         (0..3).for_each(publish);
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [(2, Err(PublishFailed::QueueFull))]);

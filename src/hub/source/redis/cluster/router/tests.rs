@@ -35,6 +35,7 @@ fn publish(publisher: &ClusterPublisher, topic: &str, payload: &str) -> Receiver
         kind: None,
         data: Bytes::copy_from_slice(payload.as_bytes()),
         idempotency_key: None,
+        bridged: None,
         reply: Box::new(move |receipt| {
             let _ = reply.send(receipt);
         }),

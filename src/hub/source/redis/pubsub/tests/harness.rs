@@ -394,6 +394,7 @@ pub(super) fn publish_through(publisher: &dyn EventSink, name: &str, kind: Optio
         kind: kind.map(Box::from),
         data: Bytes::copy_from_slice(data.as_bytes()),
         idempotency_key: None,
+        bridged: None,
         reply: Box::new(move |result| {
             // A test that wants only some of the answers has gone on.
             let _ = answered.send(result);
