@@ -158,6 +158,7 @@ struct ServeArguments {
 #[command(after_help = "Examples:
   fanfare bridge --from redis://127.0.0.1:6379 --to nats://127.0.0.1:4222 --map 'conversations.*'
   fanfare bridge --from nats://a:4222,b:4222 --to redis://r:6379 --map 'orders.**=>shop.orders.**' --map alarms
+  fanfare bridge --from redis://127.0.0.1:6379 --to nats://127.0.0.1:4222 --map 'orders.**' --stream=to
   fanfare bridge --config bridge.toml --from redis --to nats --map 'conversations.*'
 
 Health, readiness and metrics are at the address of --listen. Two bridges with the same map and the same Redis may run side by
@@ -172,6 +173,9 @@ struct BridgeArguments {
     /// Server to carry events to, in the same forms
     #[arg(long, value_name = "URL")]
     to: String,
+    /// Carry events into logs that the other side's broker keeps, JetStream or Redis Streams
+    #[arg(long, value_name = "END", require_equals = true)]
+    stream: Option<StreamEnds>,
     /// Topics to carry, such as 'a.*', or 'a.*=>b.*' to rename them; may be repeated [default: the key bridge.map]
     #[arg(long, value_name = "MAP")]
     map: Vec<String>,
@@ -259,9 +263,10 @@ impl BridgeArguments {
         let (from, to) = (BridgeEnd::parse("--from", &self.from)?, BridgeEnd::parse("--to", &self.to)?);
         let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
         let of_file = |value: &str| self.config.file.is_none().then(|| value.to_owned());
+        let to_source = if self.stream.is_some() { to.log_source } else { to.source };
         let rows = [
             ("--from", "bridge.from", Some(from.source.to_owned())),
-            ("--to", "bridge.to", Some(to.source.to_owned())),
+            ("--to", "bridge.to", Some(to_source.to_owned())),
             ("--from", from.url_key, from.url),
             ("--to", to.url_key, to.url),
             ("--map", "bridge.map", list(&self.map)),
@@ -275,9 +280,17 @@ impl BridgeArguments {
     }
 }
 
+/// At which end of a bridge a broker keeps logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum StreamEnds {
+    To,
+}
+
 /// One of the two servers between which a bridge stands.
 struct BridgeEnd {
     source: &'static str,
+    /// The same server's source of logs.
+    log_source: &'static str,
     url_key: &'static str,
     /// `None`: the configuration says where it is.
     url: Option<String>,
@@ -286,15 +299,15 @@ struct BridgeEnd {
 impl BridgeEnd {
     fn parse(flag: &str, text: &str) -> Result<Self, String> {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        let (source, url_key) = match scheme.unwrap_or(text) {
-            "nats" | "tls" => ("nats", "nats.url"),
+        let (source, log_source, url_key) = match scheme.unwrap_or(text) {
+            "nats" | "tls" => ("nats", "jetstream", "nats.url"),
             "redis" | "rediss" | "unix" | "redis+sentinel" | "redis+cluster" | "rediss+cluster" => {
-                ("redis", "redis.url")
+                ("redis", "redis_stream", "redis.url")
             }
             // Not quoted whole: it may hold a password.
             _ => return Err(format!("{flag} is neither redis://…, nats://… nor tls://…, and neither redis nor nats")),
         };
-        Ok(Self { source, url_key, url: scheme.is_some().then(|| text.to_owned()) })
+        Ok(Self { source, log_source, url_key, url: scheme.is_some().then(|| text.to_owned()) })
     }
 }
 

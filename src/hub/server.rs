@@ -1,5 +1,6 @@
 //! The only file that knows all parts: builds bus, sources and reactors, waits for signals, and takes it all down again.
 
+mod bridge;
 mod cores;
 mod descriptors;
 mod heartbeat;
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use bridge::{source_classes, start_bridge, topic_classes};
 use core_affinity::CoreId;
 use cores::Cores;
 use descriptors::divide_descriptors;
@@ -30,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{Auth, Quotas},
-    bridge::{BridgeConfig, BridgeHandle, BridgePlan},
+    bridge::{BridgeHandle, BridgePlan},
     budget::Budget,
     bus::{self, Bus, HubCommands, Inbox, Notifier, REACTORS_MAX, Wake, losses_topic},
     clock::{Clock, Moment},
@@ -42,7 +44,7 @@ use crate::{
     os, protocol,
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
     reload::Reloadable,
-    source::{SourceSetup, Sources, TopicClasses},
+    source::{SourceSetup, Sources},
     stdio,
     store::{StoreHandle, StoreStatus, start_store},
     topic::Topic,
@@ -248,23 +250,6 @@ fn start_polling(listeners: Vec<ReactorListeners>, clock: Clock) -> io::Result<P
     polled.collect()
 }
 
-/// Starts to carry events from one source to the other.
-fn start_bridge(
-    plan: BridgePlan,
-    config: &Config,
-    sources: &Sources,
-    bus: &Arc<Bus>,
-    clock: Clock,
-) -> Result<BridgeHandle, String> {
-    let BridgeConfig { to, maps, lease: lasts, .. } = &config.bridge;
-    let (sink, target) = sources.sink(to).ok_or_else(|| format!("bridge.to: there is no source `{to}`"))?;
-    // Bridges that do the same ask for the same lease.
-    let maps: Vec<String> = maps.iter().map(ToString::to_string).collect();
-    let name = format!("bridge.{to} {}", maps.join(" "));
-    let lease = if lasts.is_zero() { None } else { sources.lease(&name, *lasts).transpose()? };
-    plan.start(Arc::clone(bus), sink, target, lease, clock).map_err(|error| format!("cannot start a thread: {error}"))
-}
-
 /// What the sources get of the rest of the hub.
 fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSetup {
     let has_streams = config.compat.has(CompatApi::EventStreams);
@@ -280,7 +265,7 @@ fn source_setup(config: &Config, clock: Clock, core: Option<CoreId>) -> SourceSe
     };
     SourceSetup {
         clock,
-        classes: TopicClasses { default: topics.default.clone(), listed: topics.classes.clone() },
+        classes: source_classes(config),
         always,
         core,
         default: if is_bridge {
@@ -362,12 +347,13 @@ fn start_broadcasts(hub: &Arc<Hub>, clock: Clock) -> io::Result<()> {
 }
 
 fn bus_config(config: &Config) -> bus::Config {
+    let classes = topic_classes(config);
     bus::Config {
         reactors: config.server.reactors,
         epoch: new_epoch(os::realtime_now(), rand::random()),
         payload_bytes_max: config.limits.event_bytes_max,
-        default_class: config.topics.default.clone(),
-        classes: config.topics.classes.clone(),
+        default_class: classes.default,
+        classes: classes.listed,
         budget: Arc::new(Budget::new(config.server.memory_budget)),
         idempotency_window: config.limits.idempotency_window,
     }

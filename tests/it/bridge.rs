@@ -18,9 +18,14 @@ use crate::support::{
 
 /// A bridge. It answers health checks as a hub does.
 fn bridge(from: &str, to: &str, maps: &[&str], settings: &[(&str, &str)]) -> Hub {
+    bridge_with(from, to, maps, &[], settings)
+}
+
+/// The same with further flags.
+pub(crate) fn bridge_with(from: &str, to: &str, maps: &[&str], flags: &[&str], settings: &[(&str, &str)]) -> Hub {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(["bridge", "--listen", "127.0.0.1:0", "--from", from, "--to", to]);
-    command.args(maps.iter().flat_map(|map| ["--map", map]));
+    command.args(maps.iter().flat_map(|map| ["--map", map])).args(flags);
     let mut all = vec![("bridge.lease", "600ms"), ("nats.backoff_max", "200ms"), ("redis.backoff_max", "200ms")];
     all.extend_from_slice(settings);
     let bridge = Hub::spawn(command, &all);
@@ -32,7 +37,7 @@ fn is_active(bridge: &Hub) -> bool {
     bridge.metric("fanfare_bridge_active") == 1.0
 }
 
-fn wait_until_active(bridge: &Hub) {
+pub(crate) fn wait_until_active(bridge: &Hub) {
     wait_until("the bridge carries events", || is_active(bridge).then_some(()));
 }
 

@@ -9,16 +9,21 @@
 //! a gap `source_lost` in the topics that it has. The bridge says so when it begins, when its source may have lost something, when
 //! the log has passed it because the other side was away for too long, and when a publication failed or its outcome is unknown.
 //!
+//! **Where the other side's broker keeps logs**, each topic's log tells of that itself: the bridge adds a gap to it
+//! ([`Bridged`](crate::bus::Bridged)), and asks the broker for the topics that have a log when the loss concerns all.
+//!
 //! **Several bridges of the same maps do not double.** One of them has a [lease](crate::source::Lease), which a source keeps whose
 //! broker can; the others stand by, and drop what they read. Whoever takes over begins with the command above.
 
+mod catalog;
+mod classes;
 mod map;
 mod relay;
 mod status;
 mod thread;
 
 pub(crate) use map::TopicMap;
-pub(crate) use thread::{BridgeHandle, BridgePlan};
+pub(crate) use thread::{BridgeEnds, BridgeHandle, BridgePlan};
 
 use std::time::Duration;
 

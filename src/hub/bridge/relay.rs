@@ -9,13 +9,26 @@ use bytes::Bytes;
 
 use super::TopicMap;
 use crate::{
-    bus::{EventMessage, EventSink, LogSnapshot, Publication, Receipt, TopicKey, losses_payload, losses_topic},
+    bus::{
+        Bridged, EventMessage, EventSink, LogSnapshot, Publication, Receipt, ReceiptCallback, TopicKey, losses_payload,
+        losses_topic,
+    },
     event::{Event, Position},
-    topic::Topic,
+    gap::GapReason,
+    topic::{Pattern, Topic},
 };
 
 /// The most topics whose losses are told one by one; if there are more, all topics of the bridge are told of one.
 const LOSSY_TOPICS_MAX: usize = 64;
+
+/// How the other side learns what may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LossReport {
+    /// By a command to its hubs, each of which makes the gaps.
+    Command,
+    /// By a gap in the log of each topic, which its broker keeps. A loss of all topics concerns those that have a log there.
+    InLogs,
+}
 
 /// The part of a bridge between the follower's inbox and the sink.
 #[derive(Debug)]
@@ -25,6 +38,7 @@ pub(super) struct Relay {
     /// Copied from a log after the inbox was full: they go out before what the inbox has next.
     copied: VecDeque<EventMessage>,
     losses: PendingLosses,
+    report: LossReport,
     in_flight: usize,
     in_flight_max: usize,
 }
@@ -79,12 +93,13 @@ pub(super) struct Tally {
 
 impl Relay {
     /// It begins with a loss: nobody knows what was published before.
-    pub(super) fn new(maps: Vec<TopicMap>, in_flight_max: usize) -> Self {
+    pub(super) fn new(maps: Vec<TopicMap>, report: LossReport, in_flight_max: usize) -> Self {
         Self {
             maps,
             topics: HashMap::new(),
             copied: VecDeque::new(),
             losses: PendingLosses::All,
+            report,
             in_flight: 0,
             in_flight_max,
         }
@@ -95,9 +110,28 @@ impl Relay {
         self.in_flight < self.in_flight_max
     }
 
+    /// The patterns of the topics on the other side, if it has to be known which of them have a log there. Until then nothing can be
+    /// carried: what is missing is told first.
+    pub(super) fn wanted_topics(&self) -> Option<Vec<Pattern>> {
+        let is_unknown = self.report == LossReport::InLogs && self.losses == PendingLosses::All;
+        is_unknown.then(|| self.maps.iter().map(|map| map.to().clone()).collect())
+    }
+
+    /// These topics have a log on the other side.
+    pub(super) fn take_topics(&mut self, topics: Vec<Topic>) {
+        if self.wanted_topics().is_some() {
+            self.losses = PendingLosses::Topics(topics.into_iter().collect());
+        }
+    }
+
+    /// Whether the other side has been told of all that is missing, or is being told.
+    pub(super) fn has_told(&self) -> bool {
+        self.losses == PendingLosses::Topics(BTreeSet::new())
+    }
+
     /// Whether nothing is on its way, and nothing is left to be told.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.copied.is_empty() && self.losses == PendingLosses::Topics(BTreeSet::new())
+        self.in_flight == 0 && self.copied.is_empty() && self.has_told()
     }
 
     /// What was copied from a log and is to go out next.
@@ -141,7 +175,7 @@ impl Relay {
         };
         if is_hole {
             tally.losses += 1;
-            self.losses.add(target.clone());
+            self.losses.add(target.clone(), self.report);
         }
         if event.gap.is_some() {
             return;
@@ -156,6 +190,9 @@ impl Relay {
 
     /// Tells the other side what may be missing there.
     pub(super) fn tell_losses(&mut self, sink: &dyn EventSink, report: &Report) {
+        if self.report == LossReport::InLogs {
+            return self.tell_in_logs(sink, report);
+        }
         let (topics, payload) = match std::mem::take(&mut self.losses) {
             PendingLosses::Topics(topics) if topics.is_empty() => return,
             PendingLosses::Topics(topics) => {
@@ -167,6 +204,32 @@ impl Relay {
         self.publish(Subject::Losses(topics), losses_topic(), None, payload, sink, report);
     }
 
+    /// As many gaps as there is room for, and one at least: whoever relays an event has asked for room for one.
+    fn tell_in_logs(&mut self, sink: &dyn EventSink, report: &Report) {
+        let room = self.in_flight_max.saturating_sub(self.in_flight).max(1);
+        let PendingLosses::Topics(topics) = &mut self.losses else { return };
+        let told: Vec<Topic> = std::iter::from_fn(|| topics.pop_first()).take(room).collect();
+        for topic in told {
+            let gap = Bridged { gap: Some(GapReason::SourceLost), carried: None };
+            let publication = Publication {
+                topic: topic.clone(),
+                kind: None,
+                data: Bytes::new(),
+                idempotency_key: None,
+                bridged: Some(Box::new(gap)),
+                reply: self.reply(Subject::Losses(vec![topic]), report),
+            };
+            sink.publish(publication);
+        }
+    }
+
+    /// Counts a publication that is about to go out, whose outcome is about `subject`.
+    fn reply(&mut self, subject: Subject, report: &Report) -> ReceiptCallback {
+        self.in_flight += 1;
+        let report = Arc::clone(report);
+        Box::new(move |receipt: Receipt| report(Outcome { subject, is_taken: receipt.is_ok() }))
+    }
+
     fn publish(
         &mut self,
         subject: Subject,
@@ -176,9 +239,7 @@ impl Relay {
         sink: &dyn EventSink,
         report: &Report,
     ) {
-        self.in_flight += 1;
-        let report = Arc::clone(report);
-        let reply = Box::new(move |receipt: Receipt| report(Outcome { subject, is_taken: receipt.is_ok() }));
+        let reply = self.reply(subject, report);
         sink.publish(Publication { topic, kind, data, idempotency_key: None, bridged: None, reply });
     }
 
@@ -191,11 +252,13 @@ impl Relay {
             (false, Subject::Event(topic)) => {
                 tally.failed += 1;
                 tally.losses += 1;
-                self.losses.add(topic);
+                self.losses.add(topic, self.report);
             }
             // It is told again.
             (false, Subject::Losses(topics)) if topics.is_empty() => self.losses = PendingLosses::All,
-            (false, Subject::Losses(topics)) => topics.into_iter().for_each(|topic| self.losses.add(topic)),
+            (false, Subject::Losses(topics)) => {
+                topics.into_iter().for_each(|topic| self.losses.add(topic, self.report))
+            }
         }
     }
 
@@ -215,10 +278,10 @@ impl RelayedTopic {
 }
 
 impl PendingLosses {
-    fn add(&mut self, topic: Topic) {
+    fn add(&mut self, topic: Topic, report: LossReport) {
         if let Self::Topics(topics) = self {
             topics.insert(topic);
-            if LOSSY_TOPICS_MAX < topics.len() {
+            if report == LossReport::Command && LOSSY_TOPICS_MAX < topics.len() {
                 *self = Self::All;
             }
         }

@@ -14,20 +14,23 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     BridgeConfig,
-    relay::{Outcome, Relay, Report, Tally},
+    catalog::{Answer, Question, start_catalog},
+    relay::{LossReport, Outcome, Relay, Report, Tally},
     status::BridgeStatus,
 };
 use crate::{
     bus::{Bus, EventSink, Follower, Inbox, Notifier, Wake},
     clock::{Clock, Moment},
     metrics::SourceHealth,
-    source::Lease,
+    source::{Lease, LogCatalog},
 };
 
 /// Events that the follower's inbox has room for; beyond that the log is copied.
 const INBOX_EVENTS_MAX: usize = 16_384;
 /// How often the thread looks whether the other side is there, and whether it has the lease.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a question that was not answered waits to be asked again.
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often topics are forgotten that are no longer there.
 const FORGET_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the end waits for what is on its way.
@@ -52,6 +55,18 @@ pub(crate) struct BridgeHandle {
     thread: JoinHandle<()>,
 }
 
+/// What a bridge stands between.
+pub(crate) struct BridgeEnds {
+    pub(crate) bus: Arc<Bus>,
+    /// Where events go to, and the health of that source.
+    pub(crate) sink: Box<dyn EventSink>,
+    pub(crate) target: Arc<dyn SourceHealth>,
+    /// Keeps others from doing the same; `None`: there are none.
+    pub(crate) lease: Option<Box<dyn Lease>>,
+    /// The logs that events go to, if that broker keeps them.
+    pub(crate) target_logs: Option<Box<dyn LogCatalog>>,
+}
+
 /// What the thread works with.
 struct Worker {
     bus: Arc<Bus>,
@@ -64,6 +79,11 @@ struct Worker {
     relay: Relay,
     report: Report,
     outcomes: Receiver<Outcome>,
+    /// Where to ask which topics have logs.
+    questions: Sender<Question>,
+    answers: Receiver<Answer>,
+    /// When to ask that, if it has to be known and is not under way.
+    ask_at: Option<Moment>,
     /// Whether this bridge carries events now.
     is_active: bool,
     forget_at: Moment,
@@ -96,15 +116,8 @@ impl BridgePlan {
         Arc::clone(&self.status) as Arc<dyn SourceHealth>
     }
 
-    /// Starts to carry events to `sink`, whose source is `target`, while this bridge has the `lease`.
-    pub(crate) fn start(
-        self,
-        bus: Arc<Bus>,
-        sink: Box<dyn EventSink>,
-        target: Arc<dyn SourceHealth>,
-        lease: Option<Box<dyn Lease>>,
-        clock: Clock,
-    ) -> io::Result<BridgeHandle> {
+    /// Starts to carry events between `ends`.
+    pub(crate) fn start(self, ends: BridgeEnds, clock: Clock) -> io::Result<BridgeHandle> {
         let (stop, notifier) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.notifier));
         let (sender, outcomes) = unbounded();
         let waker = Arc::clone(&self.notifier);
@@ -113,7 +126,16 @@ impl BridgePlan {
             let _ = sender.send(outcome);
             waker.notify();
         });
-        let relay = Relay::new(self.config.maps.clone(), self.config.in_flight_max);
+        let BridgeEnds { bus, sink, target, lease, target_logs } = ends;
+        let (answer, answers) = unbounded();
+        let waker = Arc::clone(&self.notifier);
+        let reply = move |what| {
+            let _ = answer.send(what);
+            waker.notify();
+        };
+        let form = if target_logs.is_some() { LossReport::InLogs } else { LossReport::Command };
+        let questions = start_catalog(target_logs, Box::new(reply))?;
+        let relay = Relay::new(self.config.maps.clone(), form, self.config.in_flight_max);
         let worker = Worker {
             bus,
             sink,
@@ -125,6 +147,9 @@ impl BridgePlan {
             relay,
             report,
             outcomes,
+            questions,
+            answers,
+            ask_at: Some(clock.now()),
             forget_at: clock.now() + FORGET_INTERVAL,
             plan: self,
         };
@@ -177,6 +202,7 @@ impl Worker {
         let mut tally = Tally::default();
         let outcomes: Vec<Outcome> = self.outcomes.try_iter().collect();
         outcomes.into_iter().for_each(|outcome| self.relay.settle(outcome, &mut tally));
+        self.take_answers(now);
         self.look_at_lease(now, &mut tally);
         let has_more = if !self.is_active { self.pass_over() } else { self.carry(now, &mut tally) };
         self.count(tally, now);
@@ -212,16 +238,42 @@ impl Worker {
         true
     }
 
+    fn take_answers(&mut self, now: Moment) {
+        for answer in self.answers.try_iter().collect::<Vec<_>>() {
+            match answer {
+                Ok(topics) => {
+                    self.relay.take_topics(topics);
+                    self.ask_at = Some(now);
+                }
+                Err(error) => {
+                    tracing::warn!("which topics have a log on the other side is not known: {error}");
+                    self.ask_at = Some(now + ASK_INTERVAL);
+                }
+            }
+        }
+    }
+
+    /// Asks which topics have logs on the other side, if that has to be known. False while it is not.
+    fn knows_topics(&mut self, now: Moment) -> bool {
+        let Some(patterns) = self.relay.wanted_topics() else { return true };
+        if self.ask_at.is_some_and(|at| at <= now) {
+            self.ask_at = None;
+            // Fails only if the thread has ended.
+            let _ = self.questions.send(Question(patterns));
+        }
+        false
+    }
+
     fn carry(&mut self, now: Moment, tally: &mut Tally) -> bool {
         // What is on its way when the other side goes is lost; what is not waits in the log.
-        if self.target.check(now).is_err() {
+        if self.target.check(now).is_err() || !self.knows_topics(now) {
             return false;
         }
         if self.relay.has_room() {
             self.relay.tell_losses(&*self.sink, &self.report);
         }
         for _ in 0..TURN_EVENTS_MAX {
-            if !self.relay.has_room() {
+            if !self.relay.has_room() || !self.relay.has_told() {
                 return false;
             }
             match self.next() {

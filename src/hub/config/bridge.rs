@@ -2,12 +2,13 @@
 
 use super::raw::RawConfig;
 use crate::{
+    bridge::BridgeConfig,
     source::{SourcesConfig, nats::NatsConfig, redis::RedisConfig},
     topic::Pattern,
 };
 
 /// What the sources of a bridge may be called.
-const NAMES: [&str; 2] = ["redis", "nats"];
+const NAMES: [&str; 4] = ["redis", "redis_stream", "nats", "jetstream"];
 
 /// Whether the hub is a bridge.
 pub(super) fn is_bridge(raw: &RawConfig) -> bool {
@@ -28,11 +29,20 @@ pub(super) fn prepare_sources(raw: &RawConfig, sources: &mut SourcesConfig) -> V
     let mut wrong = Vec::new();
     for (key, name) in [("bridge.from", &raw.bridge.from), ("bridge.to", &raw.bridge.to)] {
         if !NAMES.contains(&name.as_str()) {
-            wrong.push((key, format!("`{name}` is no source of a bridge: there are redis and nats")));
+            wrong.push((key, format!("`{name}` is no source of a bridge: there are {}", NAMES.join(", "))));
         }
     }
-    if raw.bridge.from == raw.bridge.to {
-        wrong.push(("bridge.to", format!("a bridge from `{0}` to `{0}` leads nowhere", raw.bridge.from)));
+    let (from, to) = (&raw.bridge.from, &raw.bridge.to);
+    if BridgeConfig::engine_of(from) == BridgeConfig::engine_of(to) {
+        wrong.push(("bridge.to", format!("a bridge from `{from}` to `{to}` leads nowhere: it needs two servers")));
+    }
+    if raw.bridge.is_from_log() {
+        wrong.push(("bridge.from", format!("`{from}` cannot be carried: events come from Pub/Sub or core NATS")));
+    }
+    for (key, name) in [("bridge.from", from), ("bridge.to", to)] {
+        if name == "redis_stream" && sources.redis.as_ref().is_some_and(|redis| redis.url.names_cluster()) {
+            wrong.push((key, "streams of a Redis Cluster are not read: name one server, or sentinels".to_owned()));
+        }
     }
     for (url, is_there) in [("redis.url", sources.redis.is_some()), ("nats.url", sources.nats.is_some())] {
         if !is_there && wrong.is_empty() {
@@ -98,6 +108,7 @@ mod tests {
         };
         check("redis", "nats", &["a.*", "c.*", "d"], &[]);
         check("nats", "redis", &[], &["a.*", "c.>", "d"]);
+        check("nats", "redis_stream", &[], &["a.*", "c.>", "d"]);
     }
 
     #[test]
@@ -109,6 +120,10 @@ mod tests {
         check(&[], "redis", "redis", sources(), &[]);
         check(&["a"], "redis", "redis", sources(), &["bridge.to"]);
         check(&["a"], "kafka", "nats", sources(), &["bridge.from"]);
+        check(&["a"], "redis", "redis_stream", sources(), &["bridge.to"]);
+        check(&["a"], "jetstream", "redis", sources(), &["bridge.from"]);
+        check(&["a"], "redis_stream", "jetstream", sources(), &["bridge.from"]);
+        check(&["a"], "nats", "redis_stream", sources(), &[]);
         check(&["a"], "redis", "nats", SourcesConfig::default(), &["bridge.map"]);
         check(&["a"], "redis", "nats", SourcesConfig { nats: None, ..sources() }, &["bridge.map"]);
     }

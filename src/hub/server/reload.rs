@@ -8,9 +8,9 @@ use std::{
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use tracing::{Level, info, warn};
 
-use super::{Server, endpoint_config, maxima, reactor_config};
+use super::{Server, bridge::topic_classes, endpoint_config, maxima, reactor_config};
 use crate::{
-    bus::LogKind,
+    bus::{Class, LogKind},
     clock::Moment,
     config::{Config, ConfigReload, KeyChange, LogGuard},
     source::is_server_key,
@@ -106,9 +106,10 @@ impl Server {
         // The reactors check open streams, and count them by the new quotas, once they are woken.
         self.hub.auth.replace(&config.auth);
         self.hub.quotas.replace(&config.quotas, now);
-        let mut classes = config.topics.classes.iter().map(|(_, class)| class).chain([&config.topics.default]);
-        if classes.all(|class| class.log == LogKind::Memory) {
-            self.hub.bus.replace_classes(config.topics.default.clone(), config.topics.classes.clone());
+        let classes = topic_classes(config);
+        let is_in_memory = |class: &Class| class.log == LogKind::Memory;
+        if classes.listed.iter().all(|(_, class)| is_in_memory(class)) && is_in_memory(&classes.default) {
+            self.hub.bus.replace_classes(classes.default, classes.listed);
         }
         self.hub.config.replace(endpoint_config(config));
         *self.hub.maxima.lock().unwrap_or_else(PoisonError::into_inner) = maxima(config, self.shares);

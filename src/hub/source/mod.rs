@@ -76,6 +76,12 @@ pub(crate) trait Source: Send + fmt::Debug {
     /// Takes a lease, if the source makes events up that one hub of a fleet shall publish. Called before [`Source::start`].
     fn use_lease(&mut self, _lease: Box<dyn Lease>) {}
 
+    /// Answers questions about the logs that the source's broker keeps. `None`: it keeps none. Fails if the configuration names
+    /// files that cannot be used.
+    fn log_catalog(&self) -> Option<Result<Box<dyn LogCatalog>, String>> {
+        None
+    }
+
     /// The configuration was read anew: takes over the credentials in `config` if they differ from those in `former`. Connections
     /// that are open stay open.
     fn reload_credentials(&self, _former: &SourcesConfig, _config: &SourcesConfig) {}
@@ -88,6 +94,13 @@ pub(crate) trait Source: Send + fmt::Debug {
 pub(crate) trait Lease: Send + fmt::Debug {
     /// Whether this process has it at `now`. False while the broker cannot be asked for too long.
     fn is_held(&self, now: Moment) -> bool;
+}
+
+/// Answers a bridge's questions about the logs that a broker keeps. Each call may block for as long as the source's timeouts say;
+/// an error says in words why there is no answer at present.
+pub(crate) trait LogCatalog: Send {
+    /// The topics under `patterns` that have a log.
+    fn topics(&mut self, patterns: &[Pattern]) -> Result<Vec<Topic>, String>;
 }
 
 /// What the configuration says of all sources, one field or more for each engine.
@@ -146,6 +159,12 @@ impl TopicClasses {
     fn of(&self, topic: &Topic) -> &Class {
         let listed = self.listed.iter().find(|(pattern, _)| pattern.matches(topic));
         listed.map_or(&self.default, |(_, class)| class)
+    }
+
+    /// The class of `topic` at the source `name`. A bridge has the same topic at two of them.
+    fn of_source(&self, topic: &Topic, name: SourceName) -> &Class {
+        let is_meant = |(pattern, class): &&(Pattern, Class)| class.source == Some(name) && pattern.matches(topic);
+        self.listed.iter().find(is_meant).map_or_else(|| self.of(topic), |(_, class)| class)
     }
 
     /// Whether any class names the source `name`.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ENGINES, Lease, Source, SourceSetup, SourcesConfig};
+use super::{ENGINES, Lease, LogCatalog, Source, SourceSetup, SourcesConfig};
 use crate::{
     bus::{Bus, EventSink, Generators, SourcePort},
     metrics::SourceHealth,
@@ -43,6 +43,12 @@ impl Sources {
             let port = source.port().filter(|port| port.name.0 == name)?;
             Some((port.sink?, source.health()?))
         })
+    }
+
+    /// Answers questions about the logs of the source `name`. `None`: there is no such source, or its broker keeps none.
+    pub(crate) fn log_catalog(&self, name: &str) -> Option<Result<Box<dyn LogCatalog>, String>> {
+        let is_called = |source: &&Box<dyn Source>| source.port().is_some_and(|port| port.name.0 == name);
+        self.0.iter().find(is_called)?.log_catalog()
     }
 
     /// Begins to ask for the lease called `name`, at the first source whose broker keeps leases. `None`: there is none.

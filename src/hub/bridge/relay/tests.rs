@@ -37,13 +37,17 @@ struct Bridge {
 
 impl Bridge {
     fn new(inbox_events_max: usize, maps: &[&str]) -> Self {
+        Self::with(inbox_events_max, maps, LossReport::Command)
+    }
+
+    fn with(inbox_events_max: usize, maps: &[&str], form: LossReport) -> Self {
         let maps: Vec<TopicMap> = maps.iter().map(|map| map.parse().expect("a map")).collect();
         let inbox = Inbox::new(inbox_events_max, Arc::new(Notifier::new(Arc::new(NoWaker))));
         let follower = Follower::new(maps.iter().map(|map| map.from().clone()).collect(), inbox);
         let bus = Bus::new(bus::Config::default(), Vec::new(), Vec::new()).with_follower(follower);
         let (sender, outcomes) = crossbeam_channel::unbounded();
         let report: Report = Arc::new(move |outcome| sender.send(outcome).expect("the test listens"));
-        let (relay, broker) = (Relay::new(maps, 100), Broker::default());
+        let (relay, broker) = (Relay::new(maps, form, 100), Broker::default());
         Self { bus, relay, broker, report, outcomes, tally: Tally::default() }
     }
 
@@ -84,7 +88,9 @@ impl Bridge {
     fn answer(&mut self, takes: bool) -> Vec<String> {
         let publications = std::mem::take(&mut *self.broker.0.lock().expect("no panic before"));
         let mut texts = Vec::new();
-        for Publication { topic, kind, data, reply, .. } in publications {
+        for Publication { topic, kind, data, reply, bridged, .. } in publications {
+            let gap = bridged.and_then(|bridged| bridged.gap);
+            let kind = gap.map(|gap| format!("gap {gap}").into()).or(kind);
             let kind = kind.map(|kind| format!(" {kind}")).unwrap_or_default();
             texts.push(format!("{topic}{kind} {}", String::from_utf8_lossy(&data)));
             reply(if takes { Ok(None) } else { Err(PublishFailed::Unknown) });
@@ -194,4 +200,42 @@ fn names_that_the_other_side_cannot_have_are_counted() {
     bridge.turn();
     assert_eq!(bridge.answer(true), [""; 0]);
     assert_eq!(bridge.tally, Tally { relayed: 0, failed: 1, losses: 0 });
+}
+
+#[test]
+fn what_is_missing_stands_in_the_logs_of_the_other_side() {
+    let mut bridge = Bridge::with(10, &["a.*=>b.*"], LossReport::InLogs);
+    let patterns: Vec<String> =
+        bridge.relay.wanted_topics().iter().flatten().map(|pattern| pattern.as_str().to_owned()).collect();
+    assert_eq!(patterns, ["b.*"]);
+    bridge.relay.tell_losses(&bridge.broker, &bridge.report);
+    assert_eq!(bridge.answer(true), [""; 0], "nobody knows which topics there are");
+    bridge.relay.take_topics(["b.1", "b.2"].map(|name| Topic::parse(name).expect("a good name")).into());
+    assert!(bridge.relay.wanted_topics().is_none());
+    bridge.publish("a.1", "x");
+    bridge.turn();
+    let gap = |topic: &str| format!("{topic} gap source_lost ");
+    assert_eq!(bridge.answer(true), [gap("b.1"), gap("b.2"), "b.1 kind x".to_owned()]);
+    bridge.publish("a.1", "y");
+    bridge.bus.feed().report_loss(&Topic::parse("a.1").expect("a good name"), GapReason::SourceLost, Moment(2));
+    bridge.publish("a.1", "z");
+    bridge.turn();
+    assert_eq!(bridge.answer(false), ["b.1 kind y".to_owned(), gap("b.1"), "b.1 kind z".to_owned()]);
+    bridge.relay.tell_losses(&bridge.broker, &bridge.report);
+    assert_eq!(bridge.answer(true), [gap("b.1")], "and once for all that failed");
+    assert!(bridge.relay.is_idle());
+}
+
+#[test]
+fn no_more_gaps_are_told_at_a_time_than_may_be_on_their_way() {
+    let mut bridge = Bridge::with(10, &["a.*"], LossReport::InLogs);
+    let topics: Vec<Topic> = (0..150).map(|index| Topic::parse(&format!("a.{index}")).expect("a good name")).collect();
+    bridge.relay.take_topics(topics);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        assert!(!bridge.relay.has_told());
+        bridge.relay.tell_losses(&bridge.broker, &bridge.report);
+        told.push(bridge.answer(true).len());
+    }
+    assert_eq!((told, bridge.relay.has_told()), (vec![100, 50], true));
 }

@@ -15,7 +15,7 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Source that the events come from: redis or nats. Topics whose class names no source are its topics.",
           field: |it| Field::Scalar(&mut it.bridge.from) },
     Key { path: "bridge.to",
-          help: "Source that the events go to: nats or redis.",
+          help: "Source that the events go to: nats or redis, or, into logs that the broker keeps, jetstream or redis_stream.",
           field: |it| Field::Scalar(&mut it.bridge.to) },
     Key { path: "bridge.lease",
           help: "How long a bridge that has died keeps others with the same map from taking over. The lease is a key of \

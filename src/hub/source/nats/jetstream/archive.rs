@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::{
+    JETSTREAM_SOURCE,
     api::{Api, Refused, StreamInfo, read},
     config::{JetStreamConfig, StreamSpec},
     link::JetLink,
@@ -202,7 +203,7 @@ impl Worker {
     ) -> Result<ArchivePage, ArchiveFailed> {
         let empty = ArchivePage { is_complete: true, ..ArchivePage::default() };
         let is_newcomer = matches!(start, Start::First | Start::Last(_));
-        if is_newcomer && self.classes.of(topic).retention.history.is_none() {
+        if is_newcomer && self.classes.of_source(topic, JETSTREAM_SOURCE).retention.history.is_none() {
             return Ok(empty);
         }
         let Some(index) = self.specs.iter().position(|spec| spec.keeps(topic)) else { return Ok(empty) };

@@ -16,6 +16,7 @@
 
 mod api;
 mod archive;
+mod catalog;
 mod check;
 mod config;
 mod delivery;

@@ -6,6 +6,7 @@ use super::{
     JETSTREAM_LOG, JETSTREAM_SOURCE,
     api::Api,
     archive::{ArchiveHandle, start_archive},
+    catalog::SubjectCatalog,
     config::{JetStreamConfig, StreamSpec},
     reader::{ReaderHandle, start_reader},
     writer::{WriterHandle, start_writer},
@@ -14,7 +15,7 @@ use crate::{
     bus::{BrokerLog, Bus, SourcePort},
     metrics::SourceHealth,
     source::{
-        Source, SourceSetup, SourceStatus,
+        LogCatalog, Source, SourceSetup, SourceStatus,
         nats::{
             Connector, NatsConfig,
             publication_queue::{Publisher, queue},
@@ -76,6 +77,11 @@ impl Source for JetStreamSource {
         let reader = start_reader(&self.nats, &self.config, &self.specs, connector, bus, &self.setup, status);
         self.reader = Some(reader.map_err(|error| format!("nats: {error}"))?);
         Ok(())
+    }
+
+    fn log_catalog(&self) -> Option<Result<Box<dyn LogCatalog>, String>> {
+        let catalog = SubjectCatalog::new(Api::new(&self.config.domain), &self.specs, self.connector.clone());
+        Some(catalog.map(|catalog| Box::new(catalog) as Box<_>).map_err(|error| format!("nats: {error}")))
     }
 
     fn stop(self: Box<Self>) {

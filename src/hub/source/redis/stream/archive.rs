@@ -10,6 +10,7 @@ use redis::{RedisError, Value};
 use tracing::warn;
 
 use super::{
+    STREAM_SOURCE,
     config::{RedisStreamConfig, kept_ms},
     entry::{BadAnswer, NoEvent, StreamEntry, read_entries},
     link::{StreamLink, accept, elsewhere, is_no_stream, is_of_key, run_blocking, transaction_answer},
@@ -171,7 +172,7 @@ impl Worker {
         extent: PageBounds,
     ) -> Result<ArchivePage, ArchiveFailed> {
         let is_newcomer = matches!(start, Start::First | Start::Last(_));
-        if is_newcomer && self.classes.of(topic).retention.history.is_none() {
+        if is_newcomer && self.classes.of_source(topic, STREAM_SOURCE).retention.history.is_none() {
             return Ok(ArchivePage { is_complete: true, ..ArchivePage::default() });
         }
         let seen = match start {
@@ -302,7 +303,7 @@ impl Worker {
         let entries = read_entries(accept(entries)?)?;
         // Only streams that a hub made expire; of a stream that is gone nobody knows who made it.
         let kept_ms = if !info.exists || read_is_made(groups) {
-            kept_ms(self.classes.of(topic).retention.history.age)
+            kept_ms(self.classes.of_source(topic, STREAM_SOURCE).retention.history.age)
         } else {
             u64::MAX
         };

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    STREAM_SOURCE,
     config::{RedisStreamConfig, kept_ms},
     entry::{CARRIED, GAP, GAP_DATA},
     link::LEAST_VERSION,
@@ -89,7 +90,7 @@ impl PublishEncoder for StreamEncoder {
             None => publication.idempotency_key.as_ref().map(|once| memory_key(&format!("stream.{tagged}"), once)),
         };
         let keys: Bytes = if memory.is_some() { "2" } else { "1" }.into();
-        let history = self.classes.of(&publication.topic).retention.history;
+        let history = self.classes.of_source(&publication.topic, STREAM_SOURCE).retention.history;
         let bytes_max =
             if is_weighed(publication.data.len(), history.bytes, rand::random()) { history.bytes } else { 0 };
         let window_ms = self.idempotency_window.as_millis();

@@ -22,6 +22,7 @@
 
 mod archive;
 mod arrival;
+mod catalog;
 mod check;
 mod cluster;
 mod cluster_archive;
@@ -44,6 +45,7 @@ mod turn;
 mod waker;
 
 use archive::{ArchiveHandle, start_archive};
+use catalog::StreamCatalog;
 pub(super) use cluster_source::ClusterStreamSource;
 pub(crate) use config::RedisStreamConfig;
 use encoder::start_writer;

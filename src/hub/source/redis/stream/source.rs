@@ -3,15 +3,15 @@
 use std::{io, sync::Arc};
 
 use super::{
-    ArchiveHandle, ReaderHandle, STREAM_LOG, STREAM_SOURCE, link::LEAST_VERSION, start_archive, start_reader,
-    start_writer,
+    ArchiveHandle, ReaderHandle, STREAM_LOG, STREAM_SOURCE, StreamCatalog, link::LEAST_VERSION, start_archive,
+    start_reader, start_writer,
 };
 use crate::{
     bus::{BrokerLog, Bus, SourcePort},
     clock::Clock,
     metrics::SourceHealth,
     source::{
-        Source, SourceSetup, SourceStatus,
+        LogCatalog, Source, SourceSetup, SourceStatus,
         redis::{RedisConfig, RedisStreamConfig, WriterHandle},
     },
 };
@@ -60,6 +60,11 @@ impl Source for StreamSource {
         let reader = start_reader(redis, config, bus, self.clock, status);
         self.reader = Some(reader.map_err(|error| format!("redis: {error}"))?);
         Ok(())
+    }
+
+    fn log_catalog(&self) -> Option<Result<Box<dyn LogCatalog>, String>> {
+        let catalog = StreamCatalog::new(&self.redis, &self.config);
+        Some(catalog.map(|catalog| Box::new(catalog) as Box<_>).map_err(|error| format!("redis: {error}")))
     }
 
     fn stop(self: Box<Self>) {
