@@ -158,7 +158,7 @@ struct ServeArguments {
 #[command(after_help = "Examples:
   fanfare bridge --from redis://127.0.0.1:6379 --to nats://127.0.0.1:4222 --map 'conversations.*'
   fanfare bridge --from nats://a:4222,b:4222 --to redis://r:6379 --map 'orders.**=>shop.orders.**' --map alarms
-  fanfare bridge --from redis://127.0.0.1:6379 --to nats://127.0.0.1:4222 --map 'orders.**' --stream=to
+  fanfare bridge --from redis://127.0.0.1:6379 --to nats://127.0.0.1:4222 --map 'orders.**' --stream
   fanfare bridge --config bridge.toml --from redis --to nats --map 'conversations.*'
 
 Health, readiness and metrics are at the address of --listen. Two bridges with the same map and the same Redis may run side by
@@ -173,8 +173,9 @@ struct BridgeArguments {
     /// Server to carry events to, in the same forms
     #[arg(long, value_name = "URL")]
     to: String,
-    /// Carry events into logs that the other side's broker keeps, JetStream or Redis Streams
-    #[arg(long, value_name = "END", require_equals = true)]
+    /// Carry logs that the brokers keep, Redis Streams and JetStream, instead of Pub/Sub and core NATS: at both ends, or only
+    /// where the events go to
+    #[arg(long, value_name = "END", num_args = 0..=1, require_equals = true, default_missing_value = "both")]
     stream: Option<StreamEnds>,
     /// Topics to carry, such as 'a.*', or 'a.*=>b.*' to rename them; may be repeated [default: the key bridge.map]
     #[arg(long, value_name = "MAP")]
@@ -263,9 +264,10 @@ impl BridgeArguments {
         let (from, to) = (BridgeEnd::parse("--from", &self.from)?, BridgeEnd::parse("--to", &self.to)?);
         let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
         let of_file = |value: &str| self.config.file.is_none().then(|| value.to_owned());
+        let from_source = if self.stream == Some(StreamEnds::Both) { from.log_source } else { from.source };
         let to_source = if self.stream.is_some() { to.log_source } else { to.source };
         let rows = [
-            ("--from", "bridge.from", Some(from.source.to_owned())),
+            ("--from", "bridge.from", Some(from_source.to_owned())),
             ("--to", "bridge.to", Some(to_source.to_owned())),
             ("--from", from.url_key, from.url),
             ("--to", to.url_key, to.url),
@@ -280,9 +282,10 @@ impl BridgeArguments {
     }
 }
 
-/// At which end of a bridge a broker keeps logs.
+/// At which ends of a bridge brokers keep logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum StreamEnds {
+    Both,
     To,
 }
 

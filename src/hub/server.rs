@@ -62,8 +62,10 @@ pub fn run(
     read: impl Fn() -> Result<Config, String> + Send + Sync + 'static,
 ) -> Result<(), String> {
     let clock = Clock::start();
-    if REACTORS_MAX < config.server.reactors {
-        return Err(format!("server.reactors is {}; at most {REACTORS_MAX} are possible", config.server.reactors));
+    // A bridge may have an inbox beside those of the reactors.
+    let most = REACTORS_MAX - usize::from(!config.bridge.maps.is_empty());
+    if most < config.server.reactors {
+        return Err(format!("server.reactors is {}; at most {most} are possible", config.server.reactors));
     }
     if let Err(error) = os::raise_descriptor_limit() {
         warn!(%error, "the descriptor limit stays as it is");
@@ -154,12 +156,12 @@ impl Server {
     fn start(config: &Config, clock: Clock, listeners: Vec<ReactorListeners>, cores: &Cores) -> Result<Self, String> {
         let (nets, notifiers) = start_polling(listeners, clock).map_err(|error| format!("cannot poll: {error}"))?;
         let mut sources = Sources::open(&config.sources, &source_setup(config, clock, cores.reader))?;
-        let inboxes =
-            notifiers.iter().map(|notifier| Inbox::new(config.limits.inbox_events_max, Arc::clone(notifier))).collect();
-        let bridge = (!config.bridge.maps.is_empty()).then(|| BridgePlan::new(&config.bridge));
+        let inbox = |notifier: &Arc<Notifier>| Inbox::new(config.limits.inbox_events_max, Arc::clone(notifier));
+        let bridge = (!config.bridge.maps.is_empty()).then(|| BridgePlan::new(&config.bridge, notifiers.len()));
+        let inboxes = notifiers.iter().map(inbox).chain(bridge.as_ref().and_then(BridgePlan::inbox)).collect();
         let bus = Bus::new(bus_config(config), inboxes, sources.ports());
-        let bus = Arc::new(match &bridge {
-            Some(plan) => bus.with_follower(plan.follower()),
+        let bus = Arc::new(match bridge.as_ref().and_then(BridgePlan::follower) {
+            Some(follower) => bus.with_follower(follower),
             None => bus,
         });
         let mut health = sources.health();

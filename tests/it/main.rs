@@ -11,6 +11,7 @@ mod bench_inputs;
 mod bench_ladder;
 mod bench_processes;
 mod bridge;
+mod bridge_logs;
 mod bridge_to_log;
 mod browser;
 mod browser_refusals;

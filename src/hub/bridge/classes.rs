@@ -26,6 +26,11 @@ impl BridgeConfig {
         log_source(&self.from).is_some()
     }
 
+    /// Whether they go into logs that a broker keeps.
+    pub(crate) fn is_to_log(&self) -> bool {
+        log_source(&self.to).is_some()
+    }
+
     /// The classes of the topics that events come from: those of `classes` that are kept at that end, and one for each map that
     /// they leave uncovered.
     pub(crate) fn classes_from(&self, classes: &TopicClasses) -> TopicClasses {

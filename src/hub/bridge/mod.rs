@@ -4,19 +4,24 @@
 //! follows those of its subscribers, and publishes each event to the sink of the other source. So connecting, logging in, proofs of
 //! delivery, `/ready`, metrics and drain are those of any hub.
 //!
-//! **What it promises.** Both brokers deliver at most once, and so does the bridge; each event of a topic goes out in order. What
-//! may be missing is told on the other side by a hub command ([`losses_payload`](crate::bus::losses_payload)): each hub there makes
-//! a gap `source_lost` in the topics that it has. The bridge says so when it begins, when its source may have lost something, when
-//! the log has passed it because the other side was away for too long, and when a publication failed or its outcome is unknown.
-//!
-//! **Where the other side's broker keeps logs**, each topic's log tells of that itself: the bridge adds a gap to it
+//! **What it promises** of what is in no log. Both brokers deliver at most once, and so does the bridge; each event of a topic goes
+//! out in order. What may be missing is told on the other side by a hub command ([`losses_payload`](crate::bus::losses_payload)): each
+//! hub there makes a gap `source_lost` in the topics that it has. The bridge says so when it begins, when its source may have lost
+//! something, when the log has passed it because the other side was away for too long, and when a publication failed or its outcome is
+//! unknown. Where the other side's broker keeps logs, each topic's log tells of it itself: the bridge adds a gap to it
 //! ([`Bridged`](crate::bus::Bridged)), and asks the broker for the topics that have a log when the loss concerns all.
 //!
+//! **Logs are carried whole** ([`logs`]), each event once and in order, from where the other side says that it got
+//! ([`Carried`](crate::bus::Carried)).
+//!
 //! **Several bridges of the same maps do not double.** One of them has a [lease](crate::source::Lease), which a source keeps whose
-//! broker can; the others stand by, and drop what they read. Whoever takes over begins with the command above.
+//! broker can; the others stand by, and drop what they read. Whoever takes over begins with a loss, or, with logs, where the other
+//! one ended.
 
 mod catalog;
 mod classes;
+mod logs;
+mod logs_thread;
 mod map;
 mod relay;
 mod status;
@@ -40,6 +45,8 @@ pub struct BridgeConfig {
     pub maps: Vec<TopicMap>,
     /// How long the lease lasts that keeps other bridges from doing the same; zero: there are no others.
     pub lease: Duration,
+    /// How often a bridge that carries logs looks for new topics under its maps.
+    pub topics_interval: Duration,
     /// Publications that may be on their way.
     pub in_flight_max: usize,
 }
@@ -51,6 +58,7 @@ impl Default for BridgeConfig {
             to: "nats".to_owned(),
             maps: Vec::new(),
             lease: Duration::from_secs(5),
+            topics_interval: Duration::from_secs(1),
             in_flight_max: 4096,
         }
     }

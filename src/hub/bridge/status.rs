@@ -1,9 +1,14 @@
 //! The status of a bridge: written by its thread, read by `/ready`, `/metrics` and `/stats`.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
+
+use super::relay::Tally;
 
 use crate::{
     clock::Moment,
@@ -18,11 +23,33 @@ pub(super) struct BridgeStatus {
     pub(super) failed: AtomicU64,
     pub(super) losses: AtomicU64,
     pub(super) last_event: AtomicU64,
+    /// Topics whose logs are carried.
+    pub(super) topics: AtomicU64,
+    /// What keeps a bridge from carrying logs.
+    trouble: Mutex<Option<String>>,
 }
 
 impl BridgeStatus {
-    pub(super) fn count(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
+    /// Counts what became of publications.
+    pub(super) fn count_all(&self, tally: Tally, now: Moment) {
+        for (counter, more) in
+            [(&self.relayed, tally.relayed), (&self.failed, tally.failed), (&self.losses, tally.losses)]
+        {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
+        if 0 < tally.relayed {
+            self.last_event.store(now.0.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes what is wrong. True if that is news.
+    pub(super) fn set_trouble(&self, trouble: Option<&str>) -> bool {
+        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = noted.as_deref() != trouble;
+        if is_news {
+            *noted = trouble.map(str::to_owned);
+        }
+        is_news
     }
 }
 
@@ -59,7 +86,9 @@ impl SourceHealth for BridgeStatus {
 
     fn degraded(&self, _: Moment) -> Vec<String> {
         let stands_by = self.stands_by.load(Ordering::Relaxed);
-        stands_by.then(|| "bridge: another one has the lease, this one stands by".to_owned()).into_iter().collect()
+        let stands_by = stands_by.then(|| "bridge: another one has the lease, this one stands by".to_owned());
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        stands_by.into_iter().chain(trouble.as_ref().map(|trouble| format!("bridge: {trouble}"))).collect()
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -74,6 +103,11 @@ impl SourceHealth for BridgeStatus {
                 "fanfare_bridge_failures",
                 "Publications that failed or whose outcome is unknown, each told as a loss",
                 load(&self.failed),
+            ),
+            Figure::gauge(
+                "fanfare_bridge_topics",
+                "Topics whose logs are carried; 0 at a bridge that carries none",
+                load(&self.topics),
             ),
             Figure::gauge(
                 "fanfare_bridge_active",

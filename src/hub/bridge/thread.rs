@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     BridgeConfig,
-    catalog::{Answer, Question, start_catalog},
+    catalog::{Answer, Question, start_catalogs},
+    logs_thread::LogWorker,
     relay::{LossReport, Outcome, Relay, Report, Tally},
     status::BridgeStatus,
 };
@@ -28,7 +29,7 @@ use crate::{
 /// Events that the follower's inbox has room for; beyond that the log is copied.
 const INBOX_EVENTS_MAX: usize = 16_384;
 /// How often the thread looks whether the other side is there, and whether it has the lease.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a question that was not answered waits to be asked again.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often topics are forgotten that are no longer there.
@@ -41,10 +42,12 @@ const TURN_EVENTS_MAX: usize = 1024;
 /// A bridge that is about to start: its follower belongs to the bus.
 #[derive(Debug)]
 pub(crate) struct BridgePlan {
-    config: BridgeConfig,
-    notifier: Arc<Notifier>,
-    wakes: Receiver<()>,
-    status: Arc<BridgeStatus>,
+    pub(super) config: BridgeConfig,
+    /// How many inboxes stand before the bridge's own, if it has one among those of the reactors.
+    pub(super) reactors: usize,
+    pub(super) notifier: Arc<Notifier>,
+    pub(super) wakes: Receiver<()>,
+    pub(super) status: Arc<BridgeStatus>,
 }
 
 /// A running bridge.
@@ -63,7 +66,9 @@ pub(crate) struct BridgeEnds {
     pub(crate) target: Arc<dyn SourceHealth>,
     /// Keeps others from doing the same; `None`: there are none.
     pub(crate) lease: Option<Box<dyn Lease>>,
-    /// The logs that events go to, if that broker keeps them.
+    /// The logs at the end that events come from, if its broker keeps them.
+    pub(crate) source_logs: Option<Box<dyn LogCatalog>>,
+    /// The same where they go to.
     pub(crate) target_logs: Option<Box<dyn LogCatalog>>,
 }
 
@@ -101,15 +106,21 @@ impl Wake for ChannelWaker {
 }
 
 impl BridgePlan {
-    pub(crate) fn new(config: &BridgeConfig) -> Self {
+    pub(crate) fn new(config: &BridgeConfig, reactors: usize) -> Self {
         let (waker, wakes) = bounded(1);
         let notifier = Arc::new(Notifier::new(Arc::new(ChannelWaker(waker))));
-        Self { config: config.clone(), notifier, wakes, status: Arc::default() }
+        Self { config: config.clone(), reactors, notifier, wakes, status: Arc::default() }
     }
 
-    /// What the bus is to have.
-    pub(crate) fn follower(&self) -> Follower {
-        Follower::new(self.config.patterns(), Inbox::new(INBOX_EVENTS_MAX, Arc::clone(&self.notifier)))
+    /// The bus is to have this follower, if the bridge carries what is in no log.
+    pub(crate) fn follower(&self) -> Option<Follower> {
+        let inbox = || Inbox::new(INBOX_EVENTS_MAX, Arc::clone(&self.notifier));
+        (!self.config.is_from_log()).then(|| Follower::new(self.config.patterns(), inbox()))
+    }
+
+    /// The bus is to have this inbox behind those of the reactors, if the bridge carries logs.
+    pub(crate) fn inbox(&self) -> Option<Inbox> {
+        self.config.is_from_log().then(|| Inbox::new(INBOX_EVENTS_MAX, Arc::clone(&self.notifier)))
     }
 
     pub(crate) fn health(&self) -> Arc<dyn SourceHealth> {
@@ -119,6 +130,11 @@ impl BridgePlan {
     /// Starts to carry events between `ends`.
     pub(crate) fn start(self, ends: BridgeEnds, clock: Clock) -> io::Result<BridgeHandle> {
         let (stop, notifier) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.notifier));
+        if self.config.is_from_log() {
+            let worker = LogWorker::new(self, ends, clock, Arc::clone(&stop))?;
+            let thread = thread::Builder::new().name("bridge".to_owned()).spawn(move || worker.run())?;
+            return Ok(BridgeHandle { stop, notifier, thread });
+        }
         let (sender, outcomes) = unbounded();
         let waker = Arc::clone(&self.notifier);
         let report: Report = Arc::new(move |outcome| {
@@ -126,7 +142,7 @@ impl BridgePlan {
             let _ = sender.send(outcome);
             waker.notify();
         });
-        let BridgeEnds { bus, sink, target, lease, target_logs } = ends;
+        let BridgeEnds { bus, sink, target, lease, source_logs, target_logs } = ends;
         let (answer, answers) = unbounded();
         let waker = Arc::clone(&self.notifier);
         let reply = move |what| {
@@ -134,7 +150,7 @@ impl BridgePlan {
             waker.notify();
         };
         let form = if target_logs.is_some() { LossReport::InLogs } else { LossReport::Command };
-        let questions = start_catalog(target_logs, Box::new(reply))?;
+        let questions = start_catalogs(source_logs, target_logs, Box::new(reply))?;
         let relay = Relay::new(self.config.maps.clone(), form, self.config.in_flight_max);
         let worker = Worker {
             bus,
@@ -205,7 +221,7 @@ impl Worker {
         self.take_answers(now);
         self.look_at_lease(now, &mut tally);
         let has_more = if !self.is_active { self.pass_over() } else { self.carry(now, &mut tally) };
-        self.count(tally, now);
+        self.plan.status.count_all(tally, now);
         if self.forget_at <= now {
             self.forget_at = now + FORGET_INTERVAL;
             let bus = &self.bus;
@@ -241,14 +257,15 @@ impl Worker {
     fn take_answers(&mut self, now: Moment) {
         for answer in self.answers.try_iter().collect::<Vec<_>>() {
             match answer {
-                Ok(topics) => {
+                Answer::TargetTopics(Ok(topics)) => {
                     self.relay.take_topics(topics);
                     self.ask_at = Some(now);
                 }
-                Err(error) => {
+                Answer::TargetTopics(Err(error)) => {
                     tracing::warn!("which topics have a log on the other side is not known: {error}");
                     self.ask_at = Some(now + ASK_INTERVAL);
                 }
+                Answer::SourceTopics(_) | Answer::Carried(..) => {}
             }
         }
     }
@@ -259,7 +276,7 @@ impl Worker {
         if self.ask_at.is_some_and(|at| at <= now) {
             self.ask_at = None;
             // Fails only if the thread has ended.
-            let _ = self.questions.send(Question(patterns));
+            let _ = self.questions.send(Question::TargetTopics(patterns));
         }
         false
     }
@@ -298,15 +315,5 @@ impl Worker {
             self.relay.take_copied(self.bus.resync_follower(&state, next));
         }
         self.relay.next_copied()
-    }
-
-    fn count(&self, tally: Tally, now: Moment) {
-        let status = &self.plan.status;
-        BridgeStatus::count(&status.relayed, tally.relayed);
-        BridgeStatus::count(&status.failed, tally.failed);
-        BridgeStatus::count(&status.losses, tally.losses);
-        if 0 < tally.relayed {
-            status.last_event.store(now.0.max(1), Ordering::Relaxed);
-        }
     }
 }

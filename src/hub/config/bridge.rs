@@ -36,8 +36,9 @@ pub(super) fn prepare_sources(raw: &RawConfig, sources: &mut SourcesConfig) -> V
     if BridgeConfig::engine_of(from) == BridgeConfig::engine_of(to) {
         wrong.push(("bridge.to", format!("a bridge from `{from}` to `{to}` leads nowhere: it needs two servers")));
     }
-    if raw.bridge.is_from_log() {
-        wrong.push(("bridge.from", format!("`{from}` cannot be carried: events come from Pub/Sub or core NATS")));
+    if raw.bridge.is_from_log() && !raw.bridge.is_to_log() {
+        let why = "keeps no log, so nobody could tell after a restart how far the log was carried: use --stream for both ends";
+        wrong.push(("bridge.to", format!("`{to}` {why}")));
     }
     for (key, name) in [("bridge.from", from), ("bridge.to", to)] {
         if name == "redis_stream" && sources.redis.as_ref().is_some_and(|redis| redis.url.names_cluster()) {
@@ -109,6 +110,7 @@ mod tests {
         check("redis", "nats", &["a.*", "c.*", "d"], &[]);
         check("nats", "redis", &[], &["a.*", "c.>", "d"]);
         check("nats", "redis_stream", &[], &["a.*", "c.>", "d"]);
+        check("jetstream", "redis_stream", &[], &[]);
     }
 
     #[test]
@@ -121,8 +123,8 @@ mod tests {
         check(&["a"], "redis", "redis", sources(), &["bridge.to"]);
         check(&["a"], "kafka", "nats", sources(), &["bridge.from"]);
         check(&["a"], "redis", "redis_stream", sources(), &["bridge.to"]);
-        check(&["a"], "jetstream", "redis", sources(), &["bridge.from"]);
-        check(&["a"], "redis_stream", "jetstream", sources(), &["bridge.from"]);
+        check(&["a"], "jetstream", "redis", sources(), &["bridge.to"]);
+        check(&["a"], "redis_stream", "jetstream", sources(), &[]);
         check(&["a"], "nats", "redis_stream", sources(), &[]);
         check(&["a"], "redis", "nats", SourcesConfig::default(), &["bridge.map"]);
         check(&["a"], "redis", "nats", SourcesConfig { nats: None, ..sources() }, &["bridge.map"]);

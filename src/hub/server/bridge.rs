@@ -34,13 +34,13 @@ pub(super) fn start_bridge(
     bus: &Arc<Bus>,
     clock: Clock,
 ) -> Result<BridgeHandle, String> {
-    let BridgeConfig { to, maps, lease: lasts, .. } = &config.bridge;
+    let BridgeConfig { from, to, maps, lease: lasts, .. } = &config.bridge;
     let (sink, target) = sources.sink(to).ok_or_else(|| format!("bridge.to: there is no source `{to}`"))?;
     // Bridges that do the same ask for the same lease.
     let maps: Vec<String> = maps.iter().map(ToString::to_string).collect();
     let name = format!("bridge.{to} {}", maps.join(" "));
     let lease = if lasts.is_zero() { None } else { sources.lease(&name, *lasts).transpose()? };
-    let target_logs = sources.log_catalog(to).transpose()?;
-    let ends = BridgeEnds { bus: Arc::clone(bus), sink, target, lease, target_logs };
+    let (source_logs, target_logs) = (sources.log_catalog(from).transpose()?, sources.log_catalog(to).transpose()?);
+    let ends = BridgeEnds { bus: Arc::clone(bus), sink, target, lease, source_logs, target_logs };
     plan.start(ends, clock).map_err(|error| format!("cannot start a thread: {error}"))
 }

@@ -37,6 +37,7 @@ use status::SourceStatus;
 use crate::{
     bus::{Bus, Class, Generators, LogKind, SourceName, SourcePort},
     clock::{Clock, Moment},
+    event::EventId,
     metrics::SourceHealth,
     topic::{Pattern, Topic},
 };
@@ -101,6 +102,30 @@ pub(crate) trait Lease: Send + fmt::Debug {
 pub(crate) trait LogCatalog: Send {
     /// The topics under `patterns` that have a log.
     fn topics(&mut self, patterns: &[Pattern]) -> Result<Vec<Topic>, String>;
+
+    /// How far the log `origin` was carried into the log of `topic` ([`Carried`](crate::bus::Carried)). `None`: as far as anybody
+    /// can tell, it was not carried at all.
+    fn carried(&mut self, topic: &Topic, origin: &str) -> Result<Option<CarriedUpto>, String>;
+
+    /// Remembers how far the log `origin`, of this broker, was carried into the log of `target` at another one, which may forget its
+    /// newest events. No effect at a broker that has no place for it.
+    fn remember(&mut self, _target: &Topic, _origin: &str, _upto: EventId) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What [`LogCatalog::remember`] was told last.
+    fn remembered(&mut self, _target: &Topic, _origin: &str) -> Result<Option<EventId>, String> {
+        Ok(None)
+    }
+}
+
+/// How far a log was carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CarriedUpto {
+    /// Up to this id of the log.
+    pub(crate) id: EventId,
+    /// The [digest](crate::event::digest) of the event there, if it is known.
+    pub(crate) content: Option<u64>,
 }
 
 /// What the configuration says of all sources, one field or more for each engine.

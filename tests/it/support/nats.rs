@@ -166,6 +166,10 @@ impl NatsServer {
         self.wait_until_listening();
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops the process (SIGSTOP), as if its machine had failed.
     pub(crate) fn freeze(&self) {
         send_signal("STOP", self.child.id());

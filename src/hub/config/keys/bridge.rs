@@ -12,15 +12,20 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
                  segment, `**` (last) for the rest. The first entry that matches a topic decides. Empty: no bridge.",
           field: |it| Field::ScalarList(&mut it.bridge.maps) },
     Key { path: "bridge.from",
-          help: "Source that the events come from: redis or nats. Topics whose class names no source are its topics.",
+          help: "Source that the events come from: redis or nats, or, as logs, redis_stream or jetstream. Of a log every event is \
+                 carried, from the oldest on, once and in order; the other end must be a log, too.",
           field: |it| Field::Scalar(&mut it.bridge.from) },
     Key { path: "bridge.to",
-          help: "Source that the events go to: nats or redis, or, into logs that the broker keeps, jetstream or redis_stream.",
+          help: "Source that the events go to: nats or redis, or, as logs, jetstream or redis_stream.",
           field: |it| Field::Scalar(&mut it.bridge.to) },
     Key { path: "bridge.lease",
           help: "How long a bridge that has died keeps others with the same map from taking over. The lease is a key of \
                  the Redis server. 0s: this bridge asks nobody, and a second one doubles every event.",
           field: |it| Field::Duration { value: &mut it.bridge.lease, min: Duration::ZERO } },
+    Key { path: "bridge.topics_interval",
+          help: "How often a bridge that carries logs looks for new topics under its maps. A new topic's first events wait so \
+                 long at most. Redis is asked by SCAN over all its keys.",
+          field: |it| Field::Duration { value: &mut it.bridge.topics_interval, min: Duration::from_millis(10) } },
     Key { path: "bridge.in_flight_max",
           help: "Publications that may be unanswered at a time. Further events wait in the topics' logs.",
           field: |it| Field::Count { value: &mut it.bridge.in_flight_max, min: 1 } },

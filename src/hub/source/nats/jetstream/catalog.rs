@@ -1,22 +1,33 @@
-//! Which topics the streams have: what a bridge asks.
+//! Which topics the streams have, and how far logs were carried into them: what a bridge asks.
 
 use std::{collections::BTreeSet, io};
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    api::{Api, Refused, read},
+    api::{Api, Refused, StreamInfo, read},
     config::{StreamSpec, subject},
     link::JetLink,
+    pages::{Newest, NewestBounds, Stored, SubjectReader},
 };
 use crate::{
+    event::digest,
     source::{
-        LogCatalog,
-        nats::{Connector, Fault},
+        CarriedUpto, LogCatalog,
+        nats::{
+            Connector, Fault,
+            link::Message,
+            message::{CARRIED, EventHeaders, gap_of},
+        },
     },
     topic::{Pattern, Topic},
 };
+
+/// So many of a topic's newest messages are searched for one that a bridge has carried: others may publish there, too.
+const SEARCHED_COUNT: usize = 1024;
+const SEARCHED_BYTES: usize = 16 << 20;
 
 /// Asks through a connection of its own, which it opens when it needs one.
 pub(super) struct SubjectCatalog {
@@ -102,6 +113,20 @@ impl LogCatalog for SubjectCatalog {
             Ok(found.into_iter().collect())
         })
     }
+
+    fn carried(&mut self, topic: &Topic, origin: &str) -> Result<Option<CarriedUpto>, String> {
+        self.ask(async |link, api, specs| {
+            let Some(spec) = specs.iter().find(|spec| spec.keeps(topic)) else { return Ok(None) };
+            for count in [1, SEARCHED_COUNT] {
+                let newest = newest(link, api, &spec.name, topic.as_str(), count).await?;
+                let found = newest.messages.iter().rev().find_map(|stored| carried_with(stored, origin));
+                if found.is_some() || newest.is_all {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        })
+    }
 }
 
 /// The topics of a stream under `filter`, in as many pages as the server makes of them.
@@ -124,4 +149,27 @@ async fn list(
             return Ok(());
         }
     }
+}
+
+async fn newest(
+    link: &mut JetLink,
+    api: &Api,
+    stream: &str,
+    subject: &str,
+    count: usize,
+) -> Result<Newest, Unanswered> {
+    let info: StreamInfo = read(&link.request(api.stream_info(stream), Bytes::new()).await??)?;
+    let reader = SubjectReader::open(link, api, stream, subject, 1).await??;
+    let bounds = NewestBounds { count, bytes: SEARCHED_BYTES, since: 0 };
+    Ok(Newest::read(reader, link, api, (subject, info.state.last_seq), bounds).await??)
+}
+
+/// How far the log `origin` is carried with this message, if it is of that log.
+fn carried_with(stored: &Stored, origin: &str) -> Option<CarriedUpto> {
+    let message: &Message = &stored.message;
+    let (from, upto) = message.headers.as_ref()?.get(CARRIED)?.split_once(' ')?;
+    let id = upto.parse().ok().filter(|_| from == origin)?;
+    let kind = EventHeaders::of(message).kind;
+    let content = gap_of(message).is_none().then(|| digest(kind.as_deref(), &message.payload));
+    Some(CarriedUpto { id, content })
 }

@@ -1,4 +1,4 @@
-//! Which streams there are: what a bridge asks.
+//! Which streams there are, and how far others were carried into them: what a bridge asks.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -6,12 +6,14 @@ use redis::{RedisError, Value};
 
 use super::{
     config::RedisStreamConfig,
+    encoder::cursor_key,
     entry::BadAnswer,
     link::{LEAST_VERSION, StreamLink, accept, run_blocking},
 };
 use crate::{
+    event::EventId,
     source::{
-        LogCatalog,
+        CarriedUpto, LogCatalog,
         redis::{Directory, RedisConfig},
     },
     topic::{Pattern, Topic},
@@ -41,6 +43,18 @@ impl StreamCatalog {
         })
     }
 
+    /// The id under `key`.
+    fn read_id(&mut self, key: &str) -> Result<Option<EventId>, String> {
+        match self.ask(|link| accept(link.ask_one(&["GET", key])?))? {
+            Value::Nil => Ok(None),
+            Value::BulkString(text) => {
+                let id = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+                id.map(Some).ok_or_else(|| format!("the key `{key}` holds no id of an event"))
+            }
+            _ => Err(format!("the key `{key}` holds no id of an event")),
+        }
+    }
+
     /// Asks `question` through the link, or through another one if the server has closed it.
     fn ask<T>(&mut self, question: impl FnOnce(&mut StreamLink) -> Result<T, RedisError>) -> Result<T, String> {
         let is_usable = |link: &mut StreamLink| link.is_usable() && run_blocking(link.check_role()).is_ok();
@@ -68,6 +82,25 @@ impl LogCatalog for StreamCatalog {
         }
         Ok(found.into_iter().collect())
     }
+
+    fn carried(&mut self, topic: &Topic, origin: &str) -> Result<Option<CarriedUpto>, String> {
+        let id = self.read_id(&cursor_key(&self.config.key(topic), origin))?;
+        Ok(id.map(|id| CarriedUpto { id, content: None }))
+    }
+
+    fn remember(&mut self, target: &Topic, origin: &str, upto: EventId) -> Result<(), String> {
+        let (key, upto) = (cursor_key(&elsewhere(target), origin), upto.to_string());
+        self.ask(|link| accept(link.ask_one(&["SET", &key, &upto])?).map(drop))
+    }
+
+    fn remembered(&mut self, target: &Topic, origin: &str) -> Result<Option<EventId>, String> {
+        self.read_id(&cursor_key(&elsewhere(target), origin))
+    }
+}
+
+/// What stands for a log of another broker in a key.
+fn elsewhere(target: &Topic) -> String {
+    format!("elsewhere:{target}")
 }
 
 /// The keys of streams under `glob`. A key may come twice.
