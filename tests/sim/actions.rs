@@ -44,6 +44,8 @@ const ACTIONS: &[(u32, Action)] = &[
     (3, World::repeat_request),
     (2, World::source_leaves),
     (3, World::source_returns),
+    (2, World::source_forgets),
+    (3, World::find_out_unheard),
     (5, World::trim_stream),
     (2, World::replace_stream),
 ];
@@ -174,7 +176,7 @@ impl World {
             let (tag, data) = self.new_payload();
             if self.truth.rules[topic].is_stream {
                 self.broker.append(topic, data, &mut self.truth, &mut self.random);
-            } else if self.source_away {
+            } else if self.source_away || self.unheard.contains(&self.truth.topics[topic]) {
                 self.truth.lose(topic);
             } else {
                 self.feed_event(&mut feed, topic, tag, data);
@@ -210,6 +212,29 @@ impl World {
             if !self.truth.rules[topic].is_stream {
                 bus.feed().report_loss(&self.truth.topics[topic], GapReason::SourceLost, self.clock.now());
             }
+        }
+        self.truth.copy_from(&bus);
+    }
+
+    /// The source forgets that the hub wants a topic: nothing of it comes any more, and nobody is told.
+    fn source_forgets(&mut self) {
+        let topic = self.any_topic();
+        if self.plan.sink && !self.truth.rules[topic].is_stream {
+            self.unheard.insert(self.truth.topics[topic].clone());
+        }
+    }
+
+    /// The hub finds out, and subscribes again.
+    pub(crate) fn find_out_unheard(&mut self) {
+        let unheard = std::mem::take(&mut self.unheard);
+        if self.plan.fault == Some(Fault::ForgottenUntold) || unheard.is_empty() {
+            return;
+        }
+        // As above.
+        self.clock.advance(Duration::from_nanos(1));
+        let bus = std::sync::Arc::clone(&self.hub.bus);
+        for topic in &unheard {
+            bus.feed().report_loss(topic, GapReason::SourceLost, self.clock.now());
         }
         self.truth.copy_from(&bus);
     }

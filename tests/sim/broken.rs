@@ -11,6 +11,14 @@ pub(crate) enum Fault {
     LossUntold,
     /// The hub never gets an entry that the broker has.
     EntryDropped,
+    /// The hub gets two entries in the wrong order.
+    EntriesSwapped,
+    /// An entry that the broker delivers again is taken for a new one.
+    RepeatTaken,
+    /// Where a stream is followed again, what came meanwhile is passed over.
+    FollowedFromTheEnd,
+    /// Nobody is told that nothing came for a while because the source had forgotten a subscription.
+    ForgottenUntold,
     /// What the broker trimmed before it was read is not reported.
     TrimUntold,
     /// Nobody is told that a stream that is read is another one by now.
@@ -79,6 +87,10 @@ fn whatever_is_broken_shows() {
     };
     check(Fault::LossUntold, &["nobody was told of a loss"]);
     check(Fault::EntryDropped, &["is due", "is missing", "nothing came", "has no key"]);
+    check(Fault::EntriesSwapped, &["is due", "is missing", "nothing came", "has no key"]);
+    check(Fault::RepeatTaken, &["came again", "begins elsewhere", "the stream's id"]);
+    check(Fault::FollowedFromTheEnd, &["is due", "is missing", "nothing came", "has no key"]);
+    check(Fault::ForgottenUntold, &["nobody was told of a loss"]);
     check(Fault::TrimUntold, &["is due", "is missing", "nothing came"]);
     check(Fault::ReplacementUntold, &["is due", "is missing", "nothing came"]);
     check(Fault::ReplacementCut, &["left out"]);
@@ -94,6 +106,14 @@ fn whatever_is_broken_shows() {
     check(Fault::PublicationRepeated, &["published twice"]);
     check(
         Fault::HubsCollide,
-        &["ended without a reason", "is of this epoch", "is due", "is missing", "begins elsewhere", "begins nowhere"],
+        &[
+            "ended without a reason",
+            "is of this epoch",
+            "is due",
+            "is missing",
+            "begins elsewhere",
+            "begins nowhere",
+            "goes back",
+        ],
     );
 }

@@ -1,8 +1,8 @@
-//! The simulated broker of the topics whose log it keeps: it trims, is read late, and answers what is asked of its archive
-//! late, in small pages, or not at all.
+//! The simulated broker of the topics whose log it keeps: it trims, is read late, delivers entries again, forgets who follows a stream,
+//! and answers what is asked of its archive late, in small pages, or not at all.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     broken::Fault,
     net::SimBell,
     source::{STREAM_SOURCE, SimSink},
-    truth::{FIRST_PLACE, LIVES_MAX, MINOR_STEP, Truth, first_minor, life_of},
+    truth::{Entry, FIRST_PLACE, LIVES_MAX, MINOR_STEP, Truth, first_minor, life_of},
 };
 
 /// Requests on their way to the archive.
@@ -49,6 +49,8 @@ pub(crate) struct SimBroker {
     /// By topic: how often the stream had been replaced that is read.
     lives: HashMap<usize, usize>,
     to_load: Vec<usize>,
+    /// Topics of which the broker delivers nothing, until the hub finds that out.
+    forgotten: BTreeSet<usize>,
     /// By topic: the newest id, or the one before the first.
     newest: HashMap<usize, EventId>,
     fault: Option<Fault>,
@@ -63,6 +65,7 @@ impl SimBroker {
             reading: HashMap::new(),
             lives: HashMap::new(),
             to_load: Vec::new(),
+            forgotten: BTreeSet::new(),
             newest: HashMap::new(),
             fault,
         }
@@ -80,6 +83,7 @@ impl SimBroker {
         self.interest = Some(interest);
         self.reading.clear();
         self.to_load.clear();
+        self.forgotten.clear();
     }
 
     fn newest(&self, topic: usize) -> EventId {
@@ -126,7 +130,7 @@ impl SimBroker {
     ) -> bool {
         let mut has_worked = false;
         for _ in 0..most.min(BATCH_MAX) {
-            let Some(publication) = self.sink.next() else { break };
+            let Some(publication) = self.sink.next(&BTreeSet::new(), random) else { break };
             self.take(publication, truth, random);
             has_worked = true;
         }
@@ -138,6 +142,7 @@ impl SimBroker {
             has_worked = true;
         }
         has_worked |= self.hear(bus, now, truth, random);
+        self.deliver_again(bus, now, truth, random);
         has_worked | self.read(bus, most.min(BATCH_MAX), now, truth, random)
     }
 
@@ -215,8 +220,44 @@ impl SimBroker {
         if behind.is_empty() {
             return false;
         }
-        self.read_on(behind[random.random_range(0..behind.len())], bus, most, now, truth);
+        let topic = behind[random.random_range(0..behind.len())];
+        if random.random_range(0..FORGETS_ONE_IN) == 0 {
+            self.forgotten.insert(topic);
+        }
+        if !self.forgotten.contains(&topic) {
+            self.read_on(topic, bus, most, now, truth);
+        } else if random.random_range(0..FOUND_OUT_ONE_IN) == 0 {
+            // It goes on behind what it has.
+            self.forgotten.remove(&topic);
+            if self.fault == Some(Fault::FollowedFromTheEnd) {
+                self.reading.insert(topic, truth.len(topic));
+            }
+        }
         true
+    }
+
+    /// What was read comes again, behind what came later: over another connection, or because the broker does not know that it came.
+    fn deliver_again(&self, bus: &Bus, now: Moment, truth: &Truth, random: &mut SmallRng) {
+        let mut topics: Vec<usize> = self.reading.keys().copied().collect();
+        topics.sort_unstable();
+        if topics.is_empty() || random.random() {
+            return;
+        }
+        let topic = topics[random.random_range(0..topics.len())];
+        let (name, (begins, life), next) = (&truth.topics[topic], truth.life(topic), self.reading[&topic]);
+        let newest = bus.newest_id(name);
+        // A log that was forgotten begins anew, and one that is replaced is read from its beginning.
+        if next <= begins || self.lives.get(&topic) != Some(&life) || newest < truth.entry(topic, next - 1).id {
+            return;
+        }
+        let from = random.random_range(begins..next);
+        let upto = next.min(from + random.random_range(1..6));
+        for entry in truth.log(topic)[from..upto].iter().filter(|entry| !entry.trimmed) {
+            let is_taken = self.fault == Some(Fault::RepeatTaken);
+            let id = if is_taken { EventId { minor: newest.minor + 1, ..newest } } else { entry.id };
+            let taken = bus.feed().publish_as(name, id, entry.kind.as_deref(), entry.data.clone(), now);
+            assert!(is_taken || taken != Ok(true), "{name}: {id} was taken twice");
+        }
     }
 
     /// Whether streams that are read are others by now; of those that are, everything is read.
@@ -256,7 +297,11 @@ impl SimBroker {
                 feed.report_gap(&name, gap, now);
             }
         }
-        for entry in log[*next..].iter().take(most) {
+        let mut wanted: Vec<&Entry> = log[*next..].iter().take(most).collect();
+        if self.fault == Some(Fault::EntriesSwapped) && 2 < wanted.len() {
+            wanted.swap(0, 1);
+        }
+        for entry in wanted {
             let is_dropped = self.fault == Some(Fault::EntryDropped) && entry.id.major % 50 == 0;
             if !is_dropped && feed.publish_as(&name, entry.id, entry.kind.as_deref(), entry.data.clone(), now).is_err()
             {
@@ -311,7 +356,7 @@ impl SimBroker {
         }
         let count = random.random_range(1..=request.events_max).min(rest.len());
         let skips = usize::from(self.fault == Some(Fault::ArchiveSkips) && 1 < count);
-        let event = |entry: &crate::truth::Entry| {
+        let event = |entry: &Entry| {
             let (topic, data) = (request.topic.clone(), entry.data.clone());
             Arc::new(Event::new(topic, entry.id, 0, entry.kind.as_deref(), data, now))
         };
@@ -323,6 +368,10 @@ impl SimBroker {
         self.sink.is_idle() && self.archive.0.lock().expect("one thread only").is_empty()
     }
 }
+
+/// How seldom a stream's follower is forgotten when something is to be delivered to it, and how often the hub looks then.
+const FORGETS_ONE_IN: u32 = 40;
+const FOUND_OUT_ONE_IN: u32 = 10;
 
 /// The most that is done at once.
 const BATCH_MAX: usize = 10;

@@ -2,7 +2,7 @@
 //! of a broker, all in their own time.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -35,10 +35,18 @@ impl EventSink for SimSink {
 }
 
 impl SimSink {
-    /// Takes at most `most` publications: publishes them and answers, or fails to.
-    pub(crate) fn work(&self, bus: &Bus, most: usize, now: Moment, random: &mut SmallRng, fault: Option<Fault>) {
+    /// Takes at most `most` publications: publishes them and answers, or fails to. Those of the topics `unheard` wait.
+    pub(crate) fn work(
+        &self,
+        bus: &Bus,
+        most: usize,
+        unheard: &BTreeSet<Topic>,
+        now: Moment,
+        random: &mut SmallRng,
+        fault: Option<Fault>,
+    ) {
         for _ in 0..most {
-            let Some(publication) = self.next() else { return };
+            let Some(publication) = self.next(unheard, random) else { return };
             let luck = random.random_range(0..20);
             if luck == 0 {
                 (publication.reply)(Err(PublishFailed::Unavailable));
@@ -71,9 +79,12 @@ impl SimSink {
         }
     }
 
-    /// The next publication.
-    pub(crate) fn next(&self) -> Option<Publication> {
-        self.0.lock().expect("one thread only").waiting.pop_front()
+    /// One of the publications, but for those of the topics `unheard`. They travel over several connections, so that any of them may
+    /// be the first.
+    pub(crate) fn next(&self, unheard: &BTreeSet<Topic>, random: &mut SmallRng) -> Option<Publication> {
+        let waiting = &mut self.0.lock().expect("one thread only").waiting;
+        let heard: Vec<usize> = (0..waiting.len()).filter(|index| !unheard.contains(&waiting[*index].topic)).collect();
+        if heard.is_empty() { None } else { waiting.remove(heard[random.random_range(0..heard.len())]) }
     }
 
     /// Whether nothing was published under its key before.

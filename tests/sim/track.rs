@@ -108,9 +108,9 @@ impl Track {
         assert!(!self.over, "an event after the end of its subscription");
         let topic = self.topic;
         match self.next {
-            // Nothing of a stream that is no more came: all there is begins with the one that followed it.
+            // Nothing of a stream that is no more came, or of another hub: all there is begins with the one that followed it.
             _ if self.wants_all_of_another(index, truth) => {
-                self.pass_over(truth.begin_of_life(topic, index), index, was_behind, truth);
+                self.pass_over(truth.begin_of_all(topic, index), index, was_behind, truth);
             }
             Some(next) => self.pass_over(next, index, was_behind, truth),
             None => {
@@ -136,9 +136,14 @@ impl Track {
         self.is_unproven = false;
     }
 
-    /// Whether it asked for all there is, has got nothing yet, and the event of `index` is of a stream that replaced another.
+    /// Whether it asked for all there is, has got nothing yet, and the event of `index` is of a stream that replaced another, or of a
+    /// hub that knows of none before.
     fn wants_all_of_another(&self, index: usize, truth: &Truth) -> bool {
-        self.has_nothing() && 0 < truth.life_at(self.topic, index)
+        let is_of_another = || match truth.rules[self.topic].is_stream {
+            true => 0 < truth.life_at(self.topic, index),
+            false => self.next.is_some_and(|next| next < truth.begin_of_all(self.topic, index)),
+        };
+        self.has_nothing() && is_of_another()
     }
 
     fn has_nothing(&self) -> bool {

@@ -210,6 +210,18 @@ impl Truth {
         self.logs[topic].partition_point(|entry| entry.order <= order)
     }
 
+    /// Where the events of `topic` begin that the hub had which had the one of `index`, if the hub keeps the log. Others may have come
+    /// before it.
+    fn begin_of_start(&self, topic: usize, index: usize) -> usize {
+        let (start, _) = self.logs[topic][index].order;
+        self.logs[topic].partition_point(|entry| entry.order.0 < start)
+    }
+
+    /// Where all there is began when the event of `index` came: with the first one of its stream, or of its hub.
+    pub(crate) fn begin_of_all(&self, topic: usize, index: usize) -> usize {
+        if self.rules[topic].is_stream { self.begin_of_life(topic, index) } else { self.begin_of_start(topic, index) }
+    }
+
     /// What orders the entries of a topic: which of the broker's streams had them, or which start of the hub gave the ids.
     fn order_of(&self, topic: usize, id: EventId) -> (u64, EventId) {
         let start = || self.epochs.iter().rposition(|epoch| *epoch == id.major).map_or(0, |start| start as u64 + 1);

@@ -1,6 +1,13 @@
 //! A whole hub in one thread: reactors that take turns at random, clients, a source, and the truth they are held against.
 
-use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use fanfare::{
     auth::Auth,
@@ -14,6 +21,7 @@ use fanfare_core::{
     event::new_epoch,
     log::Policy,
     protocol::SessionId,
+    topic::Topic,
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -45,6 +53,8 @@ pub(crate) struct World {
     pub(crate) broker: SimBroker,
     /// The source of the topics in memory is away: what is published there is lost.
     pub(crate) source_away: bool,
+    /// Topics in memory of which the source has forgotten that the hub wants them, and the hub does not know it yet.
+    pub(crate) unheard: BTreeSet<Topic>,
     pub(crate) next_tag: u64,
     /// Publications by tag, as they may be repeated: the topic and the payload.
     pub(crate) requested: Vec<(u64, usize, String)>,
@@ -112,6 +122,7 @@ impl World {
             truth: Truth::new(plan.rules(), plan.dialect, epoch),
             clients: Vec::new(),
             source_away: false,
+            unheard: BTreeSet::new(),
             next_tag: 1,
             requested: Vec::new(),
             plan,
@@ -137,6 +148,7 @@ impl World {
         (self.reactors, self.placement) = (reactors, placement);
         self.requested.clear();
         self.source_away = false;
+        self.unheard.clear();
         self.truth.note_restart(epoch);
         self.note_taken();
         for client in &mut self.clients {
@@ -278,6 +290,7 @@ impl World {
         self.let_read_fast(true);
         self.ports.iter().for_each(|port| port.borrow_mut().exhausted = 0);
         self.source_returns();
+        self.find_out_unheard();
         while self.turn_any() {}
         self.clock.advance(EXHAUSTED_RETRY);
         for _ in 0..ROUNDS_MAX {
@@ -314,7 +327,7 @@ impl World {
         if let Some(sink) = self.sink.as_ref().filter(|_| !self.source_away) {
             is_quiet &= sink.is_idle();
             let (now, fault) = (self.clock.now(), self.plan.fault);
-            sink.work(&self.hub.bus, most.min(SINK_BATCH), now, &mut self.random, fault);
+            sink.work(&self.hub.bus, most.min(SINK_BATCH), &self.unheard, now, &mut self.random, fault);
         }
         if self.plan.has_streams() {
             let (bus, now) = (Arc::clone(&self.hub.bus), self.clock.now());
