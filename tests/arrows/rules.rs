@@ -85,7 +85,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What `config` may take from a folder: the types that the folder is configured in, and the modules they are in.
 #[rustfmt::skip]
 const CONFIGURING: &[&str] = &[
-    "Algorithm", "ApiKey", "Mode", "QuotaConfig", "QuotaRule", "AuthRules", "TenantSelector", "SameSite", "Secrets", "AuthSettings",
+    "Algorithm", "ApiKey", "ClaimRule", "Mode", "PatternTemplate", "QuotaConfig", "QuotaRule", "AuthRules", "TenantSelector", "SameSite", "Secrets", "AuthSettings",
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
     "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "TopicClasses", "check_pattern", "check_streams", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",

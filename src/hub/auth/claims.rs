@@ -1,9 +1,10 @@
 //! What a token says (RFC 7519 section 4), and whether that holds now.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
-use super::{AccessDenied, AuthSettings, Grants, Identity};
-use crate::clock::Moment;
+use super::{AccessDenied, AuthSettings, Grants, Identity, mapping::Mapped};
+use crate::{clock::Moment, topic::Pattern};
 
 /// The claims of a token. Those not named here say nothing to the hub.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -29,8 +30,8 @@ pub struct Claims {
     /// For whom it was made.
     #[serde(default, skip_serializing_if = "Audience::is_empty")]
     pub aud: Audience,
-    /// The client's role.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The client's role. Issuers that mean something else by it may have a list there, which is none.
+    #[serde(default, deserialize_with = "text_or_none", skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// Patterns of topics it may listen to.
     #[serde(default)]
@@ -39,10 +40,10 @@ pub struct Claims {
     #[serde(default)]
     pub publish: Vec<String>,
     /// Its name for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text_or_none", skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The same where an issuer calls it so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text_or_none", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// When its user gave the password, in seconds since 1970: only a token that the hub's own login has made says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +78,14 @@ impl Audience {
     }
 }
 
+/// A text; of another type it is passed over.
+fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
 /// A date without a fraction, which not every reader takes.
 fn write_whole<S: Serializer>(date_s: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(*date_s as u64)
@@ -95,16 +104,20 @@ impl Claims {
         if self.exp + leeway_s <= unix_s { Err(AccessDenied::Expired) } else { Ok(()) }
     }
 
-    /// Whose they are, for tokens of other issuers: what a token of the hub's own login is worth, the users file says. `expires` is the
-    /// moment of their end.
-    pub(super) fn identify(self, expires: Moment) -> Result<Identity, AccessDenied> {
-        let grants = |patterns: &[String]| Grants::parse(patterns).map_err(|_| AccessDenied::Invalid);
+    /// Whose they are, for tokens of other issuers, with what rules give besides: what a token of the hub's own login is worth, the
+    /// users file says. `expires` is the moment of their end.
+    pub(super) fn identify(self, mapped: Mapped, expires: Moment) -> Result<Identity, AccessDenied> {
+        let grants = |own: &[String], mapped: Vec<Pattern>| {
+            let own = own.iter().map(|text| Pattern::parse(text)).collect::<Result<Vec<_>, _>>();
+            Ok(Grants::new(own.map_err(|_| AccessDenied::Invalid)?.into_iter().chain(mapped)))
+        };
         Ok(Identity {
-            subscribe: grants(&self.subscribe)?,
-            publish: grants(&self.publish)?,
+            subscribe: grants(&self.subscribe, mapped.subscribe)?,
+            publish: grants(&self.publish, mapped.publish)?,
             subject: self.sub.into(),
             username: self.username.or(self.name).map(Box::from),
-            role: self.role.map(Box::from),
+            // The operator's word counts before the issuer's.
+            role: mapped.role.or(self.role.map(Box::from)),
             expires: Some(expires),
             ..Identity::default()
         })

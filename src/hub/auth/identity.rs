@@ -28,6 +28,8 @@ pub struct Identity {
     pub is_guest: bool,
     /// Whether its credential is an API key, whose name is the subject.
     pub is_api_key: bool,
+    /// The claims of the token, as JSON, to be mapped again after a reload. `None` if no rule maps claims.
+    pub claims: Option<Box<str>>,
     /// The credential, to be checked again after a reload.
     pub credential: Credential,
     /// The generation of the rules that gave it these rights ([`super::Auth::generation`]).
@@ -66,7 +68,7 @@ impl Identity {
 
     /// Its heap memory, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
-        let texts = [Some(&self.subject), self.username.as_ref(), self.role.as_ref()];
+        let texts = [Some(&self.subject), self.username.as_ref(), self.role.as_ref(), self.claims.as_ref()];
         let text_bytes: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
         text_bytes + self.subscribe.held_bytes() + self.publish.held_bytes()
     }

@@ -4,7 +4,7 @@
 //! A token is verified with a configured key and the algorithm of that key. Its claims are the client's rights, with one
 //! exception: a token from the hub's own login (it has the claim `fanfare_login`) has the rights that the users file gives
 //! its user now. So a user who is removed from that file, or disabled in it, is refused before the token expires, and tokens
-//! of other issuers need no entry in it.
+//! of other issuers need no entry in it. Other claims of theirs give rights by `[[auth.rule]]` tables (`mapping.rs`).
 
 mod access_denied;
 mod algorithm;
@@ -18,6 +18,7 @@ mod identity;
 mod jwks;
 mod keys;
 mod login;
+mod mapping;
 mod passwords;
 mod quota;
 mod revocation;
@@ -45,6 +46,7 @@ pub use claims::{Audience, Claims};
 pub use grants::Grants;
 pub use identity::Identity;
 pub use login::{IssuedToken, LoginRefused};
+pub use mapping::{ClaimRule, PatternTemplate};
 pub use passwords::{PasswordWork, hash_password};
 pub use quota::{PublishRequest, PublishTotals, QuotaConfig, QuotaRule, Quotas, Requester, TenantSelector};
 pub use revocation::{Credential, Fingerprint};
@@ -209,7 +211,7 @@ impl Auth {
         let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
         let credential = Credential::Token { key, id: claims.jti.take().map(Box::from) };
         let identity = match claims.fanfare_login {
-            None => claims.identify(expires)?,
+            None => rules.identify(claims, rules.payload(token), expires)?,
             Some(login_unix_s) => {
                 let user = users.find(&claims.sub).filter(|user| !user.is_disabled).ok_or(AccessDenied::Revoked)?;
                 user.identify(&claims.sub, login_unix_s, expires)

@@ -10,6 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{AccessDenied, Auth, AuthRules, Identity, users::without_texts};
+use crate::clock::Moment;
 
 /// The credential that an identity came from, as far as it is needed to check it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,9 +110,19 @@ impl AuthRules {
                     let credential = identity.credential.clone();
                     Identity { credential, ..user.identify(&identity.subject, login_unix_s, expires) }
                 }
+                (None, Some(expires)) if identity.claims.is_some() => {
+                    Identity { credential: identity.credential.clone(), ..self.map_again(identity, expires)? }
+                }
                 _ => identity.clone(),
             },
         };
         Ok(Arc::new(Identity { generation: self.generation, ..renewed }))
+    }
+
+    /// The identity of a token whose claims gave it rights by rules, by the present rules.
+    fn map_again(&self, identity: &Identity, expires: Moment) -> Result<Identity, AccessDenied> {
+        let payload = identity.claims.clone();
+        let claims = serde_json::from_str(payload.as_deref().unwrap_or_default()).map_err(|_| AccessDenied::Invalid)?;
+        self.identify(claims, payload, expires)
     }
 }

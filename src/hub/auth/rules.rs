@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use data_encoding::BASE64URL_NOPAD;
+
 use super::{
-    Algorithm, ApiKey, AuthSettings, Claims, Mode,
+    AccessDenied, Algorithm, ApiKey, AuthSettings, Claims, Identity, Mode,
     api_keys::ApiKeys,
     keys::{KeyError, KeyTexts, VerificationKeys},
+    mapping,
     revocation::DenyList,
     users::Users,
 };
+use crate::clock::Moment;
 
 /// Secrets and files, as text. Empty where none is configured.
 #[derive(Clone, Default)]
@@ -45,6 +49,9 @@ impl AuthRules {
     /// Builds the rules. The error names the configuration key, and says what is wrong with it.
     pub fn new(settings: AuthSettings, secrets: Secrets) -> Result<Self, (&'static str, String)> {
         if settings.mode == Mode::None {
+            if !settings.rules.is_empty() {
+                return Err(("auth.rule", NOBODY_IS_ASKED.into()));
+            }
             secrets.refuse_unused()?;
             return Ok(Self { settings, ..Self::default() });
         }
@@ -89,13 +96,13 @@ impl AuthRules {
         Self { api_keys, generation, ..self.in_place_of(former) }
     }
 
-    /// The same keys, with their algorithms, users, API keys and deny list, with the other settings of `former`: all that a reload
+    /// The same keys, with their algorithms, rules, users, API keys and deny list, with the other settings of `former`: all that a reload
     /// puts in place of it.
     #[must_use]
     pub(crate) fn in_place_of(&self, former: &Self) -> Self {
-        let algorithms = self.settings.algorithms.clone();
+        let AuthSettings { algorithms, rules, .. } = self.settings.clone();
         Self {
-            settings: AuthSettings { algorithms, ..former.settings.clone() },
+            settings: AuthSettings { algorithms, rules, ..former.settings.clone() },
             keys: Arc::clone(&self.keys),
             users: Arc::clone(&self.users),
             api_keys: Arc::clone(&self.api_keys),
@@ -107,6 +114,27 @@ impl AuthRules {
     /// The settings, without secrets.
     pub fn settings(&self) -> &AuthSettings {
         &self.settings
+    }
+
+    /// Whose a token of another issuer with these claims is. `payload`: all its claims as JSON, if rules map some of them.
+    pub(super) fn identify(
+        &self,
+        claims: Claims,
+        payload: Option<Box<str>>,
+        expires: Moment,
+    ) -> Result<Identity, AccessDenied> {
+        let AuthSettings { rules, rule_patterns_max, .. } = &self.settings;
+        let mapped = payload.as_deref().map(|payload| mapping::map(rules, payload, *rule_patterns_max)).transpose()?;
+        Ok(Identity { claims: payload, ..claims.identify(mapped.unwrap_or_default(), expires)? })
+    }
+
+    /// The claims of `token` as JSON, if rules map some of them.
+    pub(super) fn payload(&self, token: &str) -> Option<Box<str>> {
+        let payload = || {
+            let decoded = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
+            String::from_utf8(decoded).ok().map(String::into_boxed_str)
+        };
+        (!self.settings.rules.is_empty()).then(payload).flatten()
     }
 
     /// Whether clients must authenticate.
@@ -128,10 +156,11 @@ impl Secrets {
             ("api_keys", !self.api_keys.is_empty()),
         ];
         let unused = given.into_iter().find_map(|(key, is_set)| is_set.then_some(key));
-        unused
-            .map_or(Ok(()), |key| Err((key, "nobody is asked for it: set auth.mode = \"jwt\", or leave it out".into())))
+        unused.map_or(Ok(()), |key| Err((key, NOBODY_IS_ASKED.into())))
     }
 }
+
+const NOBODY_IS_ASKED: &str = "nobody is asked for it: set auth.mode = \"jwt\", or leave it out";
 
 fn nothing_to_check_with() -> String {
     let names = Algorithm::ALL.map(Algorithm::name).join(", ");

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::Algorithm;
+use super::{Algorithm, ClaimRule};
 
 /// The keys of the section `auth` that are neither secrets nor files.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,10 @@ pub struct AuthSettings {
     pub audience: String,
     /// The tolerated difference between the clocks of issuers and of the hub.
     pub leeway: Duration,
+    /// What claims of other issuers' tokens give, in addition to the hub's own claims.
+    pub rules: Vec<ClaimRule>,
+    /// Patterns that `rules` may give one token. A token with more is refused.
+    pub rule_patterns_max: usize,
     /// The largest token, in bytes.
     pub token_bytes_max: usize,
     /// Memory for verified tokens that are kept for the next request, in bytes.
@@ -65,6 +69,8 @@ impl Default for AuthSettings {
             issuer: String::new(),
             audience: String::new(),
             leeway: Duration::ZERO,
+            rules: Vec::new(),
+            rule_patterns_max: 1000,
             token_bytes_max: 8 * 1024,
             cache_bytes: 4 * 1024 * 1024,
             token_ttl: Duration::from_secs(3600),

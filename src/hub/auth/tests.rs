@@ -1,6 +1,7 @@
 //! Tokens, keys, users and logins, by tables.
 
 mod login;
+mod mapping;
 mod parts;
 mod revocation;
 mod signatures;

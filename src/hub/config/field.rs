@@ -12,12 +12,15 @@ use super::{
     lookup,
     raw::{RawApiKey, RawClass},
     scalar::{ScalarField, ScalarListField},
-    table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
+    table_keys::{API_KEY_KEYS, CLAIM_RULE_KEYS, CLASS_KEYS, QUOTA_KEYS},
     topic_sources::TopicSource,
     topics::ClassMatch,
     units,
 };
-use crate::{auth::QuotaRule, bus::Class};
+use crate::{
+    auth::{ClaimRule, QuotaRule},
+    bus::Class,
+};
 
 /// A reference to the field of a key, by the form of its value.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) enum Field<'a> {
     ScalarList(&'a mut dyn ScalarListField),
     /// The `[[topics.class]]` tables. Keys that a table omits are as in `base`.
     Classes { classes: &'a mut Vec<RawClass>, base: &'a Class },
+    /// The `[[auth.rule]]` tables.
+    ClaimRules(&'a mut Vec<ClaimRule>),
     /// The `[[api_keys]]` tables.
     ApiKeys(&'a mut Vec<RawApiKey>),
     /// The `[[quota]]` tables.
@@ -63,6 +68,7 @@ impl Field<'_> {
             (Field::Classes { classes, base }, DeValue::Array(items)) => {
                 return assign_classes(classes, base, items, faults);
             }
+            (Field::ClaimRules(rules), DeValue::Array(items)) => return assign_claim_rules(rules, items, faults),
             (Field::ApiKeys(keys), DeValue::Array(items)) => return assign_api_keys(keys, items, faults),
             (Field::Quotas(rules), DeValue::Array(items)) => return assign_quotas(rules, items, faults),
             (field, DeValue::Boolean(flag)) => field.assign_flag(*flag),
@@ -94,7 +100,7 @@ impl Field<'_> {
                 // Not only what has no brackets: `[::1]:8080` begins like a list, too.
                 _ => Ok(split_list(text)),
             },
-            Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_) => {
+            Field::Classes { .. } | Field::ClaimRules(_) | Field::ApiKeys(_) | Field::Quotas(_) => {
                 toml.map_err(|error| format!("not a TOML list: {}", error.message()))
             }
             Field::Count { .. } | Field::Small { .. } | Field::Signed(_) | Field::Flag(_) => {
@@ -149,6 +155,7 @@ impl Field<'_> {
             Field::ScalarList(_) => "a list of texts, such as [\"a\", \"b\"]",
             Field::Classes { .. } => "a list of tables, each headed [[topics.class]]",
             Field::Quotas(_) => "a list of tables, each headed [[quota]]",
+            Field::ClaimRules(_) => "a list of tables, each headed [[auth.rule]]",
             Field::ApiKeys(_) => "a list of tables, each headed [[api_keys]]",
         };
         format!("expected {wanted}, found {}", article(found))
@@ -167,7 +174,9 @@ impl Field<'_> {
             Field::Pin(pin) => Value::Boolean(*pin == Pin::Automatic),
             Field::Scalar(slot) => Value::String(slot.write()),
             Field::ScalarList(slot) => Value::Array(slot.write().into_iter().map(Value::String).collect()),
-            Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_) => Value::Array(Vec::new()),
+            Field::Classes { .. } | Field::ClaimRules(_) | Field::ApiKeys(_) | Field::Quotas(_) => {
+                Value::Array(Vec::new())
+            }
         }
     }
 }
@@ -231,6 +240,29 @@ fn read_class(base: &Class, table: &DeTable<'_>, span: Range<usize>, faults: &mu
         (set.key.field)(&mut raw).assign(set.value, faults);
     }
     raw
+}
+
+fn assign_claim_rules(rules: &mut Vec<ClaimRule>, items: &DeArray<'_>, faults: &mut Vec<Fault>) {
+    rules.clear();
+    for item in items {
+        let mut refuse = |message: &str| faults.push(Fault { span: item.span(), message: message.into() });
+        let DeValue::Table(table) = item.get_ref() else {
+            refuse("expected a table headed [[auth.rule]]");
+            continue;
+        };
+        let mut rule = ClaimRule::default();
+        for set in lookup::gather(CLAIM_RULE_KEYS, table, faults) {
+            (set.key.field)(&mut rule).assign(set.value, faults);
+        }
+        let mut refuse = |message: &str| faults.push(Fault { span: item.span(), message: message.into() });
+        if rule.claim.is_empty() {
+            refuse("the rule lacks `claim`, the claim that decides; \"sub\" is in each token of a client");
+        }
+        if rule.role.is_empty() && rule.subscribe.is_empty() && rule.publish.is_empty() {
+            refuse("the rule gives nothing: set role, subscribe or publish");
+        }
+        rules.push(rule);
+    }
 }
 
 fn assign_api_keys(keys: &mut Vec<RawApiKey>, items: &DeArray<'_>, faults: &mut Vec<Fault>) {

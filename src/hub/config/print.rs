@@ -8,7 +8,7 @@ use super::{
     keys::{KEYS, Key, SECTIONS, is_of_no_section},
     raw::RawConfig,
     redact::{MASK, redact},
-    table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
+    table_keys::{API_KEY_KEYS, CLAIM_RULE_KEYS, CLASS_KEYS, QUOTA_KEYS},
 };
 
 /// The comment at the top of `config default`.
@@ -38,6 +38,14 @@ const QUOTA_EXAMPLE: &str = "
 # connections = 10
 ";
 
+const CLAIM_RULE_EXAMPLE: &str = "
+# [[auth.rule]]                                            # all rules that hold count together
+# claim = \"realm_access.roles\"                           # or \"groups\", \"scope\", \"https://example.org/roles\"
+# value = \"operator\"
+# subscribe = [\"wells.**\", \"users.{sub}.**\"]            # {sub}: what the claim `sub` says
+# publish = [\"wells.*.commands\"]
+";
+
 const API_KEY_EXAMPLE: &str = "
 # [[api_keys]]                                             # shown as X-API-Key or as Authorization: Bearer
 # name = \"ingest\"
@@ -63,6 +71,7 @@ pub(super) fn write_default() -> String {
         match *section {
             "topics" => text.push_str(CLASS_EXAMPLE),
             "limits" => text.push_str(&quota_example()),
+            "auth" => text.push_str(&claim_rule_example()),
             "users" => text.push_str(&api_key_example()),
             _ => {}
         }
@@ -82,6 +91,7 @@ pub(super) fn write_values(mut raw: RawConfig) -> String {
         match *section {
             "topics" => text.push_str(&class_tables(&mut raw)),
             "limits" => text.push_str(&quota_tables(&mut raw)),
+            "auth" => text.push_str(&claim_rule_tables(&mut raw)),
             "users" => text.push_str(&api_key_tables(&mut raw)),
             _ => {}
         }
@@ -91,7 +101,7 @@ pub(super) fn write_values(mut raw: RawConfig) -> String {
 
 fn section_keys(section: &str) -> impl Iterator<Item = &'static Key<RawConfig>> {
     let of_section = move |key: &&Key<RawConfig>| key.path.split('.').next() == Some(section);
-    KEYS.iter().filter(of_section).filter(|key| key.path != "topics.class")
+    KEYS.iter().filter(of_section).filter(|key| !matches!(key.path, "topics.class" | "auth.rule"))
 }
 
 /// `key = value`, the key without the name of its section.
@@ -108,12 +118,24 @@ fn class_tables(raw: &mut RawConfig) -> String {
     tables.collect()
 }
 
+fn claim_rule_tables(raw: &mut RawConfig) -> String {
+    let tables = raw.auth.rules.iter_mut().map(|rule| {
+        let lines: String = CLAIM_RULE_KEYS.iter().map(|key| line("", key, rule)).collect();
+        format!("\n[[auth.rule]]\n{lines}")
+    });
+    tables.collect()
+}
+
 fn quota_tables(raw: &mut RawConfig) -> String {
     let tables = raw.quotas.rules.iter_mut().map(|rule| {
         let lines: String = QUOTA_KEYS.iter().map(|key| line("", key, rule)).collect();
         format!("\n[[quota]]\n{lines}")
     });
     tables.collect()
+}
+
+fn claim_rule_example() -> String {
+    format!("\n# {}{CLAIM_RULE_EXAMPLE}", help_of("auth.rule"))
 }
 
 /// The example with the help of its key, which stands in no section.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     keys::KEYS,
-    table_keys::{API_KEY_KEYS, CLASS_KEYS, QUOTA_KEYS},
+    table_keys::{API_KEY_KEYS, CLAIM_RULE_KEYS, CLASS_KEYS, QUOTA_KEYS},
 };
 
 /// Schemes of URLs whose login may be a token, which stands where others have a name.
@@ -61,6 +61,7 @@ fn is_plain(key: &str, value: &str) -> bool {
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let known = KEYS.iter().map(|key| key.path).chain(CLASS_KEYS.iter().map(|key| key.path));
     let known = known.chain(API_KEY_KEYS.iter().map(|key| key.path)).chain(QUOTA_KEYS.iter().map(|key| key.path));
+    let known = known.chain(CLAIM_RULE_KEYS.iter().map(|key| key.path));
     let name = key.trim().rsplit('.').next().unwrap_or_default().trim_matches([' ', '"', '\'']);
     let is_secret = name == "key" || is_secret_name(name);
     // A table in one line has keys of its own, and what looks like a URL but is none would not be masked.

@@ -79,6 +79,7 @@ const RELOADED: &[ReloadRule] = &[
             "auth.public_key_file",
             "auth.private_key_file",
             "auth.jwks_file",
+            "auth.rule",
             "auth.deny_file",
             "users.file",
             "api_keys",
@@ -243,6 +244,7 @@ impl KeySnapshot {
         match key.path {
             "topics.class" => format!("{:?}", raw.classes).hash(&mut hasher),
             "quota" => format!("{:?}", raw.quotas.rules).hash(&mut hasher),
+            "auth.rule" => format!("{:?}", raw.auth.rules).hash(&mut hasher),
             "api_keys" => {
                 for key in &raw.api_keys {
                     (&key.key.secret, format!("{key:?}")).hash(&mut hasher);
@@ -258,7 +260,7 @@ impl KeySnapshot {
             // One that cannot be read is complained of where it is used.
             files.peek(&folder.join(file)).hash(&mut hasher);
         }
-        let is_table = matches!(key.path, "topics.class" | "quota" | "api_keys");
+        let is_table = matches!(key.path, "topics.class" | "quota" | "api_keys" | "auth.rule");
         let shown = if is_table { String::new() } else { show(key.path, &text) };
         Self { path: key.path, shown, fingerprint: hasher.finish() }
     }
@@ -365,6 +367,7 @@ mod tests {
             "topics.class",
             "quota",
             "api_keys",
+            "auth.rule",
             "topics.log",
             "topics.source",
             "topics.policy",

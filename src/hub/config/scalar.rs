@@ -10,7 +10,7 @@ use super::{
     types::LogFormat,
 };
 use crate::{
-    auth::{Algorithm, Mode, SameSite, TenantSelector},
+    auth::{Algorithm, Mode, PatternTemplate, SameSite, TenantSelector},
     bridge::TopicMap,
     bus::Class,
     endpoint::CompatApi,
@@ -99,6 +99,7 @@ standard_scalars!(
     Mode,
     SameSite,
     TenantSelector,
+    PatternTemplate,
     ClusterPubSub
 );
 

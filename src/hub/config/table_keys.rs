@@ -1,11 +1,14 @@
-//! The keys of the tables that may stand several times: `[[topics.class]]`, `[[api_keys]]`, `[[quota]]`.
+//! The keys of the tables that may stand several times: `[[topics.class]]`, `[[auth.rule]]`, `[[api_keys]]`, `[[quota]]`.
 
 use super::{
     field::Field,
     keys::{Key, MILLISECOND},
     raw::{RawApiKey, RawClass},
 };
-use crate::{auth::QuotaRule, share::Limit};
+use crate::{
+    auth::{ClaimRule, QuotaRule},
+    share::Limit,
+};
 
 /// The keys of one `[[topics.class]]` table.
 #[rustfmt::skip]
@@ -46,6 +49,27 @@ pub(super) const CLASS_KEYS: &[Key<RawClass>] = &[
     Key { path: "source",
           help: "As topics.source, for topics of this class whose log is in memory.",
           field: |it| Field::Scalar(&mut it.source) },
+];
+
+/// The keys of one `[[auth.rule]]` table.
+#[rustfmt::skip]
+pub(super) const CLAIM_RULE_KEYS: &[Key<ClaimRule>] = &[
+    Key { path: "claim",
+          help: "Path of the claim, such as \"realm_access.roles\". Names of members may have dots.",
+          field: |it| Field::Scalar(&mut it.claim) },
+    Key { path: "value",
+          help: "Value that the claim must have; of a list, one of its values; of `scope` and `scp`, one of the words. Empty: any \
+                 but null, false and nothing.",
+          field: |it| Field::Scalar(&mut it.value) },
+    Key { path: "role",
+          help: "Role of clients with that value. admin may do everything. The first rule that holds and has a role decides.",
+          field: |it| Field::Scalar(&mut it.role) },
+    Key { path: "subscribe",
+          help: "Patterns of the topics that such clients may subscribe to. {sub} stands for what the claim `sub` says.",
+          field: |it| Field::ScalarList(&mut it.subscribe) },
+    Key { path: "publish",
+          help: "Patterns of the topics that such clients may publish to. {sub} stands for what the claim `sub` says.",
+          field: |it| Field::ScalarList(&mut it.publish) },
 ];
 
 /// The keys of one `[[api_keys]]` table.

@@ -84,6 +84,7 @@ fn every_key_has_a_place_of_its_own() {
         "topics.log",
         "topics.source",
         "api_keys",
+        "auth.rule",
         "auth.mode",
         "auth.secret",
         "auth.secret_file",
@@ -153,9 +154,15 @@ pub(super) fn other_value(key: &keys::Key<raw::RawConfig>) -> String {
         (Field::Size { .. }, _) => "8KiB".into(),
         (Field::Duration { .. }, _) => "77s".into(),
         (Field::Pin(_), _) => "0,2-4".into(),
-        (Field::Scalar(_) | Field::ScalarList(_) | Field::Classes { .. } | Field::ApiKeys(_) | Field::Quotas(_), _) => {
-            "some.thing".into()
-        }
+        (
+            Field::Scalar(_)
+            | Field::ScalarList(_)
+            | Field::Classes { .. }
+            | Field::ClaimRules(_)
+            | Field::ApiKeys(_)
+            | Field::Quotas(_),
+            _,
+        ) => "some.thing".into(),
     }
 }
 
@@ -223,6 +230,39 @@ fn quotas() {
     check("[[quota]]\nname = \"a\"\nwho = \"alice\"\nconnections = 1", "names nobody");
     check("[[quota]]\nname = \"a\"\nwho = \"*\"\nconnection = 1", "did you mean `connections`?");
     check(&(rule.to_owned() + rule), "two quotas named `sensors`");
+}
+
+#[test]
+fn rules_for_claims() {
+    const JWT: &str = "[auth]\nmode = \"jwt\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n";
+    let rule = "[[auth.rule]]\nclaim = \"realm_access.roles\"\nvalue = \"operator\"\n\
+                subscribe = [\"wells.**\", \"users.{sub}.*\"]\npublish = [\"wells.{tenant}.x\"]\nrole = \"ops\"\n";
+    let file = ConfigFile::new("claim-rules", &format!("{JWT}{rule}"));
+    let config = load(Some(&file.0), [].into_iter(), &[]).expect("no problems");
+    let [found] = &config.auth.settings().rules[..] else { panic!("one rule") };
+    assert_eq!(
+        (found.claim.as_str(), found.value.as_str(), found.role.as_str()),
+        ("realm_access.roles", "operator", "ops")
+    );
+    assert_eq!(found.subscribe.iter().map(ToString::to_string).collect::<Vec<_>>(), ["wells.**", "users.{sub}.*"]);
+    // What is shown is the same, but for the secret, which is masked.
+    let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
+    let rule_shown = shown.split_once("[[auth.rule]]").expect("it is shown").1;
+    for line in rule.lines().skip(1) {
+        assert!(rule_shown.contains(line), "{line}: {rule_shown}");
+    }
+    let check = |text: &str, expected: &str| {
+        let wrong =
+            load_text("claim-rules", &format!("{JWT}[[auth.rule]]\n{text}")).expect_err("it is wrong").to_string();
+        assert!(wrong.contains(expected), "{text}: {wrong}");
+    };
+    check("value = \"x\"\nrole = \"x\"", "lacks `claim`");
+    check("claim = \"sub\"", "gives nothing");
+    check("claim = \"sub\"\nsubscribe = [\"a.{\"]", "write the name of a claim between { and }");
+    check("claim = \"sub\"\nsubscribe = [\"*{sub}\"]", "with `x` for each claim");
+    check("claims = \"sub\"\nrole = \"x\"", "did you mean `claim`?");
+    let unused = load_text("claim-rules", rule).expect_err("nobody is asked").to_string();
+    assert!(unused.contains("nobody is asked for it"), "{unused}");
 }
 
 #[test]

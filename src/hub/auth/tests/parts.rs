@@ -4,7 +4,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::Value;
 
 use super::{
-    super::{cache::TokenCache, counters::Counters, signatures::SignatureConfig, users},
+    super::{cache::TokenCache, counters::Counters, mapping::Mapped, signatures::SignatureConfig, users},
     login::users,
     *,
 };
@@ -98,7 +98,11 @@ fn a_recipient_is_one_of_those_named() {
 fn a_client_has_a_name_to_read() {
     let check = |username: Option<&str>, name: Option<&str>, expected: &str| {
         let claims = Claims { username: username.map(str::to_owned), name: name.map(str::to_owned), ..of("7") };
-        assert_eq!(claims.identify(NOW).expect("good patterns").name(), expected, "{username:?} {name:?}");
+        assert_eq!(
+            claims.identify(Mapped::default(), NOW).expect("good patterns").name(),
+            expected,
+            "{username:?} {name:?}"
+        );
     };
     check(None, None, "7");
     check(Some("ann"), None, "ann");

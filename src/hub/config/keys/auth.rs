@@ -40,6 +40,14 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Clock difference between the hub and the makers of tokens that is tolerated when a token's times are \
                  checked.",
           field: |it| Field::Duration { value: &mut it.auth.leeway, min: Duration::ZERO } },
+    Key { path: "auth.rule",
+          help: "Rights by claims that identity providers put into their tokens. All rules that hold count together, and the claims \
+                 subscribe, publish and role of the token itself besides.",
+          field: |it| Field::ClaimRules(&mut it.auth.rules) },
+    Key { path: "auth.rule_patterns_max",
+          help: "Patterns that [[auth.rule]] tables may give one token, where a claim with many values stands in a pattern. A token \
+                 that would get more is refused (401).",
+          field: |it| Field::Count { value: &mut it.auth.rule_patterns_max, min: 1 } },
     Key { path: "auth.deny_file",
           help: "TOML file that lists valid tokens and subjects to refuse: jti = [\"…\"] names tokens, sub = [\"…\"] \
                  subjects of tokens, users and API keys. It is read again at SIGHUP, and open streams of those it names \
