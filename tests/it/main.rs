@@ -46,6 +46,7 @@ mod http_refusals;
 mod installed;
 mod jetstream;
 mod jetstream_replaced;
+mod kubernetes;
 mod listeners;
 mod listing;
 mod loadtest;

@@ -42,7 +42,10 @@ pub(super) fn prepare_sources(raw: &RawConfig, sources: &mut SourcesConfig) -> V
     }
     for (key, name) in [("bridge.from", from), ("bridge.to", to)] {
         if name == "redis_stream" && sources.redis.as_ref().is_some_and(|redis| redis.url.names_cluster()) {
-            wrong.push((key, "bridges do not carry streams of a Redis Cluster: name one server, or sentinels".to_owned()));
+            wrong.push((
+                key,
+                "bridges do not carry streams of a Redis Cluster: name one server, or sentinels".to_owned(),
+            ));
         }
     }
     for (url, is_there) in [("redis.url", sources.redis.is_some()), ("nats.url", sources.nats.is_some())] {

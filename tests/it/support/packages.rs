@@ -63,6 +63,22 @@ pub(crate) fn schemathesis() -> &'static Path {
     })
 }
 
+/// What knows the schemas of Kubernetes' own kinds.
+const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
+
+/// A Python interpreter that has `kubernetes_validate`, and what reads YAML.
+pub(crate) fn kubernetes_python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let folder = install_once("kubernetes-validate", KUBERNETES_VALIDATE, |folder| {
+            run(Command::new(SYSTEM_PYTHON).args(["-m", "venv", "--clear"]).arg(folder), "python3-venv");
+            let mut install = Command::new(folder.join("bin/pip"));
+            run(install.args(["install", "--quiet", KUBERNETES_VALIDATE]), "python3-venv");
+        });
+        folder.join("bin/python")
+    })
+}
+
 /// The folder of the examples as one has it after `npm ci`: the files of `scripts/examples`, and their packages.
 pub(crate) fn node_examples() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
