@@ -241,6 +241,36 @@ fn what_was_removed_is_a_gap() {
     assert_eq!(expect_gap(&foreign)["reason"], "epoch");
 }
 
+/// Events of other topics are removed. A client of a topic that was quiet comes back with an id from before the oldest one that is left,
+/// to a hub that has followed the stream since: it misses nothing, and is told of nothing.
+#[test]
+fn a_quiet_topic_has_no_gap() {
+    let server = NatsServer::start_with_jetstream();
+    let hubs = [0, 1].map(|_| hub_on(&server, "", &[]));
+    // So that the hub follows the stream, and none of these topics.
+    let mut other = SseClient::open(&hubs[1], "/sse?topic=t.other");
+    let first = hubs[0].publish("t.b", "before");
+    let last = hubs[0].publish("t.a", "before");
+    let lost = hubs[0].publish("t.b", "lost");
+    for number in 1..=10 {
+        hubs[0].publish("t.other", number.to_string());
+        assert_eq!(other.next_data(), number.to_string());
+    }
+    let purged = server.request(&format!("$JS.API.STREAM.PURGE.{STREAM}"), r#"{"seq":10}"#);
+    assert_eq!(purged["purged"], 9, "{purged}");
+    let mut quiet = resume(&hubs[1], &last);
+    let told = SseClient::open_with(&hubs[1], "/sse?topic=t.b", &[("Last-Event-ID", &first)]).next();
+    assert_eq!(expect_gap(&told)["from"], json!(first), "{told:?}");
+    let mut kept = SseClient::open_with(&hubs[1], "/sse?topic=t.b", &[("Last-Event-ID", &lost)]);
+    hubs[0].publish("t.a", "after");
+    assert_eq!(quiet.next_data(), "after");
+    hubs[0].publish("t.b", "after");
+    assert_eq!(kept.next_data(), "after");
+    // A hub that has not followed it knows nothing.
+    let third = hub_on(&server, "", &[]);
+    assert_eq!(expect_gap(&resume(&third, &last).next())["reason"], "expired");
+}
+
 #[test]
 fn a_restart_of_nats_is_no_gap() {
     let mut server = NatsServer::start_with_jetstream();

@@ -129,4 +129,9 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
     Key { path: "nats.archive_cache_bytes",
           help: "Memory for pages of JetStream read lately, which the next reader gets without asking NATS. 0: no cache.",
           field: |it| Field::Size { value: &mut it.jetstream.archive_cache_bytes, min: 0 } },
+    Key { path: "nats.quiet_topics",
+          help: "Topics of each JetStream class of which the hub remembers when the last event came, in 24 bytes each. A reader \
+                 of a topic that was quiet is not sent a gap then because the stream has removed older events of other topics. \
+                 Too few: some are. 0: all are.",
+          field: |it| Field::Count { value: &mut it.jetstream.quiet_topics, min: 0 } },
 ];

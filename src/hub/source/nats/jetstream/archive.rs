@@ -16,6 +16,7 @@ use super::{
     config::{JetStreamConfig, StreamSpec},
     link::JetLink,
     pages::{Newest, NewestBounds, Stored, SubjectReader},
+    quiet::QuietTopics,
     stream::identity,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) fn start_archive(
     nats: &NatsConfig,
     config: &JetStreamConfig,
     specs: &[StreamSpec],
+    quiet: &[Arc<QuietTopics>],
     classes: TopicClasses,
     connector: Connector,
     clock: Clock,
@@ -67,6 +69,7 @@ pub(super) fn start_archive(
         api: Api::new(&config.domain),
         nats: nats.clone(),
         specs: specs.to_vec(),
+        quiet: quiet.to_vec(),
         classes,
         connector,
         link: None,
@@ -105,6 +108,8 @@ struct Worker {
     nats: NatsConfig,
     api: Api,
     specs: Vec<StreamSpec>,
+    /// What the reader knows of each stream's topics.
+    quiet: Vec<Arc<QuietTopics>>,
     classes: TopicClasses,
     connector: Connector,
     link: Option<JetLink>,
@@ -321,7 +326,9 @@ impl Worker {
             Some(Gap { from: seen.id, to, reason: GapReason::Epoch })
         } else {
             let following = read.total - u64::from(here.is_some());
-            known.has_lost(seen.id.minor, following).then(|| {
+            let subject = topic.as_str().as_bytes();
+            let intact_behind = self.quiet[index].intact_behind(subject, known.identity, known.first_seq);
+            known.has_lost(seen.id.minor, following, intact_behind).then(|| {
                 let first = read.messages.iter().find(|stored| seen.id.minor < stored.seq);
                 let minor = first.map_or(known.last_seq, |first| first.seq - 1).max(seen.id.minor);
                 Gap { from: seen.id, to: EventId { major: known.identity, minor }, reason: GapReason::Expired }
@@ -436,8 +443,10 @@ impl Known {
     ///
     /// The stream loses its oldest messages, of whatever topic. Apart from that a topic loses its own oldest, but only while it has as
     /// many as the stream keeps of one subject: those behind `seen` are fewer, so `seen` is not among what was lost, or nothing was.
-    fn has_lost(&self, seen: u64, following: u64) -> bool {
-        seen + 1 < self.first_seq || self.subject_count_max.is_some_and(|most| most <= following)
+    /// The hub itself may know that none of the oldest that were lost behind `intact_behind` was of the topic.
+    fn has_lost(&self, seen: u64, following: u64, intact_behind: Option<u64>) -> bool {
+        let is_intact = intact_behind.is_some_and(|least| least <= seen);
+        seen + 1 < self.first_seq && !is_intact || self.subject_count_max.is_some_and(|most| most <= following)
     }
 }
 
@@ -468,15 +477,17 @@ mod tests {
     fn what_may_be_lost_is_told() {
         let known = Known { identity: 7, first_seq: 10, last_seq: 50, subject_count_max: Some(3) };
         let check = |seen: u64, following: u64, expected: bool| {
-            assert_eq!(known.has_lost(seen, following), expected, "{seen} {following}");
+            assert_eq!(known.has_lost(seen, following, None), expected, "{seen} {following}");
         };
         check(9, 2, false);
         check(8, 2, true);
         check(9, 3, true);
         check(50, 0, false);
         let endless = Known { subject_count_max: None, ..known };
-        assert!(!endless.has_lost(9, 1000) && endless.has_lost(0, 1000));
-        assert!(!Known { first_seq: 1, ..endless }.has_lost(0, 1000), "nothing was ever removed");
+        assert!(!endless.has_lost(9, 1000, None) && endless.has_lost(0, 1000, None));
+        assert!(!Known { first_seq: 1, ..endless }.has_lost(0, 1000, None), "nothing was ever removed");
+        assert!(!endless.has_lost(5, 1, Some(5)) && endless.has_lost(4, 1, Some(5)), "nothing of the topic");
+        assert!(known.has_lost(5, 3, Some(5)), "too many of the topic");
     }
 
     #[test]

@@ -106,7 +106,9 @@ impl Reader {
             self.topics.load_again(index, now);
         }
         self.streams[index].identity = Some(identity(&info));
-        self.follow(link, index, &info).await
+        let followed = self.follow(link, index, &info).await;
+        self.streams[index].quiet.set_first(info.state.first_seq);
+        followed
     }
 
     /// What the server says of the stream, which is made if there is none.
@@ -187,7 +189,11 @@ impl Reader {
         if self.streams[index].follower.is_some() {
             return Ok(Ok(()));
         }
-        let position = self.streams[index].position.unwrap_or_else(|| StreamPosition::end(info));
+        let position = self.streams[index].position.unwrap_or_else(|| {
+            let end = StreamPosition::end(info);
+            self.streams[index].quiet.begin(identity(info), end.seq);
+            end
+        });
         if position.seq + 1 < info.state.first_seq {
             let now = self.clock.now();
             let bus = Arc::clone(&self.bus);

@@ -32,6 +32,8 @@ pub struct JetStreamConfig {
     pub archive_queue_max: usize,
     /// The size of the archive's cache of older events, in bytes.
     pub archive_cache_bytes: usize,
+    /// Topics of a stream of which the hub remembers when something came last.
+    pub quiet_topics: usize,
 }
 
 impl Default for JetStreamConfig {
@@ -44,6 +46,7 @@ impl Default for JetStreamConfig {
             domain: String::new(),
             archive_queue_max: 16_384,
             archive_cache_bytes: 16 << 20,
+            quiet_topics: 16_384,
         }
     }
 }

@@ -23,6 +23,7 @@ mod delivery;
 mod link;
 mod load;
 mod pages;
+mod quiet;
 mod reader;
 mod source;
 mod stream;

@@ -10,6 +10,7 @@ use super::{
     api::Api,
     config::{JetStreamConfig, StreamSpec},
     link::JetLink,
+    quiet::QuietTopics,
     stream::KeptStream,
     topics::{FollowedTopics, Stage},
 };
@@ -49,6 +50,7 @@ pub(super) fn start_reader(
     nats: &NatsConfig,
     config: &JetStreamConfig,
     specs: &[StreamSpec],
+    quiet: &[Arc<QuietTopics>],
     connector: Connector,
     bus: Arc<Bus>,
     setup: &SourceSetup,
@@ -67,7 +69,11 @@ pub(super) fn start_reader(
         clock: setup.clock,
         waker: Arc::clone(&waker),
         interest,
-        streams: specs.iter().map(|spec| KeptStream::new(spec.clone(), now)).collect(),
+        streams: specs
+            .iter()
+            .zip(quiet)
+            .map(|(spec, quiet)| KeptStream::new(spec.clone(), Arc::clone(quiet), now))
+            .collect(),
         topics: FollowedTopics::new(nats.linger),
         names: ChannelNames::default(),
         refused: LogRefusals::default(),

@@ -8,6 +8,7 @@ use super::{
     archive::{ArchiveHandle, start_archive},
     catalog::SubjectCatalog,
     config::{JetStreamConfig, StreamSpec},
+    quiet::QuietTopics,
     reader::{ReaderHandle, start_reader},
     writer::{WriterHandle, start_writer},
 };
@@ -29,6 +30,8 @@ pub(in crate::source::nats) struct JetStreamSource {
     nats: NatsConfig,
     config: JetStreamConfig,
     specs: Vec<StreamSpec>,
+    /// One for each of `specs`.
+    quiet: Vec<Arc<QuietTopics>>,
     setup: SourceSetup,
     connector: Connector,
     status: Arc<SourceStatus>,
@@ -54,10 +57,12 @@ impl JetStreamSource {
         let (api, own) = (Api::new(&config.domain), connector.clone());
         let writer = start_writer(nats, api, &specs, own, queued, setup.clock, Arc::clone(&status), waker);
         let writer = writer.map_err(explain)?;
-        let archive = start_archive(nats, config, &specs, setup.classes.clone(), connector.clone(), setup.clock);
+        let quiet: Vec<_> = specs.iter().map(|_| Arc::new(QuietTopics::new(config.quiet_topics))).collect();
+        let archive =
+            start_archive(nats, config, &specs, &quiet, setup.classes.clone(), connector.clone(), setup.clock);
         let archive = archive.map_err(explain)?;
         let (nats, config, setup) = (nats.clone(), config.clone(), setup.clone());
-        Ok(Self { nats, config, specs, setup, connector, status, publisher, writer, archive, reader: None })
+        Ok(Self { nats, config, specs, quiet, setup, connector, status, publisher, writer, archive, reader: None })
     }
 }
 
@@ -74,7 +79,8 @@ impl Source for JetStreamSource {
 
     fn start(&mut self, bus: Arc<Bus>) -> Result<(), String> {
         let (connector, status) = (self.connector.clone(), Arc::clone(&self.status));
-        let reader = start_reader(&self.nats, &self.config, &self.specs, connector, bus, &self.setup, status);
+        let reader =
+            start_reader(&self.nats, &self.config, &self.specs, &self.quiet, connector, bus, &self.setup, status);
         self.reader = Some(reader.map_err(|error| format!("nats: {error}"))?);
         Ok(())
     }

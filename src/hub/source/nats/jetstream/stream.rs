@@ -1,8 +1,11 @@
 //! A stream as the reader knows it: what it is, and how far it was read. No I/O.
 
+use std::sync::Arc;
+
 use super::{
     api::{ApiError, Refused, StoredMessage, StreamInfo},
     config::StreamSpec,
+    quiet::QuietTopics,
 };
 use crate::{clock::Moment, event::EventId, source::nats::link::SubscriptionHandle};
 
@@ -24,6 +27,8 @@ pub(super) struct KeptStream {
     pub(super) check_due: Moment,
     /// Failed attempts in a row.
     pub(super) failures: u32,
+    /// When something of each topic came last.
+    pub(super) quiet: Arc<QuietTopics>,
     /// Whether the log has a line about what it has otherwise than the class asks for.
     pub(super) has_warned: bool,
 }
@@ -79,9 +84,10 @@ pub(super) fn identity(info: &StreamInfo) -> u64 {
 }
 
 impl KeptStream {
-    pub(super) fn new(spec: StreamSpec, now: Moment) -> Self {
+    pub(super) fn new(spec: StreamSpec, quiet: Arc<QuietTopics>, now: Moment) -> Self {
         Self {
             spec,
+            quiet,
             identity: None,
             position: None,
             follower: None,
@@ -174,7 +180,7 @@ mod tests {
         let listed = vec![(Pattern::parse("a.*").expect("a pattern"), class)];
         let classes = TopicClasses { default: Class::default(), listed };
         let specs = StreamSpec::of_classes(&classes, &JetStreamConfig::default(), &NatsConfig::default());
-        KeptStream::new(specs.expect("usable").remove(0), Moment(0))
+        KeptStream::new(specs.expect("usable").remove(0), Arc::new(QuietTopics::new(1)), Moment(0))
     }
 
     fn info(description: &str, created: u8, last: u64) -> StreamInfo {

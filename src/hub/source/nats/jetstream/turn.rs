@@ -207,6 +207,7 @@ impl Reader {
         if position.seq + 1 < delivery.stream_seq {
             let due = stream.hole.map_or(now + HOLES_TOLD_TOGETHER, |(_, due)| due);
             stream.hole = Some((delivery.stream_seq - 1, due));
+            stream.quiet.begin(stream.identity.unwrap_or_default(), delivery.stream_seq - 1);
         }
         let id = self.streams[index].id(delivery.stream_seq);
         let topic = self.names.resolve(message.subject.as_bytes()).cloned();
@@ -230,7 +231,9 @@ impl Reader {
         };
         // Without room, the next consumer delivers it again.
         let taken = taken.ok()?;
-        self.streams[index].position = Some(StreamPosition { seq: delivery.stream_seq, time: Some(delivery.time) });
+        let stream = &mut self.streams[index];
+        stream.position = Some(StreamPosition { seq: delivery.stream_seq, time: Some(delivery.time) });
+        stream.quiet.on_message(message.subject.as_bytes(), delivery.stream_seq);
         Some(taken)
     }
 
@@ -275,7 +278,9 @@ impl Reader {
 
     /// What the stream had between the position and `next` is gone, and nobody knows of which topics it was.
     pub(super) fn report_hole(&mut self, feed: &mut Feed<'_>, index: usize, next: u64, now: Moment) {
-        self.streams[index].hole = Some((next - 1, now));
+        let stream = &mut self.streams[index];
+        stream.hole = Some((next - 1, now));
+        stream.quiet.begin(stream.identity.unwrap_or_default(), next - 1);
         if let Some(position) = &mut self.streams[index].position {
             *position = StreamPosition { seq: next - 1, time: None };
         }
