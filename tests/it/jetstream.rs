@@ -16,7 +16,6 @@ use crate::support::{
     nats::NatsServer,
     sse::{Received, SseClient},
     wait_until,
-    websocket::WebSocketClient,
 };
 
 /// The stream of the class of [`hub_on`].
@@ -50,7 +49,7 @@ pub(crate) fn resume(hub: &Hub, last: &str) -> SseClient {
     SseClient::open_with(hub, "/sse?topic=t.a", &[("Last-Event-ID", last)])
 }
 
-fn gap(from: &str, to: &str, reason: &str) -> Value {
+pub(crate) fn gap(from: &str, to: &str, reason: &str) -> Value {
     json!({ "topic": "t.a", "from": from, "to": to, "reason": reason })
 }
 
@@ -61,7 +60,7 @@ pub(crate) fn expect_gap(received: &Received) -> Value {
 }
 
 /// The same id with another sequence.
-fn with_seq(id: &str, seq: u64) -> String {
+pub(crate) fn with_seq(id: &str, seq: u64) -> String {
     format!("{}-{seq}", id.split_once('-').expect("an id has two parts").0)
 }
 
@@ -81,7 +80,7 @@ fn publish_numbers(hubs: &[&Hub], stop: &AtomicBool) -> u64 {
 
 /// Takes the next `count` numbers, which must go on from `last`; returns the last number and its id.
 #[track_caller]
-fn take_numbers(stream: &mut SseClient, last: u64, count: u64) -> (u64, String) {
+pub(crate) fn take_numbers(stream: &mut SseClient, last: u64, count: u64) -> (u64, String) {
     let mut id = String::new();
     for number in last + 1..=last + count {
         let event = stream.next();
@@ -222,56 +221,6 @@ fn what_the_hub_no_longer_holds_comes_from_the_stream() {
 }
 
 #[test]
-fn what_was_removed_is_a_gap() {
-    let server = NatsServer::start_with_jetstream();
-    let hub = hub_on(&server, "history = { count = 5000 }\nlag = { count = 1 }", &[]);
-    server.client().publish_all("t.a", (1..=100).map(|number| number.to_string()));
-    let first = SseClient::open(&hub, "/sse?topic=t.a&last_event_id=first").next().id;
-    drop(hub);
-    let purged = server.request(&format!("$JS.API.STREAM.PURGE.{STREAM}"), r#"{"seq":61}"#);
-    assert_eq!(purged["purged"], 60, "{purged}");
-    let hub = hub_on(&server, "history = { count = 5000 }\nlag = { count = 1 }", &[]);
-    let mut stream = resume(&hub, &with_seq(&first, 20));
-    assert_eq!(expect_gap(&stream.next()), gap(&with_seq(&first, 20), &with_seq(&first, 60), "expired"));
-    take_numbers(&mut stream, 60, 40);
-    take_numbers(&mut resume(&hub, &with_seq(&first, 60)), 60, 40);
-    let newer = resume(&hub, &with_seq(&first, 1000)).next();
-    assert_eq!(expect_gap(&newer)["reason"], "epoch");
-    let foreign = resume(&hub, "5-60").next();
-    assert_eq!(expect_gap(&foreign)["reason"], "epoch");
-}
-
-/// Events of other topics are removed. A client of a topic that was quiet comes back with an id from before the oldest one that is left,
-/// to a hub that has followed the stream since: it misses nothing, and is told of nothing.
-#[test]
-fn a_quiet_topic_has_no_gap() {
-    let server = NatsServer::start_with_jetstream();
-    let hubs = [0, 1].map(|_| hub_on(&server, "", &[]));
-    // So that the hub follows the stream, and none of these topics.
-    let mut other = SseClient::open(&hubs[1], "/sse?topic=t.other");
-    let first = hubs[0].publish("t.b", "before");
-    let last = hubs[0].publish("t.a", "before");
-    let lost = hubs[0].publish("t.b", "lost");
-    for number in 1..=10 {
-        hubs[0].publish("t.other", number.to_string());
-        assert_eq!(other.next_data(), number.to_string());
-    }
-    let purged = server.request(&format!("$JS.API.STREAM.PURGE.{STREAM}"), r#"{"seq":10}"#);
-    assert_eq!(purged["purged"], 9, "{purged}");
-    let mut quiet = resume(&hubs[1], &last);
-    let told = SseClient::open_with(&hubs[1], "/sse?topic=t.b", &[("Last-Event-ID", &first)]).next();
-    assert_eq!(expect_gap(&told)["from"], json!(first), "{told:?}");
-    let mut kept = SseClient::open_with(&hubs[1], "/sse?topic=t.b", &[("Last-Event-ID", &lost)]);
-    hubs[0].publish("t.a", "after");
-    assert_eq!(quiet.next_data(), "after");
-    hubs[0].publish("t.b", "after");
-    assert_eq!(kept.next_data(), "after");
-    // A hub that has not followed it knows nothing.
-    let third = hub_on(&server, "", &[]);
-    assert_eq!(expect_gap(&resume(&third, &last).next())["reason"], "expired");
-}
-
-#[test]
 fn a_restart_of_nats_is_no_gap() {
     let mut server = NatsServer::start_with_jetstream();
     let hub = hub_on(&server, "", &[("nats.proof_age_max", "400ms")]);
@@ -357,28 +306,6 @@ fn a_repeat_at_another_hub_delivers_nothing() {
     assert_eq!([stream.next_data(), stream.next_data()], ["first", "second"]);
 }
 
-/// A stream that was deleted, and made anew by the hub or by somebody else, is another one.
-#[test]
-fn a_stream_that_is_made_anew_is_a_gap() {
-    let server = NatsServer::start_with_jetstream();
-    let hub = hub_on(&server, "", &[]);
-    let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
-    let id = hub.publish("t.a", "1");
-    assert_eq!(stream.next_data(), "1");
-    let deleted = server.request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), "");
-    assert_eq!(deleted["success"], true, "{deleted}");
-    let told = expect_gap(&stream.next());
-    assert_eq!((&told["from"], &told["reason"]), (&json!(id), &json!("epoch")));
-    hub.publish("t.a", "2");
-    assert_eq!(stream.next_data(), "2");
-    // A reader that was away gets the gap as well, even from a hub that knows nothing of the time before.
-    for hub in [&hub, &hub_on(&server, "", &[])] {
-        let mut stream = resume(hub, &id);
-        assert_eq!(expect_gap(&stream.next())["reason"], "epoch");
-        assert_eq!(stream.next_data(), "2");
-    }
-}
-
 #[test]
 fn many_topics_are_read_at_once() {
     let server = NatsServer::start_with_jetstream();
@@ -430,216 +357,4 @@ fn a_topic_that_nobody_listened_to_for_a_while_misses_nothing() {
             }
         }
     }
-}
-
-/// Without JetStream the hub is not ready, says why, and refuses what it cannot keep.
-#[test]
-fn a_server_without_jetstream_is_named() {
-    let server = NatsServer::start();
-    let hub = unready_hub_on(&server, "", &[("nats.publish_timeout", "200ms")]);
-    wait_until("readiness says why", || hub.get("/ready").text().contains("no JetStream answers").then_some(()));
-    assert_eq!(hub.post("/publish/t.a", "x").status, 503);
-    assert_eq!(hub.post("/publish/other", "x").status, 200, "core NATS is there");
-}
-
-/// A stream of that name that somebody made for something else.
-#[test]
-fn a_stream_that_does_not_fit_is_named_until_it_does() {
-    let server = NatsServer::start_with_jetstream();
-    let create = |subjects: &str| {
-        server.request(
-            &format!("$JS.API.STREAM.CREATE.{STREAM}"),
-            &format!(
-                r#"{{"name":"{STREAM}","subjects":[{subjects}],"retention":"limits","storage":"memory","max_age":0}}"#
-            ),
-        )
-    };
-    assert!(create("\"x.*\"")["error"].is_null());
-    let hub = unready_hub_on(&server, "", &[("nats.publish_timeout", "200ms")]);
-    let socket = WebSocketClient::open_v1(&hub, "/ws");
-    socket.send(&json!({ "op": "subscribe", "topic": "t.a" }).to_string());
-    wait_until("readiness names it", || hub.get("/ready").text().contains("keeps the subjects").then_some(()));
-    assert_eq!(hub.post("/publish/t.a", "x").status, 503);
-    let update =
-        format!(r#"{{"name":"{STREAM}","subjects":["t.>"],"retention":"limits","storage":"memory","max_age":0}}"#);
-    let updated = server.request(&format!("$JS.API.STREAM.UPDATE.{STREAM}"), &update);
-    assert!(updated["error"].is_null(), "{updated}");
-    wait_until("it is read", || (!hub.get("/ready").text().contains("keeps the subjects")).then_some(()));
-    assert_eq!(hub.post("/publish/t.a", "x").status, 200);
-}
-
-/// What the server's permissions deny is named, told to readers, and heals.
-#[test]
-fn what_the_permissions_deny_is_named_until_they_allow_it() {
-    let rights = |denied: &str| {
-        format!(
-            "authorization {{ users: [{{ user: hub, password: p, permissions: {{ publish: {{ deny: [{denied}] }} }} }}] }}"
-        )
-    };
-    let server = NatsServer::start_with_jetstream_and(&rights("\"$JS.API.CONSUMER.>\", \"t.b\""));
-    let folder = Folder::new();
-    let file = folder.path("fanfare.toml");
-    fs::write(&file, "[[topics.class]]\nmatch = \"t.*\"\nlog = \"jetstream\"\n").expect("the folder is writable");
-    let settings = [("nats.backoff_max", "100ms"), ("nats.ping_interval", "100ms"), ("server.default_topics", "")];
-    let hub = Hub::start_with(&["--config", &file, "--nats", &server.url_as("hub:p@")], &settings);
-    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
-    let denied = hub.post("/publish/t.b", "x");
-    assert_eq!((denied.status, denied.text().contains("access rules")), (503, true), "{}", denied.text());
-    let id = hub.publish("t.a", "1");
-    let mut socket = WebSocketClient::open_v1(&hub, "/ws");
-    socket.send(&json!({ "op": "subscribe", "topic": "t.a" }).to_string());
-    wait_until("readiness names the topic", || {
-        let ready = hub.get("/ready");
-        (ready.status == 200 && ready.text().contains("$JS.API.CONSUMER.CREATE")).then_some(())
-    });
-    server.reload_jetstream(&rights("\"none\""));
-    wait_until("it is read", || (!hub.get("/ready").text().contains("$JS.API.CONSUMER.CREATE")).then_some(()));
-    assert_eq!(hub.post("/publish/t.b", "x").status, 200);
-    let second = hub.publish("t.a", "2");
-    assert_ne!(id, second);
-    let event = std::iter::repeat_with(|| socket.next_json()).find(|message| message["data"] == 2);
-    assert_eq!(event.map(|event| event["id"].clone()), Some(json!(second)));
-}
-
-/// Somebody changes the stream so that it keeps something else, and back. Who read on reads on, and nobody misses anything.
-#[test]
-fn a_stream_that_is_unfit_for_a_while_misses_nothing() {
-    let server = NatsServer::start_with_jetstream();
-    let hubs = [0, 1].map(|_| hub_on(&server, "", &[]));
-    let mut stream = SseClient::open(&hubs[0], "/sse?topic=t.a");
-    let mut id = String::new();
-    for number in ["1", "2", "3"] {
-        hubs[0].publish("t.a", number);
-        let event = stream.next();
-        assert_eq!(event.data, number);
-        id = event.id;
-    }
-    let info = server.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "");
-    let update = |subjects: &[&str]| {
-        let mut config = info["config"].clone();
-        config["subjects"] = json!(subjects);
-        let answer = server.request(&format!("$JS.API.STREAM.UPDATE.{STREAM}"), &config.to_string());
-        assert!(answer["error"].is_null(), "{answer}");
-    };
-    update(&["x.*"]);
-    wait_until("readiness names it", || hubs[0].get("/ready").text().contains("keeps the subjects").then_some(()));
-    update(&["t.*"]);
-    server.client().publish_all("t.a", ["4", "5"]);
-    for (number, seq) in [("4", 4), ("5", 5)] {
-        assert_eq!(stream.next(), Received { id: with_seq(&id, seq), kind: String::new(), data: number.to_owned() });
-    }
-    let mut other = resume(&hubs[1], &id);
-    assert_eq!([other.next_data(), other.next_data()], ["4", "5"]);
-}
-
-/// A server stops a consumer whose hub may not answer flow control.
-#[test]
-fn a_hub_that_may_not_answer_flow_control_reads_on() {
-    let rights =
-        "authorization { users: [{ user: hub, password: p, permissions: { publish: { deny: [\"$JS.FC.>\"] } } }] }";
-    let server = NatsServer::start_with_jetstream_and(rights);
-    let folder = Folder::new();
-    let file = folder.path("fanfare.toml");
-    fs::write(&file, "[[topics.class]]\nmatch = \"t.*\"\nlog = \"jetstream\"\nlag = { bytes = \"100MiB\" }\n")
-        .expect("the folder is writable");
-    let settings = [("nats.ping_interval", "200ms"), ("server.default_topics", "")];
-    let hub = Hub::start_with(&["--config", &file, "--nats", &server.url_as("hub:p@")], &settings);
-    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
-    let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
-    let long = "x".repeat(20_000);
-    let mut client = server.client_as("hub", "p");
-    client.publish_all("t.a", (0..2000).map(|number| format!("{number} {long}")));
-    for number in 0..2000 {
-        let data = stream.next_data();
-        assert!(data.starts_with(&format!("{number} ")), "{number}: {}", &data[..20]);
-    }
-}
-
-/// A hub that has no room for what comes while it loads other topics connects again, and goes on behind what it took.
-#[test]
-fn a_hub_without_room_for_what_comes_misses_nothing() {
-    const COUNT: usize = 400;
-    let rights =
-        "authorization { users: [{ user: hub, password: p, permissions: { publish: { deny: [\"$JS.FC.>\"] } } }] }";
-    let server = NatsServer::start_with_jetstream_and(rights);
-    let folder = Folder::new();
-    let file = folder.path("fanfare.toml");
-    fs::write(&file, "[[topics.class]]\nmatch = \"t.*\"\nlog = \"jetstream\"\nlag = { bytes = \"100MiB\" }\n")
-        .expect("the folder is writable");
-    let settings = [
-        ("nats.ping_interval", "200ms"),
-        ("nats.backoff_min", "10ms"),
-        ("nats.backoff_max", "20ms"),
-        ("nats.backlog_bytes_max", "256KiB"),
-        ("server.default_topics", ""),
-    ];
-    let hub = Hub::start_with(&["--config", &file, "--nats", &server.url_as("hub:p@")], &settings);
-    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
-    let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
-    let long = "x".repeat(20_000);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut client = server.client_as("hub", "p");
-            client.publish_all("t.a", (0..COUNT).map(|number| format!("{number} {long}")));
-        });
-        scope.spawn(|| (0..20).for_each(|number| drop(SseClient::open(&hub, &format!("/sse?topic=t.{number}")))));
-        for number in 0..COUNT {
-            let data = stream.next_data();
-            assert!(data.starts_with(&format!("{number} ")), "{number}: {}", &data[..20]);
-        }
-    });
-    // Each connection takes what it has room for.
-    let reconnects = hub.metric("fanfare_source_reconnects_total{source=\"jetstream\"}");
-    assert!(reconnects < COUNT as f64, "{reconnects} connections");
-}
-
-/// Who may publish to the hub's inbox does not make the hub publish elsewhere, nor end its connection.
-#[test]
-fn the_hub_answers_flow_control_alone() {
-    let server = NatsServer::start_with_jetstream();
-    let (sender, subjects) = std::sync::mpsc::channel();
-    server.subscribe("_INBOX.fanfare.>", move |subject, headers, _| {
-        if headers.is_some_and(|headers| headers.starts_with(b"NATS/1.0 100")) {
-            let _ = sender.send(subject.to_owned());
-        }
-    });
-    let hub = hub_on(&server, "", &[]);
-    let mut stream = SseClient::open(&hub, "/sse?topic=t.a&topic=pay.x");
-    let inbox = subjects.recv_timeout(crate::support::TIMEOUT).expect("a consumer shows that it is there");
-    let mut client = server.client();
-    for (reply, header) in
-        [("pay.x", "A: b"), ("pay.x", "Nats-Consumer-Stalled: pay.x"), ("a", "Nats-Consumer-Stalled: a b*")]
-    {
-        let block = format!("NATS/1.0 100 Idle Heartbeat\r\n{header}\r\n\r\n");
-        client.send(format!("HPUB {inbox} {reply} {0} {0}\r\n{block}\r\n", block.len()).as_bytes());
-    }
-    let delete = format!("NATS/1.0 100\r\nNats-Consumer-Stalled: $JS.API.STREAM.DELETE.{STREAM}\r\n\r\n");
-    client.send(format!("HPUB {inbox} {0} {0}\r\n{delete}\r\n", delete.len()).as_bytes());
-    hub.publish("t.a", "1");
-    assert_eq!(stream.next_data(), "1", "and nothing of another topic, and no gap");
-    assert_eq!(hub.metric("fanfare_source_reconnects_total{source=\"jetstream\"}"), 0.0);
-}
-
-/// The newest messages are removed before the hub has read them, and none comes after: readers are told all the same, once.
-#[test]
-fn a_newest_message_that_is_removed_is_told() {
-    let mut server = NatsServer::start_with_jetstream();
-    // So that the hub is away for long enough.
-    let hub = hub_on(&server, "", &[("nats.backoff_min", "2s"), ("nats.backoff_max", "2s")]);
-    let mut stream = SseClient::open(&hub, "/sse?topic=t.a");
-    let first = hub.publish("t.a", "1");
-    assert_eq!(stream.next_data(), "1");
-    server.kill();
-    server.restart();
-    wait_until("the stream is there", || {
-        server.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "")["error"].is_null().then_some(())
-    });
-    server.client().publish_all("t.a", ["2", "3"]);
-    for seq in [2, 3] {
-        let deleted = server.request(&format!("$JS.API.STREAM.MSG.DELETE.{STREAM}"), &format!(r#"{{"seq":{seq}}}"#));
-        assert_eq!(deleted["success"], true, "{deleted}");
-    }
-    assert_eq!(expect_gap(&stream.next()), gap(&first, &with_seq(&first, 3), "expired"));
-    wait_until("publishing works again", || (hub.post("/publish/t.a", "4").status == 200).then_some(()));
-    assert_eq!(stream.next_data(), "4");
 }
