@@ -1,10 +1,9 @@
+mod secrets;
+mod sources;
+
 use std::{env, fs, path::PathBuf, process, time::Duration};
 
 use super::{keys::KEYS, *};
-use crate::{
-    log::{Bounds, Retention},
-    topic::Topic,
-};
 
 /// A file that goes when the test does.
 pub(super) struct ConfigFile(pub(super) PathBuf);
@@ -265,61 +264,6 @@ fn rules_for_claims() {
     assert!(unused.contains("nobody is asked for it"), "{unused}");
 }
 
-#[test]
-fn classes() {
-    let text = "[topics]\nhistory.age = \"1h\"\n\
-                [[topics.class]]\nmatch = \"orders.*\"\nhistory = { count = 5 }\n\
-                [[topics.class]]\nmatch = \"orders.**\"\nhistory.bytes = \"2KiB\"\nlag = { count = 7 }\n";
-    let file = ConfigFile::new("classes", text);
-    let topics = load(Some(&file.0), [].into_iter(), &[flag("topics.history.age", "2h")]).expect("no problems").topics;
-    let class = |name: &str| {
-        let topic = Topic::parse(name).expect("a good name");
-        let found = topics.classes.iter().find(|(pattern, _)| pattern.matches(&topic));
-        found.map_or(&topics.default, |(_, class)| class).retention
-    };
-    let check = |name: &str, count: usize, bytes: usize, lag_count: usize| {
-        let Retention { history, lag } = class(name);
-        assert_eq!(history, Bounds { count, bytes, age: Duration::from_secs(7200) }, "{name}");
-        assert_eq!(lag, Bounds { count: lag_count, ..Retention::default().lag }, "{name}");
-    };
-    let lag_count = Retention::default().lag.count;
-    check("orders.eu", 5, 1 << 20, lag_count);
-    check("orders.eu.1", 100, 2048, 7);
-    check("other", 100, 1 << 20, lag_count);
-    let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
-    let shown_file = ConfigFile::new("classes-shown", &shown);
-    let reread = load(Some(&shown_file.0), [].into_iter(), &[]).expect("no problems");
-    assert_same(&reread, &load(Some(&file.0), [].into_iter(), &[]).expect("no problems"));
-}
-
-#[test]
-fn a_log_at_a_broker_needs_the_broker() {
-    for text in ["[topics]\nlog = \"redis-stream\"", "[[topics.class]]\nmatch = \"a\"\nlog = \"redis-stream\""] {
-        let error = load_text("refused", text).expect_err(text).to_string();
-        assert!(error.contains("needs a Redis server") && error.contains("redis.url"), "{text:?}: {error}");
-        assert!(load_text("taken", &format!("{text}\n[redis]\nurl = \"redis://localhost\"")).is_ok(), "{text:?}");
-    }
-}
-
-/// What JetStream would refuse at the start, or would keep of NATS' own.
-#[test]
-fn classes_that_jetstream_cannot_keep_are_found() {
-    let check = |text: &str, expected: Option<&str>| {
-        let outcome = load_text("streams", &format!("{text}\n[nats]\nurl = \"nats://h\"\n")).map(drop);
-        match (outcome.map_err(|error| error.to_string()), expected) {
-            (Ok(()), None) => {}
-            (Err(error), Some(part)) if error.contains(part) => {}
-            (outcome, _) => panic!("{text:?}: {outcome:?}, not {expected:?}"),
-        }
-    };
-    let class = |pattern: &str| format!("[[topics.class]]\nmatch = \"{pattern}\"\nlog = \"jetstream\"\n");
-    check(&(class("a.*") + &class("b.**")), None);
-    check(&(class("a.*") + &class("a.b")), Some(":1:10: the classes `a.*` and `a.b`"));
-    check(&class("_INBOX.**"), Some("NATS' own subjects `_INBOX.>` fall under it"));
-    check(&class("**"), Some("NATS' own subjects"));
-    check("[topics]\nlog = \"jetstream\"", Some(":2:1: JetStream keeps no topics of every name"));
-}
-
 /// Each text is refused with a message that has all of these parts.
 #[test]
 fn what_is_refused() {
@@ -427,117 +371,6 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
-fn a_password_is_never_shown() {
-    let secret = "geheim";
-    let url = format!("redis://ann:{secret}@localhost/1");
-    let shown = show(None, [].into_iter(), &[flag("redis.url", &url)]).expect("no problems");
-    assert!(shown.contains("redis://ann:***@localhost/1"), "{shown}");
-    let wrong = format!("[redis]\nurl = \"rediz://ann:{secret}@localhost\"\nurll = \"redis://:{secret}@x\"");
-    let error = load_text("secret", &wrong).expect_err("no such scheme").to_string();
-    assert!(!error.contains(secret), "{error}");
-}
-
-#[test]
-fn a_url_from_a_file_beside_the_configuration() {
-    let secret = ConfigFile::new("url", "redis://:geheim@localhost/2\n");
-    let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a plain name");
-    let config = load_text("with-url-file", &format!("[redis]\nurl_file = \"{name}\"")).expect("no problems");
-    let redis = config.sources.redis.expect("a Redis");
-    assert_eq!(redis.url.to_string(), "redis://:***@localhost:6379/2");
-    assert_eq!(redis.always, config.server.default_topics);
-    let text = format!("[redis]\nurl = \"redis+sentinel://a/b\"\nsentinel_password_file = \"{name}\"");
-    let redis = load_text("with-sentinel-password-file", &text).expect("no problems").sources.redis.expect("a Redis");
-    assert_eq!(redis.sentinel_login.password, "redis://:geheim@localhost/2");
-}
-
-#[test]
-fn an_open_address_needs_clients_that_sign_in_or_a_word_to_the_contrary() {
-    let check = |settings: &str, expected: Option<&str>| {
-        let text = format!("[server]\nlisten = [\"0.0.0.0:1\"]\n{settings}");
-        let outcome = load_text("open", &text).map_err(|error| error.to_string());
-        match expected {
-            None => assert!(outcome.is_ok(), "{settings}: {outcome:?}"),
-            Some(wrong) => {
-                assert!(outcome.as_ref().is_err_and(|error| error.contains(wrong)), "{settings}: {outcome:?}")
-            }
-        }
-    };
-    check("", Some("auth.mode"));
-    check("insecure = true", None);
-    check("[auth]\nmode = \"jwt\"", Some("nothing to check clients with"));
-    check("[auth]\nmode = \"jwt\"\nsecret = \"0123456789abcdef0123456789abcdef\"", None);
-    check("[auth]\nsecret = \"0123456789abcdef0123456789abcdef\"", Some("nobody is asked for it"));
-    check("[[api_keys]]\nkey = \"0123456789abcdef\"", Some("nobody is asked for it"));
-    check("[auth]\nmode = \"jwt\"\n[[api_keys]]\nkey = \"0123456789abcdef\"\npublish = [\"a.*\"]", None);
-}
-
-#[test]
-fn secrets_come_from_files_next_to_the_configuration() {
-    let secret = ConfigFile::new("jwt.key", "0123456789abcdef0123456789abcdef\n");
-    let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
-    let check = |text: &str, expected: Result<(), &str>| {
-        let outcome = load_text("secrets", text).map(drop).map_err(|error| error.to_string());
-        match (outcome, expected) {
-            (Ok(()), Ok(())) => {}
-            (Err(error), Err(wrong)) if error.contains(wrong) => {}
-            (outcome, _) => panic!("{text}: {outcome:?}"),
-        }
-    };
-    let jwt = |rest: &str| format!("[auth]\nmode = \"jwt\"\n{rest}");
-    check(&jwt(&format!("secret_file = \"{name}\"")), Ok(()));
-    check(&jwt(&format!("secret_file = \"{name}\"\nsecret = \"x\"")), Err("keep one"));
-    check(&jwt("secret_file = \"/nowhere\""), Err("cannot read /nowhere"));
-    check(&jwt(&format!("[[api_keys]]\nkey_file = \"{name}\"")), Ok(()));
-    check(&jwt(&format!("[[api_keys]]\nkey_file = \"{name}\"\nkey = \"x\"")), Err("one of the two"));
-    check(&jwt("[[api_keys]]\nname = \"x\""), Err("one of the two"));
-    check(&jwt("[[api_keys]]\nkeys = \"x\""), Err("did you mean `key`?"));
-    check(&jwt("[users]\nfile = \"/nowhere\""), Err("cannot read /nowhere"));
-    check(&jwt("algorithms = [\"none\"]"), Err("none of the algorithms"));
-}
-
-#[test]
-fn nats_takes_one_login() {
-    let secret = ConfigFile::new("nats.secret", "geheim\n");
-    let name = secret.0.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
-    let check = |text: &str, expected: Result<&str, &str>| {
-        let outcome = load_text("nats", &format!("[nats]\nurl = \"nats://h\"\n{text}"));
-        let outcome = outcome.map(|config| format!("{:?}", config.sources.nats.expect("a URL").login.auth));
-        match (outcome.map_err(|error| error.to_string()), expected) {
-            (Ok(found), Ok(login)) if found == login => {}
-            (Err(error), Err(wrong)) if error.contains(wrong) && !error.contains("geheim") => {}
-            (outcome, _) => panic!("{text}: {outcome:?}"),
-        }
-    };
-    check("", Ok("None"));
-    check("user = \"ada\"\npassword = \"geheim\"", Ok("User(\"ada\", ***)"));
-    check(&format!("user = \"ada\"\npassword_file = \"{name}\""), Ok("User(\"ada\", ***)"));
-    check("token = \"geheim\"", Ok("Token(***)"));
-    check(&format!("token_file = \"{name}\""), Ok("Token(***)"));
-    check(&format!("nkey_file = \"{name}\""), Ok("Nkey(***)"));
-    check(&format!("credentials_file = \"{name}\""), Ok("Credentials(***)"));
-    check("password = \"geheim\"", Err("set nats.user"));
-    check(&format!("token = \"geheim\"\nnkey_file = \"{name}\""), Err("nats.token is set as well"));
-    check(&format!("token = \"geheim\"\ntoken_file = \"{name}\""), Err("keep one"));
-    check("nkey_file = \"/nowhere\"", Err("cannot read /nowhere"));
-    check("subscribe = [\"a..b\"]", Err("empty token"));
-    check("inbox_prefix = \"a.*\"", Err("without wildcards"));
-    check("[redis]\nurl = \"redis://h\"", Err("say which of them has the topics"));
-    let both = load_text("nats", "[nats]\nurl = \"nats://ada:geheim@h\"\ntoken = \"geheim\"").map(drop);
-    assert!(both.is_err_and(|error| error.to_string().contains("keep one")), "a login in the URL and another one");
-}
-
-#[test]
-fn what_is_shown_has_no_secret_of_sign_in() {
-    let text = "[auth]\nmode = \"jwt\"\nsecret = \"geheim-geheim-geheim-geheim-geheim\"\n\
-                [[api_keys]]\nname = \"ingest\"\nkey = \"geheim-geheim-geheim\"\npublish = [\"wells.**\"]\n";
-    let file = ConfigFile::new("shown-secrets", text);
-    let shown = show(Some(&file.0), [].into_iter(), &[]).expect("no problems");
-    assert!(!shown.contains("geheim"), "{shown}");
-    assert!(shown.contains("[[api_keys]]\nname = \"ingest\"\nkey = \"***\"\n"), "{shown}");
-    assert!(!format!("{:?}", load(Some(&file.0), [].into_iter(), &[])).contains("geheim"));
-}
-
-#[test]
 fn origins_may_be_all_of_a_domain() {
     let check = |origin: &str, expected: bool| {
         let outcome = load_variable("FANFARE_CORS__ALLOW_ORIGINS", origin);
@@ -550,60 +383,4 @@ fn origins_may_be_all_of_a_domain() {
     check("https://a.*.example.org", false);
     check("https://a*.example.org", false);
     check("*.example.org", false);
-}
-
-#[test]
-fn what_is_required_must_be_there() {
-    let check = |text: &str, expected: Option<&str>| {
-        let error = load_text("required", text).err().map(|error| error.to_string());
-        assert_eq!(error.is_some(), expected.is_some(), "{text:?}: {error:?}");
-        let expected = expected.unwrap_or_default();
-        assert!(error.is_none_or(|error| error.contains(":2:") && error.contains(expected)), "{text:?}: {expected}");
-    };
-    check(
-        "[ready]\nrequire = [\"rediss\"]",
-        Some("`rediss` is no source: there are redis, redis_stream, nats, jetstream, store"),
-    );
-    check("[ready]\nrequire = [\"redis\"]", Some("`redis` is required, but redis.url is not set"));
-    check("[ready]\nrequire = [\"store\"]", Some("`store` is required, but store.url is not set"));
-    check("[ready]\nrequire = [\"nats\"]", Some("`nats` is required, but nats.url is not set"));
-    check("[ready]\nrequire = [\"nats\"]\n[nats]\nurl = \"nats://localhost\"", None);
-    let redis = "[redis]\nurl = \"redis://localhost\"";
-    check(&format!("[ready]\nrequire = [\"redis\"]\n{redis}"), None);
-    check(&format!("[ready]\nrequire = [\"redis_stream\"]\n{redis}"), Some("no class of topics has log ="));
-    check("[ready]\nrequire = [\"jetstream\"]\n[nats]\nurl = \"nats://h\"", Some("no class of topics has log ="));
-    check("[ready]\nrequire = []", None);
-    check("[ready]\nrequire = [\"*\"]", None);
-}
-
-/// Each class says by `log` or by `source` where its events come from, and only what is configured counts.
-#[test]
-fn classes_may_have_different_sources() {
-    let class = |keys: &str| format!("[[topics.class]]\nmatch = \"a.*\"\n{keys}\n");
-    let check = |servers: &[&str], text: &str, expected: Result<Option<&str>, &str>| {
-        let urls: String = servers.iter().map(|name| format!("[{name}]\nurl = \"{name}://h\"\n")).collect();
-        match (load_text("sources", &format!("{text}{urls}")).map_err(|error| error.to_string()), expected) {
-            (Ok(config), Ok(source)) => {
-                let found = config.topics.classes.first().and_then(|(_, class)| class.source);
-                assert_eq!(found.map(|source| source.0), source, "{text} {servers:?}");
-            }
-            (Err(error), Err(part)) => assert!(error.contains(part), "{text} {servers:?}: {error}"),
-            (found, expected) => panic!("{text} {servers:?}: {:?}, not {expected:?}", found.map(drop)),
-        }
-    };
-    let both = ["redis", "nats"];
-    let default = "topics.source = \"redis\"\n";
-    check(&both, &format!("{default}{}", class("source = \"nats\"")), Ok(Some("nats")));
-    check(&both, &format!("{default}{}", class("log = \"jetstream\"")), Ok(Some("jetstream")));
-    check(&both, &format!("{default}{}", class("log = \"redis-stream\"")), Ok(Some("redis_stream")));
-    check(&both, &format!("{default}{}", class("source = \"hub\"")), Ok(Some("hub")));
-    check(&both, &format!("topics.source = \"hub\"\n{}", class("priority = 1")), Ok(None));
-    check(&both, &class("source = \"nats\""), Err("say which of them has the topics"));
-    check(&["redis"], &class("source = \"hub\""), Ok(Some("hub")));
-    check(&["redis"], &class("source = \"nats\""), Err("a source of topics needs a NATS server"));
-    check(&["redis"], &class("log = \"jetstream\""), Err("a log kept by jetstream needs a NATS server"));
-    check(&["nats"], &class("log = \"redis-stream\""), Err("a log kept by redis-stream needs a Redis server"));
-    check(&["nats"], &class("log = \"jetstream\"\nsource = \"nats\""), Err("leave out `source`"));
-    check(&["redis"], "topics.source = \"nats\"\n", Err("needs a NATS server"));
-    check(&["redis"], &class("source = \"kafka\""), Err("a source is `redis`, `nats` or `hub`"));
 }
