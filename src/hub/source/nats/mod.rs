@@ -3,6 +3,7 @@
 //! and messages correspond.
 
 mod config;
+mod connections;
 mod connector;
 mod fault;
 mod headers;
@@ -20,6 +21,7 @@ mod url;
 mod violation;
 
 pub(crate) use config::NatsConfig;
+use connections::{Connections, unless_before};
 use connector::Connector;
 use fault::Fault;
 use jetstream::JetStreamSource;

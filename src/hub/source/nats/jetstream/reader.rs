@@ -1,9 +1,9 @@
 //! The reader's thread: how it is started and stopped, and what it does while there is no connection.
 
-use std::{pin::pin, sync::Arc, task::Poll, thread::JoinHandle, time::Duration};
+use std::{pin::pin, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::Receiver;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{
     JETSTREAM_SOURCE,
@@ -22,7 +22,7 @@ use crate::{
         Backoff, LogRateLimiter, SourceSetup, SourceStatus,
         channel_names::ChannelNames,
         log_refusals::LogRefusals,
-        nats::{Connector, Fault, NatsConfig, NatsLogin, ThreadWaker},
+        nats::{Connections, Connector, Fault, NatsConfig, NatsLogin, ThreadWaker, unless_before},
         processor::claim_processor,
         status::SubscriptionCounts,
     },
@@ -90,7 +90,7 @@ pub(super) fn start_reader(
     let pin = setup.core;
     let thread = std::thread::Builder::new().name("jetstream".to_owned()).spawn(move || {
         claim_processor("the JetStream thread", pin, true);
-        reader.run();
+        reader.live_on();
     })?;
     Ok(ReaderHandle { waker, thread })
 }
@@ -121,56 +121,6 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Each connection has a runtime of its own, and its end ends all that belongs to it.
-    fn run(&mut self) {
-        while !self.waker.is_stopped() {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                // Descriptors are spent: as good as a server that cannot be reached.
-                Err(problem) => {
-                    error!("no runtime for JetStream: {problem}");
-                    std::thread::sleep(self.nats.backoff_max);
-                    continue;
-                }
-            };
-            let ended = runtime.block_on(tokio::task::unconstrained(self.live()));
-            runtime.shutdown_background();
-            match ended {
-                Ok(()) => return,
-                Err(fault) => self.fail(&fault),
-            }
-        }
-    }
-
-    /// Waits until it is time, connects, and serves; ends well at the end of the hub.
-    async fn live(&mut self) -> Result<(), Fault> {
-        while self.clock.now() < self.retry {
-            let now = self.clock.now();
-            self.take_interest(now);
-            if self.waker.is_stopped() {
-                return Ok(());
-            }
-            // Woken or not, the loop looks at everything.
-            let _ = tokio::time::timeout(self.retry.since(now), self.waker.notify().notified()).await;
-        }
-        self.login = self.connector.login();
-        let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
-        let mut opening = pin!(JetLink::open(&connector, &login));
-        let link = loop {
-            let mut waiting = pin!(self.waker.notify().notified());
-            let next = std::future::poll_fn(|context| match opening.as_mut().poll(context) {
-                Poll::Ready(opened) => Poll::Ready(Some(opened)),
-                Poll::Pending => waiting.as_mut().poll(context).map(|()| None),
-            });
-            match next.await {
-                Some(opened) => break opened?,
-                None if self.waker.is_stopped() => return Ok(()),
-                None => {}
-            }
-        };
-        self.serve(link).await
-    }
-
     /// Takes what changed in the interest.
     pub(super) fn take_interest(&mut self, now: Moment) {
         let expired = self.topics.take_expired(now);
@@ -211,7 +161,53 @@ impl Reader {
         if self.streams[stream].failures == 0 { now } else { self.streams[stream].check_due }
     }
 
-    /// The connection is gone, or could not be made; the next attempt waits.
+    pub(super) fn log_refusal(&mut self, what: &str, now: Moment) {
+        if let Some(suppressed) = self.refusals.admit(now) {
+            warn!(suppressed, "{what}");
+        }
+    }
+
+    pub(super) fn report_counts(&self) {
+        let (wanted, confirmed) = self.topics.counts();
+        let tally = SubscriptionCounts { wanted, confirmed, denied: self.refused.count(), settled: true };
+        self.status.set_subscriptions(tally, self.clock.now());
+    }
+}
+
+impl Connections for Reader {
+    const NAME: &str = "JetStream's reader";
+
+    fn waker(&self) -> &ThreadWaker {
+        &self.waker
+    }
+
+    fn backoff_max(&self) -> Duration {
+        self.nats.backoff_max
+    }
+
+    async fn live(&mut self) -> Result<(), Fault> {
+        while self.clock.now() < self.retry {
+            let now = self.clock.now();
+            self.take_interest(now);
+            if self.waker.is_stopped() {
+                return Ok(());
+            }
+            // Woken or not, the loop looks at everything.
+            let _ = tokio::time::timeout(self.retry.since(now), self.waker.notify().notified()).await;
+        }
+        self.login = self.connector.login();
+        let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
+        let mut opening = pin!(JetLink::open(&connector, &login));
+        let link = loop {
+            match unless_before(opening.as_mut(), self.waker.notify().notified()).await {
+                Some(opened) => break opened?,
+                None if self.waker.is_stopped() => return Ok(()),
+                None => {}
+            }
+        };
+        self.serve(link).await
+    }
+
     fn fail(&mut self, fault: &Fault) {
         let now = self.clock.now();
         let is_renewed = fault.is_refused_login() && self.connector.logins().renew(&self.login).is_some();
@@ -229,17 +225,5 @@ impl Reader {
             let delay_ms = delay.as_millis();
             warn!(suppressed, "cannot read streams of {}: {fault}; next attempt in {delay_ms} ms", self.nats.login);
         }
-    }
-
-    pub(super) fn log_refusal(&mut self, what: &str, now: Moment) {
-        if let Some(suppressed) = self.refusals.admit(now) {
-            warn!(suppressed, "{what}");
-        }
-    }
-
-    pub(super) fn report_counts(&self) {
-        let (wanted, confirmed) = self.topics.counts();
-        let tally = SubscriptionCounts { wanted, confirmed, denied: self.refused.count(), settled: true };
-        self.status.set_subscriptions(tally, self.clock.now());
     }
 }

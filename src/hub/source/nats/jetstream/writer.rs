@@ -3,10 +3,10 @@
 //! Each goes out under a message id: the publication's idempotency key in its topic, or one of its own. So it is sent again under the
 //! same id until the server has acknowledged it or `nats.publish_timeout` has passed, and the stream keeps one.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, task::Poll, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     api::{Api, ApiError, PublishAck, Refused, StreamInfo, read},
@@ -22,10 +22,11 @@ use crate::{
     source::{
         Backoff, LogRateLimiter, SourceStatus,
         nats::{
-            Connector, Fault, NatsConfig, NatsLogin, ThreadWaker,
+            Connections, Connector, Fault, NatsConfig, NatsLogin, ThreadWaker,
             link::{Message, PublishError},
             message::{CARRIED, EventHeaders, GAP, GAP_PAYLOAD},
             publication_queue::{PublicationQueue, QueuedPublication},
+            unless_before,
         },
     },
 };
@@ -134,44 +135,10 @@ struct Outgoing {
 
 impl Writer {
     fn run(&mut self) {
-        loop {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(problem) => {
-                    error!("no runtime for JetStream: {problem}");
-                    std::thread::sleep(self.nats.backoff_max);
-                    if self.waker.is_stopped() {
-                        break;
-                    }
-                    continue;
-                }
-            };
-            let ended = runtime.block_on(tokio::task::unconstrained(self.live()));
-            runtime.shutdown_background();
-            match ended {
-                Ok(()) => break,
-                Err(fault) => self.fail(&fault),
-            }
-        }
+        self.live_on();
         std::mem::take(&mut self.unnamed).into_iter().for_each(|(outgoing, _)| outgoing.queued.answer(Ok(None)));
         let left = [&mut self.sent, &mut self.unsent].into_iter().flat_map(std::mem::take).map(|(_, left)| left);
         left.for_each(Outgoing::give_up);
-    }
-
-    /// Waits until it is time, connects, and serves; ends well at the end of the hub.
-    async fn live(&mut self) -> Result<(), Fault> {
-        while self.clock.now() < self.retry {
-            if self.waker.is_stopped() {
-                return Ok(());
-            }
-            self.wait(self.retry).await;
-        }
-        self.login = self.connector.login();
-        let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
-        match self.answering_during(JetLink::open(&connector, &login), false).await {
-            Some(link) => self.serve(link?).await,
-            None => Ok(()),
-        }
     }
 
     /// The outcome of `task`. While it is awaited, publications that wait for too long are answered. `None`: the hub ends, unless the
@@ -180,13 +147,9 @@ impl Writer {
         let mut task = pin!(task);
         while outlives || !self.waker.is_stopped() {
             let far = self.clock.now() + self.nats.ping_interval;
-            let mut waiting = pin!(self.wait(far));
-            let next = std::future::poll_fn(|context| match task.as_mut().poll(context) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending => waiting.as_mut().poll(context).map(|()| None),
-            });
-            if let Some(outcome) = next.await {
-                return Some(outcome);
+            let outcome = unless_before(task.as_mut(), self.wait(far)).await;
+            if outcome.is_some() {
+                return outcome;
             }
         }
         None
@@ -403,8 +366,35 @@ impl Writer {
         let is_empty = self.sent.is_empty() && self.unsent.is_empty() && self.unnamed.is_empty();
         deadline <= now || (self.queue.is_empty() && is_empty)
     }
+}
 
-    /// The connection is gone, or could not be made. What was sent and not acknowledged is sent again, before anything else.
+impl Connections for Writer {
+    const NAME: &str = "JetStream's writer";
+
+    fn waker(&self) -> &ThreadWaker {
+        &self.waker
+    }
+
+    fn backoff_max(&self) -> Duration {
+        self.nats.backoff_max
+    }
+
+    async fn live(&mut self) -> Result<(), Fault> {
+        while self.clock.now() < self.retry {
+            if self.waker.is_stopped() {
+                return Ok(());
+            }
+            self.wait(self.retry).await;
+        }
+        self.login = self.connector.login();
+        let (connector, login) = (self.connector.clone(), Arc::clone(&self.login));
+        match self.answering_during(JetLink::open(&connector, &login), false).await {
+            Some(link) => self.serve(link?).await,
+            None => Ok(()),
+        }
+    }
+
+    // What was sent and not acknowledged is sent again, before anything else.
     fn fail(&mut self, fault: &Fault) {
         let now = self.clock.now();
         let is_renewed = fault.is_refused_login() && self.connector.logins().renew(&self.login).is_some();

@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::Poll,
     thread::JoinHandle,
     time::Duration,
 };
@@ -19,8 +18,9 @@ use election::{Election, Statement};
 use tracing::warn;
 
 use super::{
-    Connector, Fault, Link, NatsConfig, ThreadWaker, Violation,
+    Connections, Connector, Fault, Link, NatsConfig, ThreadWaker, Violation,
     link::{Arrivals, LinkEvent},
+    unless_before,
 };
 use crate::{
     bus::HUB_COMMANDS,
@@ -54,9 +54,11 @@ impl NatsLease {
             held_until: Arc::clone(&held_until),
             waker: Arc::clone(&waker),
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            backoff_max: config.backoff_max,
+            retry: clock.now(),
             has_failed: false,
         };
-        let thread = std::thread::Builder::new().name("nats-lease".to_owned()).spawn(move || keeper.run())?;
+        let thread = std::thread::Builder::new().name("nats-lease".to_owned()).spawn(move || keeper.live_on())?;
         Ok(Self { held_until, waker, thread: Some(thread) })
     }
 }
@@ -96,71 +98,14 @@ struct Keeper {
     held_until: Arc<AtomicU64>,
     waker: Arc<ThreadWaker>,
     backoff: Backoff,
+    backoff_max: Duration,
+    /// When to try the next connection.
+    retry: Moment,
     /// Whether the log has said that there is no lease at present.
     has_failed: bool,
 }
 
 impl Keeper {
-    /// Each connection has a runtime of its own, whose end ends what was begun in it.
-    fn run(&mut self) {
-        while !self.waker.is_stopped() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let ended = match &runtime {
-                Ok(runtime) => runtime.block_on(self.live()),
-                Err(problem) => Err(Fault::Unreachable(problem.to_string())),
-            };
-            let Err(fault) = ended else { return };
-            if !std::mem::replace(&mut self.has_failed, true) {
-                let subject = &self.subject;
-                warn!(subject, "no lease can be had through NATS; who waits for it stands by: {fault}");
-            }
-            let delay = self.backoff.next_delay(rand::random());
-            match runtime {
-                Ok(runtime) => {
-                    let _ =
-                        runtime.block_on(async { tokio::time::timeout(delay, self.waker.notify().notified()).await });
-                    runtime.shutdown_background();
-                }
-                Err(_) => std::thread::sleep(delay),
-            }
-        }
-    }
-
-    /// Connects, and asks until the connection ends; ends well when the lease is dropped.
-    async fn live(&mut self) -> Result<(), Fault> {
-        let login = self.connector.login();
-        let connected = {
-            let mut connecting = pin!(self.connector.connect::<()>(&login));
-            let mut stopped = pin!(self.waker.notify().notified());
-            std::future::poll_fn(|context| match connecting.as_mut().poll(context) {
-                Poll::Ready(connected) => Poll::Ready(Some(connected)),
-                Poll::Pending => stopped.as_mut().poll(context).map(|()| None),
-            })
-            .await
-        };
-        let mut link = match connected {
-            None => return Ok(()),
-            Some(Ok(link)) => link,
-            Some(Err(fault)) => {
-                if fault.is_refused_login() {
-                    self.connector.logins().renew(&login);
-                }
-                return Err(fault);
-            }
-        };
-        link.subscribe((), &self.subject)?;
-        self.election.on_connected(self.clock.now());
-        while !self.waker.is_stopped() {
-            self.turn(&mut link).await?;
-        }
-        if let Some(statement) = self.election.leave(self.clock.now()) {
-            say(&mut link, &self.subject, statement)?;
-            // Sends it, as far as the server takes it. Otherwise the lease ends by itself.
-            link.next(self.waker.notify(), Duration::ZERO).await;
-        }
-        Ok(())
-    }
-
     async fn turn(&mut self, link: &mut Link<()>) -> Result<(), Fault> {
         let now = self.clock.now();
         if self.election.is_silent(now) {
@@ -191,6 +136,61 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+}
+
+impl Connections for Keeper {
+    const NAME: &str = "a lease";
+
+    fn waker(&self) -> &ThreadWaker {
+        &self.waker
+    }
+
+    fn backoff_max(&self) -> Duration {
+        self.backoff_max
+    }
+
+    async fn live(&mut self) -> Result<(), Fault> {
+        // Woken, it is dropped.
+        let wait = self.retry.since(self.clock.now());
+        let _ = tokio::time::timeout(wait, self.waker.notify().notified()).await;
+        if self.waker.is_stopped() {
+            return Ok(());
+        }
+        let login = self.connector.login();
+        let connected = {
+            let connecting = pin!(self.connector.connect::<()>(&login));
+            unless_before(connecting, self.waker.notify().notified()).await
+        };
+        let mut link = match connected {
+            None => return Ok(()),
+            Some(Ok(link)) => link,
+            Some(Err(fault)) => {
+                if fault.is_refused_login() {
+                    self.connector.logins().renew(&login);
+                }
+                return Err(fault);
+            }
+        };
+        link.subscribe((), &self.subject)?;
+        self.election.on_connected(self.clock.now());
+        while !self.waker.is_stopped() {
+            self.turn(&mut link).await?;
+        }
+        if let Some(statement) = self.election.leave(self.clock.now()) {
+            say(&mut link, &self.subject, statement)?;
+            // Sends it, as far as the server takes it. Otherwise the lease ends by itself.
+            link.next(self.waker.notify(), Duration::ZERO).await;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, fault: &Fault) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            let subject = &self.subject;
+            warn!(subject, "no lease can be had through NATS; who waits for it stands by: {fault}");
+        }
+        self.retry = self.clock.now() + self.backoff.next_delay(rand::random());
     }
 }
 

@@ -1,9 +1,9 @@
 //! The thread: how it is started and stopped, and what it does while there is no connection.
 
-use std::{io, pin::pin, sync::Arc, task::Poll, thread::JoinHandle, time::Duration};
+use std::{io, pin::pin, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::Receiver;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{PUBSUB_SOURCE, Target, conversation::probe_prefix, intake::Intake};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
     source::{
         Backoff, LogRateLimiter, SourceSetup, SourceStatus,
         nats::{
-            Connector, Fault, Link, NatsConfig, NatsLogin, SubjectFilter, ThreadWaker,
-            publication_queue::PublicationQueue,
+            Connections, Connector, Fault, Link, NatsConfig, NatsLogin, SubjectFilter, ThreadWaker,
+            publication_queue::PublicationQueue, unless_before,
         },
         processor::claim_processor,
         subscriptions::{Subscriptions, report_notices},
@@ -57,7 +57,7 @@ pub(super) fn start_thread(
     let pin = setup.core;
     let thread = std::thread::Builder::new().name("nats".to_owned()).spawn(move || {
         claim_processor("the NATS thread", pin, true);
-        thread.run();
+        thread.live_on();
     })?;
     Ok(ThreadHandle { waker, thread })
 }
@@ -124,43 +124,6 @@ impl PubSubThread {
         }
     }
 
-    /// Each connection has a runtime of its own, whose end ends what was begun in it, such as looking up a name.
-    fn run(&mut self) {
-        loop {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                // Descriptors are spent: as good as a server that cannot be reached.
-                Err(problem) => {
-                    error!("no runtime for the NATS thread: {problem}");
-                    std::thread::sleep(self.config.backoff_max);
-                    if self.waker.is_stopped() {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            let ended = runtime.block_on(tokio::task::unconstrained(self.live()));
-            runtime.shutdown_background();
-            match ended {
-                Ok(()) => return,
-                Err(fault) => self.fail(&fault),
-            }
-        }
-    }
-
-    /// Waits until it is time, connects, and serves.
-    async fn live(&mut self) -> Result<(), Fault> {
-        while self.clock.now() < self.retry {
-            if !self.wait(self.retry).await {
-                return Ok(());
-            }
-        }
-        match self.connect().await? {
-            Some(link) => self.serve(link).await,
-            None => Ok(()),
-        }
-    }
-
     /// Connects, while interest and publications go on being looked after. `None` at the end of the hub.
     async fn connect(&mut self) -> Result<Option<Link<Target>>, Fault> {
         let connector = self.connector.clone();
@@ -169,15 +132,10 @@ impl PubSubThread {
         let mut connecting = pin!(connector.connect(&login));
         loop {
             let far = self.clock.now() + self.config.ping_interval;
-            let mut waiting = pin!(self.wait(far));
-            let next = std::future::poll_fn(|context| match connecting.as_mut().poll(context) {
-                Poll::Ready(connected) => Poll::Ready(Ok(connected)),
-                Poll::Pending => waiting.as_mut().poll(context).map(Err),
-            });
-            match next.await {
-                Ok(connected) => return connected.map(Some),
-                Err(true) => {}
-                Err(false) => return Ok(None),
+            match unless_before(connecting.as_mut(), self.wait(far)).await {
+                Some(connected) => return connected.map(Some),
+                None if self.waker.is_stopped() => return Ok(None),
+                None => {}
             }
         }
     }
@@ -225,7 +183,44 @@ impl PubSubThread {
         deadline <= now || (is_quiet && self.queue.is_empty())
     }
 
-    /// The connection is gone, or could not be made; the next attempt waits.
+    /// Tells the bus and the status what has changed.
+    pub(super) fn report_changes(&mut self, now: Moment) {
+        if !std::mem::take(&mut self.has_changed) {
+            return;
+        }
+        let mut feed = self.bus.feed();
+        report_notices(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
+        drop(feed);
+        if let Some((named, total, every)) = self.subscriptions.take_refusals() {
+            self.status.set_refused(named, total, every);
+        }
+        self.status.set_subscriptions(self.subscriptions.tally(), now);
+    }
+}
+
+impl Connections for PubSubThread {
+    const NAME: &str = "the NATS thread";
+
+    fn waker(&self) -> &ThreadWaker {
+        &self.waker
+    }
+
+    fn backoff_max(&self) -> Duration {
+        self.config.backoff_max
+    }
+
+    async fn live(&mut self) -> Result<(), Fault> {
+        while self.clock.now() < self.retry {
+            if !self.wait(self.retry).await {
+                return Ok(());
+            }
+        }
+        match self.connect().await? {
+            Some(link) => self.serve(link).await,
+            None => Ok(()),
+        }
+    }
+
     fn fail(&mut self, fault: &Fault) {
         let now = self.clock.now();
         let is_renewed = fault.is_refused_login() && self.connector.logins().renew(&self.login).is_some();
@@ -247,19 +242,5 @@ impl PubSubThread {
             let delay_ms = delay.as_millis();
             warn!(suppressed, "no connection to {}: {fault}; next attempt in {delay_ms} ms", self.config.login);
         }
-    }
-
-    /// Tells the bus and the status what has changed.
-    pub(super) fn report_changes(&mut self, now: Moment) {
-        if !std::mem::take(&mut self.has_changed) {
-            return;
-        }
-        let mut feed = self.bus.feed();
-        report_notices(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
-        drop(feed);
-        if let Some((named, total, every)) = self.subscriptions.take_refusals() {
-            self.status.set_refused(named, total, every);
-        }
-        self.status.set_subscriptions(self.subscriptions.tally(), now);
     }
 }
