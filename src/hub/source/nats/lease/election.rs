@@ -99,6 +99,11 @@ impl Election {
         self.due
     }
 
+    /// Whether something of its own has come back on this connection.
+    pub(super) fn is_heard(&self) -> bool {
+        self.listens_since.is_some()
+    }
+
     /// Whether nothing of its own has come back for so long that the connection is of no use.
     pub(super) fn is_silent(&self, now: Moment) -> bool {
         self.proven + self.lasts <= now

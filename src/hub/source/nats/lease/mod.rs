@@ -123,7 +123,7 @@ impl Keeper {
         }
         let held_until = self.election.held_until();
         self.held_until.store(held_until.0, Ordering::Release);
-        if now < held_until {
+        if self.election.is_heard() {
             self.has_failed = false;
             self.backoff.reset();
         }

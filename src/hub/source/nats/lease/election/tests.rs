@@ -196,3 +196,19 @@ fn of_two_holders_one_gives_way() {
     two.hear(spoken[1], at(1401));
     assert_eq!([at(1401) < one.held_until(), at(1401) < two.held_until()], [true, false]);
 }
+
+/// Who stands by sees as well whether its connection is of use.
+#[test]
+fn a_connection_is_heard_or_silent() {
+    let mut election = Election::new(1, Duration::from_millis(LASTS));
+    for connected in [0, 10_000] {
+        election.on_connected(at(connected));
+        let seen = |election: &Election, after| (election.is_heard(), election.is_silent(at(connected + after)));
+        assert_eq!((seen(&election, LASTS - 1), seen(&election, LASTS)), ((false, false), (false, true)));
+        let own = election.speak(at(connected + 100)).expect("it is time");
+        election.hear(Statement { id: 2, number: 1, word: Word::Hold }, at(connected + 105));
+        assert!(!election.is_heard(), "another one's message proves nothing of its own");
+        election.hear(own, at(connected + 110));
+        assert_eq!((seen(&election, LASTS + 99), seen(&election, LASTS + 100)), ((true, false), (true, true)));
+    }
+}
