@@ -202,6 +202,25 @@ impl SourceStatus {
         (since.max(Moment(self.stale_until.load(Ordering::Relaxed))), Ok(()))
     }
 
+    /// Adds the counts of `other`, which is forgotten.
+    pub(super) fn absorb(&self, other: &Self) {
+        let pairs = [
+            (&self.received, &other.received),
+            (&self.refused, &other.refused),
+            (&self.losses, &other.losses),
+            (&self.published, &other.published),
+            (&self.publish_failed, &other.publish_failed),
+            (&self.publish_refused, &other.publish_refused),
+            (&self.unasked, &other.unasked),
+            (&self.reader.reconnects, &other.reader.reconnects),
+            (&self.reader.disconnects, &other.reader.disconnects),
+        ];
+        for (sum, count) in pairs {
+            sum.fetch_add(count.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.last_event.fetch_max(other.last_event.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     pub(super) fn snapshot(&self) -> StatusSnapshot {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let moment = |number: &AtomicU64| Some(Moment(count(number))).filter(|moment| *moment != Moment::default());

@@ -26,12 +26,14 @@ pub(in crate::source::redis) struct ClusterStatus {
     clock: Clock,
     /// Counts publications, which may pass several shards. It is also the reader's, where one reads for all shards.
     common: Arc<SourceStatus>,
+    /// Counts what shards did that are forgotten.
+    former: SourceStatus,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the address of the master. Those that have no slots any more are kept for their counts.
+    /// By the address of the master. One that has no slots any more is forgotten once no thread needs its status.
     shards: BTreeMap<NodeAddress, Shard>,
     /// Why no node says who has which slots, and since when.
     problem: Option<(String, Moment)>,
@@ -51,7 +53,8 @@ struct Shard {
 impl ClusterStatus {
     pub(super) fn new(name: SourceName, kind: ClusterPubSub, clock: Clock) -> Self {
         let common = Arc::new(SourceStatus::of_sides(name, Sides::Reader));
-        Self { name, kind, clock, common, state: Mutex::default() }
+        let former = SourceStatus::of_sides(name, Sides::Reader);
+        Self { name, kind, clock, common, former, state: Mutex::default() }
     }
 
     /// Where publications are counted; and the status of the reader, if one reads for all shards.
@@ -72,6 +75,14 @@ impl ClusterStatus {
             state.shard(master, self.name, self.kind).slots = Some(slots);
             state.problem = None;
         }
+        // The threads of a master that lost its slots just now are still ending: it is forgotten when the map changes again.
+        state.shards.retain(|_, shard| {
+            let is_needed = shard.slots.is_some() || 1 < Arc::strong_count(&shard.status);
+            if !is_needed {
+                self.former.absorb(&shard.status);
+            }
+            is_needed
+        });
     }
 
     /// No node says who has which slots.
@@ -93,8 +104,8 @@ impl ClusterStatus {
     /// A figure of all shards there were.
     fn sum(&self, figure: impl Fn(&SourceStatus) -> u64) -> u64 {
         let state = self.state();
-        let shards = state.shards.values().map(|shard| &shard.status);
-        shards.chain([&self.common]).map(|status| figure(status)).sum()
+        let shards = state.shards.values().map(|shard| &*shard.status);
+        shards.chain([&*self.common, &self.former]).map(figure).sum()
     }
 }
 
@@ -206,7 +217,7 @@ impl SourceHealth for ClusterStatus {
 
     fn last_event(&self) -> Option<Moment> {
         let of_shards = self.state().shards.values().filter_map(|shard| shard.status.last_event()).max();
-        of_shards.max(self.common.last_event())
+        of_shards.max(self.common.last_event()).max(self.former.last_event())
     }
 
     fn received_total(&self) -> u64 {
@@ -311,6 +322,33 @@ mod tests {
         assert_eq!(status.check(at(4)), Ok(()));
         status.common().reader().on_failure("gone", at(5));
         assert!(reason(at(5)).ends_with("gone"));
+    }
+
+    #[test]
+    fn a_master_that_serves_no_more_is_forgotten_and_its_counts_are_not() {
+        let status = ClusterStatus::new(SourceName("redis"), ClusterPubSub::Sharded, Clock::start());
+        let mut map = SlotMap::default();
+        let known = || status.state().shards.len();
+        for port in 1..=100 {
+            assert!(map.assign(0, node(port)));
+            status.set_map(&map);
+            let thread = status.shard(&node(port));
+            thread.on_events(1, at(u64::from(port)));
+            thread.on_loss();
+            thread.reader().on_connected(at(1));
+            thread.reader().on_failure("gone", at(2));
+        }
+        assert_eq!(known(), 1);
+        assert_eq!((status.received_total(), status.losses_total(), status.reconnects_total()), (100, 100, 100));
+        let thread = status.shard(&node(100));
+        assert!(map.assign(0, node(1)));
+        status.set_map(&map);
+        // Its thread still ends.
+        thread.on_events(1, at(200));
+        assert_eq!((known(), status.received_total(), status.last_event()), (2, 101, Some(at(200))));
+        drop(thread);
+        status.set_map(&map);
+        assert_eq!((known(), status.received_total(), status.last_event()), (1, 101, Some(at(200))));
     }
 
     #[test]

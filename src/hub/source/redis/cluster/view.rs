@@ -97,6 +97,8 @@ impl ClusterView {
             }
         }
         if *state.map != map {
+            // What is known of a server that is gone is of no more use once no thread needs it.
+            state.servers.retain(|node, server| map.nodes().contains(node) || 1 < Arc::strong_count(server));
             state.map = Arc::new(map);
             self.changes.fetch_add(1, Ordering::Release);
         }
@@ -254,6 +256,20 @@ mod tests {
         view.begin_look();
         view.set_map(SlotMap::default());
         assert_eq!(view.map().owner(1), None);
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_forgotten() {
+        let view = ClusterView::new(bounded(1).0);
+        let used = view.server(&node(0));
+        for port in 1..=100 {
+            let mut map = SlotMap::default();
+            assert!(map.assign(1, node(port)));
+            drop(view.server(&node(port)));
+            view.set_map(map);
+        }
+        assert_eq!(view.state().servers.len(), 2, "the present one, and one that a thread still needs");
+        drop(used);
     }
 
     #[test]
