@@ -23,6 +23,7 @@ use crate::{protocol::http::percent_encode, stdio, topic::Topic};
   fanfare publish --url https://hub.example --token-file token     at a hub that requires a token, over TLS
   fanfare publish --redis redis://127.0.0.1:6379 --channel events.critical --count 50 --rate 10
   fanfare publish --redis redis+sentinel://a,b,c/main        at the master that the sentinels a, b, c name
+  fanfare publish --redis redis+cluster://a,b,c              to a sharded channel, at the node that has it
   SSL_CERT_FILE=ca.pem fanfare publish --redis rediss://redis.example    with a private certificate authority
 
 Without --data each event is a JSON object: event_id, event_type, source, sequence, published_at_ms.")]
@@ -48,7 +49,7 @@ pub struct Options {
     /// Topic to publish to
     #[arg(long, default_value = "events.critical", value_parser = Topic::parse)]
     topic: Topic,
-    /// Publish to Redis directly instead of over a hub: redis://, rediss://, unix://, or redis+sentinel://a,b,c/main
+    /// Publish to Redis directly instead of over a hub: redis://, rediss://, unix://, redis+sentinel://a,b,c/main, or redis+cluster://a,b,c
     #[arg(long, value_name = "URL", conflicts_with_all = ["url", "topic", "AccessOptions", "CredentialOptions", "TlsOptions"])]
     redis: Option<String>,
     /// Redis channel to publish to

@@ -1,6 +1,7 @@
 //! The hub on a Redis Cluster: sharded Pub/Sub, slots that move, masters that are lost.
 
 use std::{
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -208,6 +209,29 @@ fn each_topic_comes_from_the_master_of_its_slot() {
     assert_eq!(hub.post("/publish", format!("[{batch}]")).status, 200);
     let numbers: Vec<u64> = (0..200).map(|_| stream.next_data().parse().expect("a number")).collect();
     assert!(numbers.is_sorted(), "a batch is in order: {numbers:?}");
+}
+
+#[test]
+fn the_publish_tool_finds_the_node_that_has_the_channel() {
+    let cluster = RedisCluster::start();
+    let hub = start_hub(&cluster.url());
+    let publish = |url: &str, topic: &str, data: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command.args(["publish", "--redis", url, "--channel", topic, "--data", data]);
+        let output = command.output().expect("the program was just built");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    for shard in 0..3 {
+        let topic = RedisCluster::topic_in(shard, 0);
+        let mut stream = SseClient::open(&hub, &format!("/sse?topic={topic}"));
+        // Through a node that has another shard, after one that is down.
+        let url = format!("redis+cluster://127.0.0.2:{},{}", free_port(), cluster.address((shard + 1) % 3));
+        let (is_done, said) = publish(&url, &topic, "from the tool");
+        assert!(is_done && said.contains(&cluster.address(shard)) && said.contains("subscribed: 1"), "{said}");
+        assert_eq!(stream.next_data(), "from the tool");
+    }
+    let (is_done, said) = publish(&format!("redis+cluster://me:secret@127.0.0.2:{}", free_port()), "t", "x");
+    assert!(!is_done && said.contains("no node of the cluster can be reached") && !said.contains("secret"), "{said}");
 }
 
 /// A name that needs no name server: the system's resolver takes it for the address of our servers.

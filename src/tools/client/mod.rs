@@ -25,6 +25,7 @@ mod pool;
 mod reader;
 mod redis;
 mod redis_channel;
+mod redis_cluster;
 mod replies;
 mod request;
 mod socket;

@@ -1,10 +1,15 @@
-//! Publishing to a Redis channel: at the server that a URL names, or at the master that its sentinels name.
+//! Publishing to a Redis channel: at the server that a URL names, at the master that its sentinels name, or at the node of a cluster that
+//! has the channel.
 
 use std::time::Duration;
 
-use redis::{Cmd, Connection, RedisError, Value};
+use redis::{Connection, RedisError, Value};
 
+use super::redis_cluster::{ClusterNodes, moved_to};
 use crate::protocol::resp::SentinelUrl;
+
+/// How often a node of a cluster may name another one before that is taken for an error: while a slot moves, two may name each other.
+const MOVES_MAX: usize = 5;
 
 /// Timeout of connecting, and of each reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,24 +20,45 @@ pub(crate) struct RedisChannel {
     channel: String,
     address: String,
     receivers: u64,
+    /// Set if the server is a node of a cluster: then the channel is a sharded one.
+    nodes: Option<ClusterNodes>,
 }
 
 impl RedisChannel {
     /// Connects. The error names the server and the reason, without login and password.
     pub(crate) fn open(url: &str, channel: &str) -> Result<Self, String> {
-        let (connection, address) = match SentinelUrl::parse(url) {
-            None => connect(url)?,
-            Some(Ok(url)) => connect_to_master(&url)?,
-            Some(Err(missing)) => return Err(format!("not a Redis URL: {missing}")),
+        let not_a_url = |why: &str| format!("not a Redis URL: {why}");
+        let nodes = ClusterNodes::parse(url).transpose().map_err(|why| not_a_url(&why))?;
+        let (connection, address) = match (&nodes, SentinelUrl::parse(url)) {
+            (Some(nodes), _) => connect_to_any(nodes)?,
+            (None, None) => connect(url)?,
+            (None, Some(Ok(url))) => connect_to_master(&url)?,
+            (None, Some(Err(missing))) => return Err(not_a_url(missing)),
         };
-        Ok(Self { connection, channel: channel.to_owned(), address, receivers: 0 })
+        Ok(Self { connection, channel: channel.to_owned(), address, receivers: 0, nodes })
     }
 
-    /// Publishes, and waits for the reply.
+    /// Publishes, and waits for the reply. In a cluster, goes to the node that has the channel's slot, and stays there.
     pub(crate) fn publish(&mut self, payload: &str) -> Result<(), String> {
-        let command = Cmd::publish(&*self.channel, payload);
-        self.receivers = command.query(&mut self.connection).map_err(|error| format!("Redis: {error}"))?;
-        Ok(())
+        let mut moves = 0;
+        loop {
+            let name = if self.nodes.is_some() { "SPUBLISH" } else { "PUBLISH" };
+            let answer = redis::cmd(name).arg(&*self.channel).arg(payload).query(&mut self.connection);
+            match (answer, &self.nodes) {
+                (Ok(receivers), _) => {
+                    self.receivers = receivers;
+                    return Ok(());
+                }
+                (Err(error), Some(nodes))
+                    if moves < MOVES_MAX
+                        && let Some(node) = moved_to(&error, &self.address) =>
+                {
+                    (self.connection, self.address) = connect(&nodes.url_of(&node))?;
+                    moves += 1;
+                }
+                (Err(error), _) => return Err(format!("Redis: {error}")),
+            }
+        }
     }
 
     /// The channel, the server, and how many subscribers the last event had.
@@ -64,6 +90,18 @@ fn connect(url: &str) -> Result<(Connection, String), String> {
         format!("cannot reach Redis at {address}: {error}. {hint}")
     })?;
     Ok((connection, address))
+}
+
+/// Connects to the first node that answers.
+fn connect_to_any(nodes: &ClusterNodes) -> Result<(Connection, String), String> {
+    let mut failures = Vec::new();
+    for (host, url) in nodes.urls() {
+        match connect(&url) {
+            Ok(connected) => return Ok(connected),
+            Err(failure) => failures.push(format!("{host}: {failure}")),
+        }
+    }
+    Err(format!("no node of the cluster can be reached. {}", failures.join("; ")))
 }
 
 /// Asks the sentinels in turn, until one names a server that says itself that it is the master: during a failover some
