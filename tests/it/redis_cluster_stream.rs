@@ -342,3 +342,16 @@ fn a_key_that_is_no_stream_concerns_its_topic_alone() {
     hub.publish(&good, "y");
     assert_eq!(of_good.next_data(), "y", "no gap");
 }
+
+/// The reader proves once in every ping interval that it can read, and reads then as well.
+#[test]
+fn a_long_polling_time_is_no_longer_than_the_ping_interval() {
+    let cluster = RedisCluster::start();
+    let hub = hub_on(&cluster, &[("redis.stream_poll", "1h")]);
+    let topic = RedisCluster::topic_in(0, 0);
+    let mut stream = open(&hub, &topic);
+    for number in 0..3 {
+        hub.publish(&topic, number.to_string());
+        assert_eq!(stream.next_data(), number.to_string());
+    }
+}

@@ -103,7 +103,8 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           field: |it| Field::Scalar(&mut it.redis_stream.prefix) },
     Key { path: "redis.stream_poll",
           help: "How often the hub asks each master of a Redis Cluster for new entries of the streams that are read; with one server it \
-                 waits for them. A longer time saves work at hub and masters; entries come as much later.",
+                 waits for them. A longer time saves work at hub and masters, and entries come as much later; more than \
+                 redis.ping_interval counts as that.",
           field: |it| Field::Duration { value: &mut it.redis_stream.poll, min: MILLISECOND } },
     Key { path: "redis.archive_queue_max",
           help: "Readers that may wait for events that only the Redis Stream still has. Further ones are refused and \

@@ -106,7 +106,7 @@ impl StreamReader {
             let now = self.clock.now();
             // Who wants a stream wakes the reader.
             let is_idle = self.streams.lock().counts() == (0, 0);
-            let due = if is_idle { self.role_due } else { began + interval };
+            let due = if is_idle { self.role_due } else { self.role_due.min(began + interval) };
             self.pause(due.since(now)).await;
         }
         Ok(())
