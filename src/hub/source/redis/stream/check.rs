@@ -6,7 +6,7 @@ use redis::{RedisError, Value};
 use super::{
     config::kept_ms,
     entry::{BadAnswer, StreamEntry, read_entries},
-    link::{StreamLink, elsewhere, find_unserved},
+    link::{StreamLink, find_unserved, is_down},
     load::time_floor,
     position::{ReadPosition, StreamInfo, Verdict, read_is_made},
     streams::{FollowedStreams, StreamStage},
@@ -93,9 +93,11 @@ impl StreamReader {
         let times = Times { floor, end_ms: time_floor(next())?.major.saturating_add(1) };
         for (topic, position, answers) in looks {
             if let Some(error) = find_unserved(&answers) {
-                match elsewhere(&error).is_some() && self.take_elsewhere(&error) {
-                    true => continue,
-                    false => return Err(error),
+                if is_down(&error) {
+                    return Err(error);
+                }
+                if self.take_elsewhere(&error) {
+                    continue;
                 }
             }
             match StreamCheck::read(answers) {
