@@ -162,8 +162,8 @@ struct ServeArguments {
   fanfare bridge --config bridge.toml --from redis --to nats --map 'conversations.*'
 
 Health, readiness and metrics are at the address of --listen. Two bridges with the same map and the same Redis may run side by
-side: one carries the events, the other takes over when it dies. Bridges in both directions need different names, or events go
-round in circles.")]
+side: one carries the events, the other takes over when it dies. What a bridge has brought stays where it is, unless bridge.chain
+is set; but bridges in both directions over Redis Pub/Sub need different names.")]
 struct BridgeArguments {
     #[command(flatten)]
     config: ConfigFile,

@@ -63,11 +63,13 @@ pub struct Payload {
     pub data: Bytes,
     /// Whether `data` is JSON, if that is known.
     pub syntax: Syntax,
+    /// Whether a bridge has brought the event to its broker.
+    pub is_carried: bool,
 }
 
 impl Payload {
     pub fn json(data: Bytes) -> Self {
-        Self { data, syntax: Syntax::Json }
+        Self { data, syntax: Syntax::Json, is_carried: false }
     }
 
     /// A payload received on a thread of its own, such as a source's. Long data is checked for JSON now: otherwise the reactor
@@ -77,14 +79,14 @@ impl Payload {
             Ok(text) if LONG_TEXT_BYTES < data.len() => Syntax::of(text),
             _ => Syntax::Unchecked,
         };
-        Self { data, syntax }
+        Self { data, syntax, is_carried: false }
     }
 }
 
 impl From<Bytes> for Payload {
     /// A payload that has not been checked for JSON.
     fn from(data: Bytes) -> Self {
-        Self { data, syntax: Syntax::Unchecked }
+        Self { data, syntax: Syntax::Unchecked, is_carried: false }
     }
 }
 
@@ -106,6 +108,8 @@ pub struct Event {
     pub data: Bytes,
     /// Whether the whole payload is JSON.
     pub syntax: Syntax,
+    /// Whether a bridge has brought it to its broker. Other bridges leave it where it is.
+    pub is_carried: bool,
     /// The rest of the payload, after a shared `data`.
     pub tail: Option<Box<str>>,
     /// The key, in a topic whose slow readers get only the newest event of each key.
@@ -128,7 +132,7 @@ impl Event {
         payload: impl Into<Payload>,
         now: Moment,
     ) -> Self {
-        let Payload { data, syntax } = payload.into();
+        let Payload { data, syntax, is_carried } = payload.into();
         Self {
             topic,
             id,
@@ -137,6 +141,7 @@ impl Event {
             kind: kind.map(Box::from),
             data,
             syntax,
+            is_carried,
             tail: None,
             key: None,
             gap: None,

@@ -315,3 +315,68 @@ fn what_jetstream_has_removed_is_told_where_it_is_missing() {
     expect(&mut stream, &["gap expired", "4", "5"]);
     expect(&mut ends.read("t.a"), &["1", "gap expired", "4", "5"]);
 }
+
+/// One that `settings` do not tell to be a link of a chain.
+fn opposite(ends: &Ends, flags: &[&str], settings: &[(&str, &str)]) -> [Hub; 2] {
+    let (redis, nats) = (ends.redis.url(), ends.nats.url_as(""));
+    let all: Vec<_> = SETTINGS.iter().chain(settings).copied().collect();
+    let bridges = [(&redis, &nats), (&nats, &redis)].map(|(from, to)| bridge_with(from, to, &["t.*"], flags, &all));
+    bridges.iter().for_each(wait_until_active);
+    bridges
+}
+
+fn returned(bridge: &Hub) -> f64 {
+    bridge.metric("fanfare_bridge_returned_total")
+}
+
+#[test]
+fn logs_in_both_directions_do_not_go_round_in_circles() {
+    let ends = Ends::start(true);
+    let near = redis_stream::hub_on(&ends.redis, &[("topics.history.count", "100000")]);
+    let [to_nats, to_redis] = opposite(&ends, &["--stream"], &[]);
+    ends.add("t.a", "of Redis");
+    let mut on_nats = ends.read("t.a");
+    expect(&mut on_nats, &["of Redis"]);
+    assert!(ends.nats.request("t.a", "of NATS")["seq"].is_u64());
+    wait_until("what was brought is left", || (1.0 <= returned(&to_nats).min(returned(&to_redis))).then_some(()));
+    ends.add("t.a", "end of Redis");
+    assert!(ends.nats.request("t.a", "end of NATS")["seq"].is_u64());
+    wait_until("again", || (2.0 <= returned(&to_nats).min(returned(&to_redis))).then_some(()));
+    let mut on_redis = SseClient::open_with(&near, "/sse?topic=t.a", &[("Last-Event-ID", "0-0")]);
+    for (stream, own) in [(&mut on_nats, 3), (&mut on_redis, 4)] {
+        let mut all: Vec<String> = (0..own).map(|_| next(stream)).collect();
+        all.sort();
+        let expected = ["end of NATS", "end of Redis", "of NATS", "of Redis"];
+        assert_eq!(all, expected[..own], "each once");
+    }
+    for bridge in [&to_nats, &to_redis] {
+        assert_eq!((bridge.metric("fanfare_bridge_events_total"), returned(bridge)), (2.0, 2.0));
+    }
+}
+
+#[test]
+fn a_bridge_that_is_told_so_carries_on_what_another_has_brought() {
+    let ends = Ends::start(true);
+    let _to_nats = ends.bridge(&[]);
+    // Another Redis behind NATS.
+    let behind = RedisServer::start();
+    let settings: Vec<_> = SETTINGS.iter().chain(&[("bridge.chain", "true")]).copied().collect();
+    let _bridge = bridge_with(&ends.nats.url_as(""), &behind.url(), &["t.*"], &["--stream"], &settings);
+    let last = redis_stream::hub_on(&behind, &[]);
+    ends.add("t.a", "1");
+    let mut stream = SseClient::open_with(&last, "/sse?topic=t.a", &[("Last-Event-ID", "0-0")]);
+    expect(&mut stream, &["1"]);
+}
+
+/// Pub/Sub has no place for the mark, so what comes from NATS is there once more. Then it ends.
+#[test]
+fn pubsub_in_both_directions_comes_to_an_end() {
+    let ends = Ends::start(true);
+    let [to_nats, to_redis] = opposite(&ends, &[], &[]);
+    ends.nats.publish("t.a", "x");
+    wait_until("it has come back, and stays", || (returned(&to_redis) == 1.0).then_some(()));
+    ends.redis.command::<u32>(&["PUBLISH", "t.a", "y"]);
+    wait_until("that is left, too", || (returned(&to_redis) == 2.0).then_some(()));
+    let carried = [&to_nats, &to_redis].map(|bridge| bridge.metric("fanfare_bridge_events_total"));
+    assert_eq!(carried, [2.0, 1.0]);
+}

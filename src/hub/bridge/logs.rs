@@ -82,6 +82,10 @@ pub(super) struct LogRelay {
     in_flight_max: usize,
     /// Whether the other side takes nothing out of turn.
     is_chained: bool,
+    /// Whether what another bridge has brought is carried on.
+    chains: bool,
+    /// Events that were not, for that reason.
+    returned: u64,
     report: LogReport,
 }
 
@@ -101,6 +105,8 @@ impl LogRelay {
             in_flight: 0,
             in_flight_max: config.in_flight_max,
             is_chained: config.to == "redis_stream",
+            chains: config.chain,
+            returned: 0,
             report,
         }
     }
@@ -108,6 +114,11 @@ impl LogRelay {
     /// The number of topics that are carried.
     pub(super) fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Events that stayed where they are since the last call, because another bridge had brought them there.
+    pub(super) fn take_returned(&mut self) -> u64 {
+        std::mem::take(&mut self.returned)
     }
 
     /// Whether nothing is on its way.
@@ -129,7 +140,7 @@ impl LogRelay {
     pub(super) fn add(&mut self, topic: Topic, key: TopicKey, target: Topic, now: Moment) {
         let origin: Arc<str> = format!("{}:{topic}", self.source).into();
         self.keys.insert(topic.clone(), key);
-        self.topics.insert(key, LogTopic::new(CarriedLog { topic, origin, target }, now));
+        self.topics.insert(key, LogTopic::new(CarriedLog { topic, origin, target }, self.chains, now));
         self.give_turn(key);
     }
 
@@ -157,6 +168,7 @@ impl LogRelay {
         let topic = self.topics.get_mut(&key)?;
         let before = topic.queued_count();
         let outcome = change(topic, is_full);
+        self.returned += std::mem::take(&mut topic.returned);
         self.queued = self.queued + topic.queued_count() - before;
         self.give_turn(key);
         Some(outcome)

@@ -196,6 +196,7 @@ impl LogWorker {
             self.remember_at = now + REMEMBER_INTERVAL;
             self.relay.remember(&mut self.io);
         }
+        tally.returned = self.relay.take_returned();
         self.plan.status.count_all(tally, now);
         self.plan.status.topics.store(self.relay.topic_count() as u64, Ordering::Relaxed);
         has_more || !is_empty

@@ -14,6 +14,10 @@
 //! **Logs are carried whole** ([`logs`]), each event once and in order, from where the other side says that it got
 //! ([`Carried`](crate::bus::Carried)).
 //!
+//! **Nothing goes round in circles.** Each message on NATS, and each entry of a stream, that a bridge has brought says so, and bridges leave
+//! it there, unless they are told to be one more link of a chain. Redis Pub/Sub has no place for such a mark: what a bridge has brought
+//! there goes back once, and no further.
+//!
 //! **Several bridges of the same maps do not double.** One of them has a [lease](crate::source::Lease), which a source keeps whose
 //! broker can; the others stand by, and drop what they read. Whoever takes over begins with a loss, or, with logs, where the other
 //! one ended.
@@ -45,6 +49,8 @@ pub struct BridgeConfig {
     pub maps: Vec<TopicMap>,
     /// How long the lease lasts that keeps other bridges from doing the same; zero: there are no others.
     pub lease: Duration,
+    /// Whether what another bridge has brought is carried on.
+    pub chain: bool,
     /// How often a bridge that carries logs looks for new topics under its maps.
     pub topics_interval: Duration,
     /// Publications that may be on their way.
@@ -58,6 +64,7 @@ impl Default for BridgeConfig {
             to: "nats".to_owned(),
             maps: Vec::new(),
             lease: Duration::from_secs(5),
+            chain: false,
             topics_interval: Duration::from_secs(1),
             in_flight_max: 4096,
         }

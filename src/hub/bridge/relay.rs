@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::TopicMap;
+use super::{BridgeConfig, TopicMap};
 use crate::{
     bus::{
         Bridged, EventMessage, EventSink, LogSnapshot, Publication, Receipt, ReceiptCallback, TopicKey, losses_payload,
@@ -39,6 +39,10 @@ pub(super) struct Relay {
     copied: VecDeque<EventMessage>,
     losses: PendingLosses,
     report: LossReport,
+    /// The source's name.
+    source: Arc<str>,
+    /// Whether what another bridge has brought is carried on.
+    chains: bool,
     in_flight: usize,
     in_flight_max: usize,
 }
@@ -50,6 +54,8 @@ struct RelayedTopic {
     topic: Topic,
     /// What it is called on the other side; `None`: that would be no topic's name.
     target: Option<Topic>,
+    /// Where its events come from, as the other side is told.
+    origin: Arc<str>,
     /// The position that is due.
     next: Position,
 }
@@ -89,19 +95,23 @@ pub(super) struct Tally {
     pub(super) failed: u64,
     /// Times something may have been missed.
     pub(super) losses: u64,
+    /// Events that stay where they are, because another bridge has brought them there.
+    pub(super) returned: u64,
 }
 
 impl Relay {
     /// It begins with a loss: nobody knows what was published before.
-    pub(super) fn new(maps: Vec<TopicMap>, report: LossReport, in_flight_max: usize) -> Self {
+    pub(super) fn new(config: &BridgeConfig, report: LossReport) -> Self {
         Self {
-            maps,
+            maps: config.maps.clone(),
+            source: config.from.as_str().into(),
+            chains: config.chain,
             topics: HashMap::new(),
             copied: VecDeque::new(),
             losses: PendingLosses::All,
             report,
             in_flight: 0,
-            in_flight_max,
+            in_flight_max: config.in_flight_max,
         }
     }
 
@@ -153,7 +163,8 @@ impl Relay {
     /// Passes over an event: another bridge carries it.
     pub(super) fn skip(&mut self, message: &EventMessage) {
         let event = &message.event;
-        let topic = self.topics.entry(message.key).or_insert_with(|| RelayedTopic::new(&self.maps, event));
+        let topic =
+            self.topics.entry(message.key).or_insert_with(|| RelayedTopic::new(&self.maps, &self.source, event));
         topic.next = topic.next.max(event.position + 1);
     }
 
@@ -166,13 +177,14 @@ impl Relay {
     /// Publishes an event of the follower's. What is missing before it is told first.
     pub(super) fn relay(&mut self, message: EventMessage, sink: &dyn EventSink, report: &Report, tally: &mut Tally) {
         let EventMessage { key, event } = message;
-        let topic = self.topics.entry(key).or_insert_with(|| RelayedTopic::new(&self.maps, &event));
+        let topic = self.topics.entry(key).or_insert_with(|| RelayedTopic::new(&self.maps, &self.source, &event));
         let is_hole = topic.next < event.position || event.gap.is_some();
         topic.next = event.position + 1;
         let Some(target) = topic.target.clone() else {
             tally.failed += 1;
             return;
         };
+        let origin = Arc::clone(&topic.origin);
         if is_hole {
             tally.losses += 1;
             self.losses.add(target.clone(), self.report);
@@ -180,12 +192,24 @@ impl Relay {
         if event.gap.is_some() {
             return;
         }
+        if event.is_carried && !self.chains {
+            tally.returned += 1;
+            return;
+        }
         self.tell_losses(sink, report);
         let data = match &event.tail {
             None => event.data.clone(),
             Some(tail) => [&event.data, tail.as_bytes()].concat().into(),
         };
-        self.publish(Subject::Event(target.clone()), target, event.kind.clone(), data, sink, report);
+        let publication = Publication {
+            topic: target.clone(),
+            kind: event.kind.clone(),
+            data,
+            idempotency_key: None,
+            bridged: Some(Box::new(Bridged { origin, gap: None, carried: None })),
+            reply: self.reply(Subject::Event(target), report),
+        };
+        sink.publish(publication);
     }
 
     /// Tells the other side what may be missing there.
@@ -201,7 +225,15 @@ impl Relay {
             }
             PendingLosses::All => (Vec::new(), losses_payload(self.maps.iter().map(|map| map.to().as_str()))),
         };
-        self.publish(Subject::Losses(topics), losses_topic(), None, payload, sink, report);
+        let publication = Publication {
+            topic: losses_topic(),
+            kind: None,
+            data: payload,
+            idempotency_key: None,
+            bridged: None,
+            reply: self.reply(Subject::Losses(topics), report),
+        };
+        sink.publish(publication);
     }
 
     /// As many gaps as there is room for, and one at least: whoever relays an event has asked for room for one.
@@ -210,7 +242,8 @@ impl Relay {
         let PendingLosses::Topics(topics) = &mut self.losses else { return };
         let told: Vec<Topic> = std::iter::from_fn(|| topics.pop_first()).take(room).collect();
         for topic in told {
-            let gap = Bridged { gap: Some(GapReason::SourceLost), carried: None };
+            let origin = Arc::clone(&self.source);
+            let gap = Bridged { origin, gap: Some(GapReason::SourceLost), carried: None };
             let publication = Publication {
                 topic: topic.clone(),
                 kind: None,
@@ -228,19 +261,6 @@ impl Relay {
         self.in_flight += 1;
         let report = Arc::clone(report);
         Box::new(move |receipt: Receipt| report(Outcome { subject, is_taken: receipt.is_ok() }))
-    }
-
-    fn publish(
-        &mut self,
-        subject: Subject,
-        topic: Topic,
-        kind: Option<Box<str>>,
-        data: Bytes,
-        sink: &dyn EventSink,
-        report: &Report,
-    ) {
-        let reply = self.reply(subject, report);
-        sink.publish(Publication { topic, kind, data, idempotency_key: None, bridged: None, reply });
     }
 
     /// Takes the outcome of a publication.
@@ -270,10 +290,11 @@ impl Relay {
 
 impl RelayedTopic {
     /// As it is when `event` is the first that the relay gets of it.
-    fn new(maps: &[TopicMap], event: &Event) -> Self {
+    fn new(maps: &[TopicMap], source: &str, event: &Event) -> Self {
         let target =
             maps.iter().find(|map| map.from().matches(&event.topic)).and_then(|map| map.translate(&event.topic));
-        Self { topic: event.topic.clone(), target, next: event.position }
+        let origin = format!("{source}:{}", event.topic).into();
+        Self { topic: event.topic.clone(), target, origin, next: event.position }
     }
 }
 

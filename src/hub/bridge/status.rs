@@ -22,6 +22,7 @@ pub(super) struct BridgeStatus {
     pub(super) relayed: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) losses: AtomicU64,
+    pub(super) returned: AtomicU64,
     pub(super) last_event: AtomicU64,
     /// Topics whose logs are carried.
     pub(super) topics: AtomicU64,
@@ -32,9 +33,12 @@ pub(super) struct BridgeStatus {
 impl BridgeStatus {
     /// Counts what became of publications.
     pub(super) fn count_all(&self, tally: Tally, now: Moment) {
-        for (counter, more) in
-            [(&self.relayed, tally.relayed), (&self.failed, tally.failed), (&self.losses, tally.losses)]
-        {
+        for (counter, more) in [
+            (&self.relayed, tally.relayed),
+            (&self.failed, tally.failed),
+            (&self.losses, tally.losses),
+            (&self.returned, tally.returned),
+        ] {
             counter.fetch_add(more, Ordering::Relaxed);
         }
         if 0 < tally.relayed {
@@ -103,6 +107,11 @@ impl SourceHealth for BridgeStatus {
                 "fanfare_bridge_failures",
                 "Publications that failed or whose outcome is unknown, each told as a loss",
                 load(&self.failed),
+            ),
+            Figure::counter(
+                "fanfare_bridge_returned",
+                "Events that were not carried because another bridge had brought them",
+                load(&self.returned),
             ),
             Figure::gauge(
                 "fanfare_bridge_topics",

@@ -151,7 +151,7 @@ impl BridgePlan {
         };
         let form = if target_logs.is_some() { LossReport::InLogs } else { LossReport::Command };
         let questions = start_catalogs(source_logs, target_logs, Box::new(reply))?;
-        let relay = Relay::new(self.config.maps.clone(), form, self.config.in_flight_max);
+        let relay = Relay::new(&self.config, form);
         let worker = Worker {
             bus,
             sink,

@@ -194,17 +194,22 @@ impl<'bus> Feed<'bus> {
 
     fn append_loss(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, reason: GapReason, now: Moment) {
         let gap = Gap { from: log.history.newest_id(), to: self.bus.id_at(log.history.next()), reason };
-        self.append_hole(state, log, gap, now);
+        self.append_hole(state, log, gap, false, now);
     }
 
     /// Reports that the broker does not have the events of `gap` any more, or cannot deliver them. No effect if the end of `gap`
     /// is not newer than the newest event.
     pub fn report_gap(&mut self, topic: &Topic, gap: Gap, now: Moment) {
+        self.report_gap_of(topic, gap, false, now);
+    }
+
+    /// The same of a gap that stands in the broker's log. `is_carried`: a bridge has brought it there.
+    pub(crate) fn report_gap_of(&mut self, topic: &Topic, gap: Gap, is_carried: bool, now: Moment) {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_log(topic, |feed, state, log| {
             log.begin_at(gap.from, state);
             if log.history.newest_id() < gap.to {
-                feed.append_hole(state, log, gap, now);
+                feed.append_hole(state, log, gap, is_carried, now);
             }
         });
     }
@@ -215,7 +220,7 @@ impl<'bus> Feed<'bus> {
         self.bus.losses.fetch_add(1, Ordering::Relaxed);
         self.with_log(topic, |feed, state, log| {
             let gap = Gap { from: log.history.newest_id(), to: floor, reason: GapReason::Epoch };
-            feed.append_hole(state, log, gap, now);
+            feed.append_hole(state, log, gap, false, now);
         });
     }
 
@@ -244,8 +249,8 @@ impl<'bus> Feed<'bus> {
     }
 
     /// A hole is not refused for want of room, but two events never have more than one between them.
-    fn append_hole(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, gap: Gap, now: Moment) {
-        let hole = Event::hole(state.topic.clone(), gap, log.history.next(), now);
+    fn append_hole(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, gap: Gap, is_carried: bool, now: Moment) {
+        let hole = Event { is_carried, ..Event::hole(state.topic.clone(), gap, log.history.next(), now) };
         let charge = self.bus.budget().charge(hole.weight_bytes());
         self.push(state, log, Event { charge, ..hole }, now);
     }

@@ -94,15 +94,17 @@ pub struct Publication {
     pub data: Bytes,
     /// A repeat under the same key within [`super::Config::idempotency_window`] is not delivered, by any hub.
     pub idempotency_key: Option<Box<str>>,
-    /// What a bridge says of it. Only sources whose broker keeps logs look at it.
+    /// What a bridge says of it. Redis Pub/Sub has no place for that.
     pub bridged: Option<Box<Bridged>>,
     /// Called with the outcome, exactly once, from any thread.
     pub reply: ReceiptCallback,
 }
 
-/// What a bridge says of a publication into a log that a broker keeps.
-#[derive(Clone, Debug, Default)]
+/// What a bridge says of a publication.
+#[derive(Clone, Debug)]
 pub struct Bridged {
+    /// Where it comes from: the source and the topic there. Contains no blank.
+    pub origin: Arc<str>,
     /// Set: this is no event, but tells readers that events are missing at this place in the log, and why. The publication's
     /// type and payload do not count.
     pub gap: Option<GapReason>,
@@ -113,8 +115,6 @@ pub struct Bridged {
 /// How far a bridge has carried a log into another one.
 #[derive(Clone, Debug)]
 pub struct Carried {
-    /// The log that is carried: its source and its topic there. Contains no blank.
-    pub origin: Arc<str>,
     /// The id up to which it was carried before; `0-0`: not at all.
     pub after: EventId,
     /// The id up to which it is carried with this publication.
@@ -135,9 +135,13 @@ impl Bridged {
     }
 }
 
-impl fmt::Display for Carried {
+/// The origin, and up to which id its log is carried.
+impl fmt::Display for Bridged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.origin, self.upto)
+        match &self.carried {
+            Some(carried) => write!(f, "{} {}", self.origin, carried.upto),
+            None => f.write_str(&self.origin),
+        }
     }
 }
 

@@ -35,6 +35,10 @@ const AHEAD_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct LogTopic {
     pub(super) log: CarriedLog,
+    /// Whether what another bridge has brought is carried on.
+    chains: bool,
+    /// Events that were not, for that reason.
+    pub(super) returned: u64,
     stage: Stage,
     /// Counts the times it was placed. Pages that were asked for before belong to a former run.
     run: u64,
@@ -134,9 +138,11 @@ pub(super) enum Settled {
 }
 
 impl LogTopic {
-    pub(super) fn new(log: CarriedLog, now: Moment) -> Self {
+    pub(super) fn new(log: CarriedLog, chains: bool, now: Moment) -> Self {
         Self {
             log,
+            chains,
+            returned: 0,
             stage: Stage::Unplaced,
             run: 0,
             is_broken: Arc::default(),
@@ -328,6 +334,10 @@ impl LogTopic {
 
     fn push(&mut self, event: &Arc<Event>) {
         self.tail = (event.id, event.digest());
+        if event.is_carried && !self.chains {
+            self.returned += u64::from(event.gap.is_none());
+            return;
+        }
         self.queued.push_back(Queued { event: Arc::clone(event), upto: event.id });
     }
 
@@ -342,12 +352,7 @@ impl LogTopic {
     pub(super) fn send(&mut self, reply: impl FnOnce(u64) -> ReceiptCallback) -> Option<Publication> {
         let queued = self.queued.pop_front()?;
         let Queued { event, upto } = queued.clone();
-        let carried = Carried {
-            origin: Arc::clone(&self.log.origin),
-            after: self.sent_upto,
-            upto,
-            is_broken: Arc::clone(&self.is_broken),
-        };
+        let carried = Carried { after: self.sent_upto, upto, is_broken: Arc::clone(&self.is_broken) };
         self.sent_upto = upto;
         let number = self.next_number;
         self.next_number += 1;
@@ -363,7 +368,11 @@ impl LogTopic {
             kind: event.kind.clone().filter(|_| event.gap.is_none()),
             data,
             idempotency_key: Some(key.into()),
-            bridged: Some(Box::new(Bridged { gap: event.gap.map(|gap| gap.reason), carried: Some(carried) })),
+            bridged: Some(Box::new(Bridged {
+                origin: Arc::clone(&self.log.origin),
+                gap: event.gap.map(|gap| gap.reason),
+                carried: Some(carried),
+            })),
             reply: reply(number),
         })
     }

@@ -47,7 +47,8 @@ impl Bridge {
         let bus = Bus::new(bus::Config::default(), Vec::new(), Vec::new()).with_follower(follower);
         let (sender, outcomes) = crossbeam_channel::unbounded();
         let report: Report = Arc::new(move |outcome| sender.send(outcome).expect("the test listens"));
-        let (relay, broker) = (Relay::new(maps, form, 100), Broker::default());
+        let config = BridgeConfig { maps, in_flight_max: 100, ..BridgeConfig::default() };
+        let (relay, broker) = (Relay::new(&config, form), Broker::default());
         Self { bus, relay, broker, report, outcomes, tally: Tally::default() }
     }
 
@@ -113,7 +114,7 @@ fn it_begins_with_a_loss_of_all_its_topics() {
     bridge.publish("d", "z");
     bridge.turn();
     assert_eq!(bridge.answer(true), ["b.1 kind y"], "and says it once");
-    assert_eq!(bridge.tally, Tally { relayed: 2, failed: 0, losses: 0 });
+    assert_eq!(bridge.tally, Tally { relayed: 2, failed: 0, losses: 0, returned: 0 });
     assert!(bridge.relay.is_idle());
 }
 
@@ -140,7 +141,7 @@ fn what_failed_is_told_until_it_is_taken() {
         assert_eq!(bridge.answer(takes), [format!(r#"{LOSSES} ["a.1"]"#)]);
     }
     assert!(bridge.relay.is_idle());
-    assert_eq!(bridge.tally, Tally { relayed: 0, failed: 1, losses: 1 });
+    assert_eq!(bridge.tally, Tally { relayed: 0, failed: 1, losses: 1, returned: 0 });
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn names_that_the_other_side_cannot_have_are_counted() {
     bridge.publish("a.longer", "x");
     bridge.turn();
     assert_eq!(bridge.answer(true), [""; 0]);
-    assert_eq!(bridge.tally, Tally { relayed: 0, failed: 1, losses: 0 });
+    assert_eq!(bridge.tally, Tally { relayed: 0, failed: 1, losses: 0, returned: 0 });
 }
 
 #[test]
@@ -238,4 +239,19 @@ fn no_more_gaps_are_told_at_a_time_than_may_be_on_their_way() {
         told.push(bridge.answer(true).len());
     }
     assert_eq!((told, bridge.relay.has_told()), (vec![100, 50], true));
+}
+
+#[test]
+fn what_another_bridge_has_brought_stays_where_it_is() {
+    for (chain, expected, returned) in [(false, vec!["a.1 kind y"], 1), (true, vec!["a.1 x", "a.1 kind y"], 0)] {
+        let mut bridge = Bridge::begun(10, &["a.*"]);
+        bridge.relay.chains = chain;
+        let topic = Topic::parse("a.1").expect("a good name");
+        let payload = crate::event::Payload { is_carried: true, ..Bytes::from_static(b"x").into() };
+        bridge.bus.feed().publish(&topic, None, payload, Moment(1)).expect("room");
+        bridge.publish("a.1", "y");
+        bridge.turn();
+        assert_eq!(bridge.answer(true), expected);
+        assert_eq!((bridge.tally.returned, bridge.tally.losses), (returned, 0));
+    }
 }

@@ -22,6 +22,10 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "How long a bridge that has died keeps others with the same map from taking over. The lease is a key of \
                  the Redis server. 0s: this bridge asks nobody, and a second one doubles every event.",
           field: |it| Field::Duration { value: &mut it.bridge.lease, min: Duration::ZERO } },
+    Key { path: "bridge.chain",
+          help: "Whether to carry on what another bridge has brought. false: it stays where it is, so that bridges in opposite \
+                 directions do not carry events round in circles. true: this bridge is one more link of a chain.",
+          field: |it| Field::Flag(&mut it.bridge.chain) },
     Key { path: "bridge.topics_interval",
           help: "How often a bridge that carries logs looks for new topics under its maps. A new topic's first events wait so \
                  long at most. Redis is asked by SCAN over all its keys.",

@@ -23,8 +23,14 @@ pub(super) const GAP: &str = "Fanfare-Gap";
 /// The payload of such a message. It is no text, so a hub that does not know the header reports a gap `source_lost` there.
 pub(super) const GAP_PAYLOAD: &[u8] = b"\xFF";
 
-/// The header with the log from which a bridge has carried the message, and the id up to which that log is carried with it.
+/// The header of each message that a bridge has brought: where from, and if that is a log, the id up to which it is carried with the
+/// message.
 pub(super) const CARRIED: &str = "Fanfare-Carried";
+
+/// Whether a bridge has brought `message`.
+pub(super) fn is_carried(message: &Message) -> bool {
+    message.headers.as_ref().is_some_and(|headers| headers.get(CARRIED).is_some())
+}
 
 /// Why events are missing at the place of `message`, if it says so.
 pub(super) fn gap_of(message: &Message) -> Option<GapReason> {

@@ -30,7 +30,7 @@ use crate::{
         archive_queue::{ArchiveQueue, QueuedRequest, archive_queue},
         nats::{
             Connector, Fault, NatsConfig,
-            message::{EventHeaders, gap_of},
+            message::{EventHeaders, gap_of, is_carried},
         },
     },
     topic::Topic,
@@ -462,11 +462,12 @@ fn event(topic: &Topic, identity: u64, stored: &Stored, nats: &NatsConfig, now: 
         && simdutf8::basic::from_utf8(&message.payload).is_ok();
     if is_event {
         let payload = Payload::looked_at(Bytes::copy_from_slice(&message.payload));
+        let payload = Payload { is_carried: is_carried(message), ..payload };
         return Event::new(topic.clone(), id, 0, kind, payload, now);
     }
     let reason = gap_of(message).unwrap_or(GapReason::SourceLost);
     let gap = Gap { from: id.before(), to: id, reason };
-    Event::hole(topic.clone(), gap, 0, now)
+    Event { is_carried: is_carried(message), ..Event::hole(topic.clone(), gap, 0, now) }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::{
         nats::{
             Fault,
             link::Message,
-            message::{EventHeaders, gap_of},
+            message::{EventHeaders, gap_of, is_carried},
         },
     },
     topic::Topic,
@@ -251,7 +251,7 @@ impl Reader {
             return Ok(0);
         }
         if let Some(reason) = gap_of(message) {
-            feed.report_gap(topic, Gap { from: newest, to: id, reason }, now);
+            feed.report_gap_of(topic, Gap { from: newest, to: id, reason }, is_carried(message), now);
             self.status.on_loss();
             return Ok(0);
         }
@@ -261,6 +261,7 @@ impl Reader {
             let headers = EventHeaders::of(message);
             // The one copy: the message shares a large buffer with its neighbours, and the event may outlive them all.
             let payload = Payload::looked_at(Bytes::copy_from_slice(&message.payload));
+            let payload = Payload { is_carried: is_carried(message), ..payload };
             feed.publish_as(topic, id, headers.kind.as_deref(), payload, now)
         };
         match outcome {

@@ -256,7 +256,7 @@ impl Writer {
         let stream = &self.streams[outgoing.stream].0.name;
         let headers = EventHeaders { kind, key: Some(outgoing.message_id.as_str().into()) };
         let bridged = outgoing.queued.bridged.as_deref();
-        let carried = bridged.and_then(|bridged| bridged.carried.as_ref()).map(ToString::to_string);
+        let carried = bridged.map(ToString::to_string);
         let gap = bridged.and_then(|bridged| bridged.gap).map(GapReason::label);
         let more = [(EXPECTED_STREAM, Some(stream.as_str())), (CARRIED, carried.as_deref()), (GAP, gap)];
         let more: Vec<(&str, &str)> = more.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();

@@ -12,7 +12,10 @@ use crate::{
     source::{
         LogRateLimiter, SourceStatus,
         channel_names::{ChannelNames, explain, show},
-        nats::{link::Message, message::EventHeaders},
+        nats::{
+            link::Message,
+            message::{EventHeaders, is_carried},
+        },
     },
     topic::Topic,
 };
@@ -51,6 +54,7 @@ impl Intake {
             ("the payload or the headers are over the limit", GapReason::SourceLost)
         } else {
             let payload = Payload::looked_at(std::mem::take(&mut message.payload));
+            let payload = Payload { is_carried: is_carried(&message), ..payload };
             let headers = EventHeaders::of(&message);
             let published = match &headers.key {
                 Some(key) => feed.publish_once(key, topic, headers.kind.as_deref(), payload, now),

@@ -17,7 +17,7 @@ use crate::{
         nats::{
             Fault, Link, Violation,
             link::{LinkEvent, PublishError},
-            message::EventHeaders,
+            message::{CARRIED, EventHeaders},
             publication_queue::QueuedPublication,
             topic_of,
         },
@@ -198,6 +198,14 @@ impl PubSubThread {
 fn publish(link: &mut Link<Target>, publication: &QueuedPublication) -> Result<(), PublishError> {
     let kind = publication.kind.as_deref().map(Into::into);
     let headers = EventHeaders { kind, key: publication.key.as_deref().map(Into::into) };
-    let headers = headers.write();
-    link.publish(publication.topic.as_str(), None, headers.as_ref(), &publication.data)
+    let (topic, data) = (publication.topic.as_str(), &publication.data);
+    if let Some(bridged) = &publication.bridged {
+        let marked = headers.write_with(&[(CARRIED, &bridged.to_string())]);
+        match link.publish(topic, None, Some(&marked), data) {
+            // The mark alone is no reason not to publish.
+            Err(PublishError::NoHeaders | PublishError::TooBig) => {}
+            outcome => return outcome,
+        }
+    }
+    link.publish(topic, None, headers.write().as_ref(), data)
 }

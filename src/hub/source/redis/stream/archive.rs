@@ -437,12 +437,14 @@ fn event(topic: &Topic, entry: StreamEntry, payload_bytes_max: usize, now: Momen
     let StreamEntry { id, content } = entry;
     match content {
         Ok(content) if content.data.len() <= payload_bytes_max => {
-            Event::new(topic.clone(), id, 0, content.kind.as_deref(), Payload::looked_at(content.data), now)
+            let payload = Payload { is_carried: content.is_carried, ..Payload::looked_at(content.data) };
+            Event::new(topic.clone(), id, 0, content.kind.as_deref(), payload, now)
         }
         content => {
+            let is_carried = content.as_ref().is_err_and(|why| why.is_carried());
             let reason = content.map_or_else(NoEvent::reason, |_| GapReason::SourceLost);
             let gap = Gap { from: id.before(), to: id, reason };
-            Event::hole(topic.clone(), gap, 0, now)
+            Event { is_carried, ..Event::hole(topic.clone(), gap, 0, now) }
         }
     }
 }

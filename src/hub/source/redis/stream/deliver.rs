@@ -79,13 +79,17 @@ impl StreamReader {
         for entry in entries {
             let digest = entry.digest();
             let StreamEntry { id, content } = entry;
-            if let Err(NoEvent::Gap(reason)) = content {
-                self.report(feed, topic, position, Gap { from: position.newest, to: id, reason }, now);
+            if let Err(NoEvent::Gap(reason, is_carried)) = content {
+                let gap = Gap { from: position.newest, to: id, reason };
+                feed.report_gap_of(topic, gap, is_carried, now);
+                self.status.on_loss();
+                position.skip_to(gap.to);
                 position.pass(id, digest);
                 continue;
             }
             let outcome = content.map_err(|_| PublishRefused::NotUtf8).and_then(|content| {
                 let (kind, payload) = (content.kind.as_deref(), Payload::looked_at(content.data));
+                let payload = Payload { is_carried: content.is_carried, ..payload };
                 if !feed.publish_as(topic, id, kind, payload.clone(), now)? {
                     // Its id is not newer than the log's newest, although the broker says that it came later.
                     self.restart(feed, topic, position, id.before(), now);

@@ -86,7 +86,10 @@ impl PublishEncoder for StreamEncoder {
         let bridged = publication.bridged.as_deref();
         let carried = bridged.and_then(|bridged| bridged.carried.as_ref());
         let memory = match carried {
-            Some(carried) => Some(cursor_key(&tagged, &carried.origin).into()),
+            Some(_) => {
+                let origin = bridged.map_or("", |bridged| &bridged.origin);
+                Some(cursor_key(&tagged, origin).into())
+            }
             None => publication.idempotency_key.as_ref().map(|once| memory_key(&format!("stream.{tagged}"), once)),
         };
         let keys: Bytes = if memory.is_some() { "2" } else { "1" }.into();
@@ -99,8 +102,8 @@ impl PublishEncoder for StreamEncoder {
         arguments.extend([keys, key.into()].into_iter().chain(memory));
         arguments.extend(carried.into_iter().flat_map(|it| [it.after, it.upto]).map(|id| Bytes::from(id.to_string())));
         arguments.extend(bounds.map(|bound| Bytes::from(bound.to_string())));
-        if let Some(carried) = carried {
-            arguments.extend([Bytes::from_static(CARRIED.as_bytes()), carried.to_string().into()]);
+        if let Some(bridged) = bridged {
+            arguments.extend([Bytes::from_static(CARRIED.as_bytes()), bridged.to_string().into()]);
         }
         match bridged.and_then(|bridged| bridged.gap) {
             Some(reason) => {

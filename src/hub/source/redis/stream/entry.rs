@@ -20,6 +20,8 @@ pub(super) struct StreamEntry {
 pub(super) struct EntryContent {
     pub(super) kind: Option<Box<str>>,
     pub(super) data: Bytes,
+    /// Whether a bridge has brought it.
+    pub(super) is_carried: bool,
 }
 
 impl StreamEntry {
@@ -35,8 +37,8 @@ impl StreamEntry {
 pub(super) enum NoEvent {
     /// It is not text, or has a type that no event may have.
     Unfit,
-    /// It tells that events are missing at its place in the stream: a bridge has added it.
-    Gap(GapReason),
+    /// It tells that events are missing at its place in the stream. Whether a bridge has brought it.
+    Gap(GapReason, bool),
 }
 
 /// The field that says so, with the reason.
@@ -45,7 +47,7 @@ pub(super) const GAP: &str = "gap";
 /// The `data` of such an entry. It is no text, so a hub that does not know the field reports a gap `source_lost` there.
 pub(super) const GAP_DATA: &[u8] = b"\xFF";
 
-/// The field with the log from which a bridge has carried the entry, and the id up to which that log is carried with it.
+/// The field of each entry that a bridge has brought: where from, and if that is a log, the id up to which it is carried with the entry.
 pub(super) const CARRIED: &str = "carried";
 
 impl NoEvent {
@@ -53,8 +55,13 @@ impl NoEvent {
     pub(super) fn reason(self) -> GapReason {
         match self {
             Self::Unfit => GapReason::SourceLost,
-            Self::Gap(reason) => reason,
+            Self::Gap(reason, _) => reason,
         }
+    }
+
+    /// Whether a bridge has brought it.
+    pub(super) fn is_carried(self) -> bool {
+        matches!(self, Self::Gap(_, true))
     }
 }
 
@@ -133,13 +140,14 @@ type FieldBytes = (Vec<u8>, Vec<u8>);
 
 fn read_content(mut fields: Vec<FieldBytes>) -> Result<EntryContent, NoEvent> {
     let Some(data) = fields.iter().position(|(name, _)| name == b"data") else {
-        return Ok(EntryContent { kind: None, data: as_object(&fields)?.into() });
+        return Ok(EntryContent { kind: None, data: as_object(&fields)?.into(), is_carried: false });
     };
     let data = std::mem::take(&mut fields[data].1);
+    let is_carried = fields.iter().any(|(name, _)| name == CARRIED.as_bytes());
     if data == GAP_DATA
         && let Some((_, reason)) = fields.iter().find(|(name, _)| name == GAP.as_bytes())
     {
-        return Err(NoEvent::Gap(GapReason::of_marker(&String::from_utf8_lossy(reason))));
+        return Err(NoEvent::Gap(GapReason::of_marker(&String::from_utf8_lossy(reason)), is_carried));
     }
     if simdutf8::basic::from_utf8(&data).is_err() {
         return Err(NoEvent::Unfit);
@@ -151,7 +159,7 @@ fn read_content(mut fields: Vec<FieldBytes>) -> Result<EntryContent, NoEvent> {
     if kind.as_deref().is_some_and(|kind| kind.contains(['\r', '\n', '\0'])) {
         return Err(NoEvent::Unfit);
     }
-    Ok(EntryContent { kind, data: data.into() })
+    Ok(EntryContent { kind, data: data.into(), is_carried })
 }
 
 /// A JSON object of all fields, in their order. Of a name that comes more than once, the last value counts.

@@ -58,6 +58,7 @@ fn entries_become_events() {
         let content = expected.map(|(kind, data)| EntryContent {
             kind: kind.map(Box::from),
             data: Bytes::copy_from_slice(data.as_bytes()),
+            is_carried: fields.contains(&&b"carried"[..]),
         });
         assert_eq!(read, [StreamEntry { id: id(1), content }], "{fields:?}");
     };
@@ -69,8 +70,9 @@ fn entries_become_events() {
     check(&[b"type", b"made"], Ok((None, r#"{"type":"made"}"#)));
     check(&[b"data", b"\xff"], Err(NoEvent::Unfit));
     check(&[b"a", b"\xff"], Err(NoEvent::Unfit));
-    check(&[b"gap", b"expired", b"data", b"\xff"], Err(NoEvent::Gap(GapReason::Expired)));
-    check(&[b"carried", b"x 1-1", b"gap", b"epoch", b"data", b"\xff"], Err(NoEvent::Gap(GapReason::SourceLost)));
+    check(&[b"gap", b"expired", b"data", b"\xff"], Err(NoEvent::Gap(GapReason::Expired, false)));
+    check(&[b"carried", b"x 1-1", b"gap", b"epoch", b"data", b"\xff"], Err(NoEvent::Gap(GapReason::SourceLost, true)));
+    check(&[b"carried", b"x 1-1", b"data", b"x"], Ok((None, "x")));
     check(&[b"gap", b"expired", b"data", b"x"], Ok((None, "x")));
     check(&[b"type", b"gap", b"data", b"x"], Ok((Some("gap"), "x")));
     check(&[b"type", b"a\nb", b"data", b"x"], Err(NoEvent::Unfit));
@@ -294,7 +296,7 @@ fn an_answer_for_a_stream_that_was_handed_over_is_dropped() {
     );
     let (topic, at) = (topic("t"), |last: u64| ReadPosition { last: id(last), newest: id(last), ..Default::default() });
     let arrival = || {
-        let content = EntryContent { kind: None, data: Bytes::from_static(b"x") };
+        let content = EntryContent { kind: None, data: Bytes::from_static(b"x"), is_carried: false };
         Arrival::new(topic.clone(), "t".to_owned(), at(1), vec![StreamEntry { id: id(2), content: Ok(content) }])
     };
     bus.begin_log(&topic, id(1));
@@ -359,8 +361,8 @@ fn publications_are_entries() {
     let check_bridged = |gap: Option<GapReason>, is_carried: bool, expected: &str| {
         let id = |text: &str| text.parse().expect("an id");
         let (after, upto) = (id("1-2"), id("1-3"));
-        let carried = Carried { origin: "o:t".into(), after, upto, is_broken: Arc::default() };
-        let bridged = Bridged { gap, carried: is_carried.then_some(carried) };
+        let carried = Carried { after, upto, is_broken: Arc::default() };
+        let bridged = Bridged { origin: "o:t".into(), gap, carried: is_carried.then_some(carried) };
         let request = form(100, Duration::from_secs(60)).request(&Publication {
             topic: topic("t"),
             kind: Some("made".into()),
@@ -375,7 +377,7 @@ fn publications_are_entries() {
     let carried = "2 p:t fanfare.carried.p:t o:t 1-2 1-3 60000 100 0 3000 carried o:t 1-3";
     check_bridged(None, true, &format!("{carried} type made data x"));
     check_bridged(Some(GapReason::Expired), true, &format!(r"{carried} gap expired data \xff"));
-    check_bridged(Some(GapReason::SourceLost), false, r"1 p:t 60000 100 0 3000 gap source_lost data \xff");
+    check_bridged(Some(GapReason::SourceLost), false, r"1 p:t 60000 100 0 3000 carried o:t gap source_lost data \xff");
     let minute = Duration::from_secs(60);
     check(100, minute, None, None, "1 p:t 60000 100 0 3000 data x");
     check(0, Duration::ZERO, Some("made"), None, "1 p:t 1000 0 0 3000 type made data x");
@@ -389,14 +391,15 @@ fn what_remembers_a_key_is_in_the_slot_of_its_stream() {
         let (classes, idempotency_window) = (TopicClasses::default(), Duration::from_secs(3));
         let encoder = StreamEncoder { config, classes, idempotency_window, is_in_cluster: true };
         let (after, upto) = ("0-0".parse().expect("an id"), "1-1".parse().expect("an id"));
-        let carried = Carried { origin: "} o{".into(), after, upto, is_broken: Arc::default() };
+        let carried = Carried { after, upto, is_broken: Arc::default() };
         for carried in [None, Some(carried)] {
             let request = encoder.request(&Publication {
                 topic: topic("t"),
                 kind: None,
                 data: Bytes::from_static(b"x"),
                 idempotency_key: Some("} k{".into()),
-                bridged: carried.map(|carried| Box::new(Bridged { carried: Some(carried), gap: None })),
+                bridged: carried
+                    .map(|carried| Box::new(Bridged { origin: "} o{".into(), carried: Some(carried), gap: None })),
                 reply: Box::new(drop),
             });
             let [stream, memory] = [1, 2].map(|index| key_slot(&request.arguments[index]));
