@@ -380,3 +380,17 @@ fn pubsub_in_both_directions_comes_to_an_end() {
     let carried = [&to_nats, &to_redis].map(|bridge| bridge.metric("fanfare_bridge_events_total"));
     assert_eq!(carried, [2.0, 1.0]);
 }
+
+#[test]
+fn a_broker_that_does_not_answer_is_named_in_ready() {
+    let ends = Ends::start(true);
+    let bridge = ends.bridge(&[("bridge.lease", "0s"), ("redis.ping_timeout", "300ms")]);
+    // The commands that tell which topics there are, and nothing else.
+    ends.redis.command::<String>(&["ACL", "SETUSER", "default", "-scan"]);
+    let shown = |what: &str| bridge.get("/ready").text().contains(what);
+    wait_until("what is wrong is named", || shown("which topics have a log is not known").then_some(()));
+    ends.redis.command::<String>(&["ACL", "SETUSER", "default", "+scan"]);
+    wait_until("it has passed", || (!shown("which topics have a log")).then_some(()));
+    ends.add("t.a", "x");
+    expect(&mut ends.read("t.a"), &["x"]);
+}

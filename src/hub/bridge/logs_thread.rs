@@ -16,6 +16,7 @@ use super::{
     catalog::{Answer, CarriedLog, Question, start_catalogs},
     logs::{LogIo, LogOutcome, LogRelay, LogReport, PageAsked},
     relay::Tally,
+    status::Trouble,
     thread::{BridgeEnds, BridgePlan, LOOK_INTERVAL},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     clock::{Clock, Moment},
     event::{EventId, Position, Start},
     metrics::SourceHealth,
-    source::Lease,
+    source::{Lease, LogRateLimiter},
     topic::{Pattern, Topic},
 };
 
@@ -57,6 +58,7 @@ pub(super) struct LogWorker {
     /// When to ask for the topics; `None` while that is under way.
     list_at: Option<Moment>,
     remember_at: Moment,
+    complaints: LogRateLimiter,
     is_active: bool,
 }
 
@@ -145,6 +147,7 @@ impl LogWorker {
             answers,
             list_at: Some(now),
             remember_at: now + REMEMBER_INTERVAL,
+            complaints: LogRateLimiter::default(),
             plan,
         })
     }
@@ -249,26 +252,31 @@ impl LogWorker {
                 Answer::SourceTopics(Ok(topics)) => {
                     self.list_at = Some(now + self.plan.config.topics_interval);
                     self.follow(topics, now);
-                    self.plan.status.set_trouble(None);
+                    self.plan.status.set_trouble(Trouble::Topics, None);
                 }
                 Answer::SourceTopics(Err(error)) => {
                     self.list_at = Some(now + self.plan.config.topics_interval);
-                    self.complain(format!("the source does not say which topics there are: {error}"));
+                    self.complain(Trouble::Topics, format!("which topics have a log is not known: {error}"), now);
                 }
-                Answer::Carried(topic, Ok(carried)) => self.relay.take_place(&topic, Some(carried), now),
+                Answer::Carried(topic, Ok(carried)) => {
+                    self.relay.take_place(&topic, Some(carried), now);
+                    self.plan.status.set_trouble(Trouble::Places, None);
+                }
                 Answer::Carried(topic, Err(error)) => {
                     self.relay.take_place(&topic, None, now);
-                    self.complain(format!("how far `{topic}` was carried is not known: {error}"));
+                    let what = format!("how far the log of `{topic}` was carried is not known: {error}");
+                    self.complain(Trouble::Places, what, now);
                 }
                 Answer::TargetTopics(_) => {}
             }
         }
     }
 
-    fn complain(&self, what: String) {
-        if self.plan.status.set_trouble(Some(&what)) {
-            tracing::warn!("{what}");
+    fn complain(&mut self, trouble: Trouble, what: String, now: Moment) {
+        if let Some(suppressed) = self.complaints.admit(now) {
+            tracing::warn!(suppressed, "{what}");
         }
+        self.plan.status.set_trouble(trouble, Some(what));
     }
 
     /// Asks which topics there are.

@@ -1,6 +1,7 @@
 //! The status of a bridge: written by its thread, read by `/ready`, `/metrics` and `/stats`.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,7 +28,16 @@ pub(super) struct BridgeStatus {
     /// Topics whose logs are carried.
     pub(super) topics: AtomicU64,
     /// What keeps a bridge from carrying logs.
-    trouble: Mutex<Option<String>>,
+    troubles: Mutex<BTreeMap<Trouble, String>>,
+}
+
+/// A question that a broker does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    /// Which topics have a log.
+    Topics,
+    /// How far one was carried.
+    Places,
 }
 
 impl BridgeStatus {
@@ -46,14 +56,13 @@ impl BridgeStatus {
         }
     }
 
-    /// Notes what is wrong. True if that is news.
-    pub(super) fn set_trouble(&self, trouble: Option<&str>) -> bool {
-        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = noted.as_deref() != trouble;
-        if is_news {
-            *noted = trouble.map(str::to_owned);
+    /// Notes what is wrong; `None`: nothing is.
+    pub(super) fn set_trouble(&self, trouble: Trouble, what: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => drop(troubles.insert(trouble, what)),
+            None => drop(troubles.remove(&trouble)),
         }
-        is_news
     }
 }
 
@@ -91,8 +100,8 @@ impl SourceHealth for BridgeStatus {
     fn degraded(&self, _: Moment) -> Vec<String> {
         let stands_by = self.stands_by.load(Ordering::Relaxed);
         let stands_by = stands_by.then(|| "bridge: another one has the lease, this one stands by".to_owned());
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        stands_by.into_iter().chain(trouble.as_ref().map(|trouble| format!("bridge: {trouble}"))).collect()
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        stands_by.into_iter().chain(troubles.values().map(|trouble| format!("bridge: {trouble}"))).collect()
     }
 
     fn figures(&self) -> Vec<Figure> {
