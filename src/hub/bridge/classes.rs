@@ -35,7 +35,14 @@ impl BridgeConfig {
     /// they leave uncovered.
     pub(crate) fn classes_from(&self, classes: &TopicClasses) -> TopicClasses {
         let maps = self.maps.iter().map(|map| map.from().clone());
-        TopicClasses { default: plain(&classes.default), listed: classes_at(&self.from, maps, classes) }
+        let mut listed = classes_at(&self.from, maps, classes);
+        for (_, class) in listed.iter_mut().filter(|(_, class)| class.log == LogKind::Broker) {
+            // A class without a history has nothing to begin with, whatever its log has.
+            if class.retention.history.is_none() {
+                class.retention.history = Class::default().retention.history;
+            }
+        }
+        TopicClasses { default: plain(&classes.default), listed }
     }
 
     /// The same of both ends. Where both have a topic, that of the end which events come from is first.
@@ -125,6 +132,7 @@ mod tests {
             (pattern("orders.**"), class("jetstream", 7)),
             (pattern("orders.*"), class("redis-stream", 8)),
             (pattern("x"), class("memory", 9)),
+            (pattern("none"), class("redis-stream", 0)),
         ];
         let classes = TopicClasses { default: class("redis-stream", 5), listed };
         let check = |from: &str, to: &str, map: &str, expected_from: &[&str], expected: &[&str]| {
@@ -145,15 +153,15 @@ mod tests {
             "redis_stream",
             "jetstream",
             "orders.*",
-            &["orders.* redis_stream 8"],
-            &["orders.* redis_stream 8", "orders.** jetstream 7"],
+            &["orders.* redis_stream 8", "none redis_stream 100"],
+            &["orders.* redis_stream 8", "none redis_stream 100", "orders.** jetstream 7"],
         );
         check(
             "jetstream",
             "redis_stream",
             "orders.**",
             &["orders.** jetstream 7"],
-            &["orders.** jetstream 7", "orders.* redis_stream 8", "orders.** redis_stream 5"],
+            &["orders.** jetstream 7", "orders.* redis_stream 8", "none redis_stream 0", "orders.** redis_stream 5"],
         );
         check("redis", "jetstream", "a.*=>b.*", &["x - 9"], &["x - 9", "orders.** jetstream 7", "b.* jetstream 5"]);
         check("redis", "nats", "a.*", &["x - 9"], &["x - 9", "x - 9"]);

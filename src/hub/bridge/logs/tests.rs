@@ -260,6 +260,24 @@ fn new_events_need_no_page() {
 }
 
 #[test]
+fn a_page_that_brings_nothing_is_not_asked_for_again_at_once() {
+    let mut world = World::new("jetstream");
+    world.finish();
+    world.add(1);
+    // The hub's copy has it, and the archive not yet.
+    world.newest = 0;
+    world.hand_over(1);
+    for expected in [1, 0, 0] {
+        world.relay.run(&mut world.asked, world.now);
+        assert_eq!(world.asked.pages.len(), expected);
+        world.answer_page(1);
+    }
+    world.newest = 1;
+    world.finish();
+    assert_eq!(world.numbers(), [1]);
+}
+
+#[test]
 fn what_was_trimmed_is_a_gap_at_its_place() {
     let mut world = World::new("jetstream");
     world.add(2);

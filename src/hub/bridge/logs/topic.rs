@@ -25,7 +25,7 @@ use crate::{
 /// Events of one log that may wait to be sent. Further ones are read again from the broker.
 const QUEUED_MAX: usize = 1024;
 
-/// How long a topic waits for a page while too much waits to be sent.
+/// How long a topic waits for a page while too much waits to be sent, or behind one that brought nothing.
 const FULL_WAIT: Duration = Duration::from_millis(20);
 
 /// Events of the hub's copy that are kept while a page is read, to find the one where the two join.
@@ -315,6 +315,10 @@ impl LogTopic {
             self.ahead.retain(|event| event.gap.is_some() || tail < event.id);
             if !self.ahead.is_empty() {
                 self.want_page();
+                if page.events.is_empty() {
+                    // The hub's copy has what the broker does not say: it may in a moment.
+                    self.due = now + FULL_WAIT;
+                }
             } else if let Some((_, position)) = self.latest.filter(|(id, _)| *id == tail) {
                 self.joined = Some(position + 1);
             }
