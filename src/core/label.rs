@@ -81,6 +81,8 @@ labels! {
         TooManyFailures = "too_many_failures",
         /// Too many tokens that are not valid, or too many fresh ones.
         TooManyTokens = "too_many_tokens",
+        /// The key of the token is not known yet.
+        KeysPending = "keys_pending",
         /// A cookie came, and nothing that proves that a page of the hub's own sent it.
         CookieRefused = "cookie_refused",
         /// A page of an origin that is not named asked for what nobody has to sign in for.

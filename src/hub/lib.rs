@@ -20,6 +20,8 @@ mod fleet;
 
 mod store;
 
+pub mod jwks;
+
 pub mod endpoint;
 
 pub mod reactor;

@@ -40,6 +40,7 @@ use crate::{
     endpoint::{self, BroadcastQueue, CompatApi, DemoGenerators, HUB, Hosts, Hub, ShutdownPhase, Telemetry},
     event::new_epoch,
     fleet::{Fleet, heartbeat_topic},
+    jwks::{self, KeySetStatus},
     metrics::{Maxima, Metrics, ReactorMetrics, SourceHealth},
     os, protocol,
     reactor::{self, DescriptorShares, MioNet, Placement, Reactor, Stream},
@@ -167,6 +168,8 @@ impl Server {
         let mut health = sources.health();
         health.extend(bridge.as_ref().map(BridgePlan::health));
         let store = start_keeping(config, &bus, clock, &mut health).map_err(|error| format!("store: {error}"))?;
+        let key_set = config.auth.settings().key_set.is_used().then(Arc::<KeySetStatus>::default);
+        health.extend(key_set.iter().map(|status| Arc::clone(status) as Arc<dyn SourceHealth>));
         let telemetry = Telemetry {
             store: store.as_ref().map(StoreHandle::store),
             objects_max: config.limits.objects_per_request_max,
@@ -175,6 +178,9 @@ impl Server {
         let hub = Arc::new(hub.with_extension(DemoGenerators(sources.generators())).with_extension(telemetry));
         let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
+        if let Some(status) = key_set {
+            start_key_set(&hub.auth, clock, status, &notifiers)?;
+        }
         if config.compat.has(CompatApi::EventStreams) {
             start_broadcasts(&hub, clock).map_err(of_thread)?;
         }
@@ -338,6 +344,22 @@ fn start_password_threads(auth: &Auth, clock: Clock, cores: &[CoreId]) -> io::Re
         })?;
     }
     Ok(())
+}
+
+/// Begins to fetch the identity provider's key set. With other keys, reactors check whose streams may go on.
+fn start_key_set(
+    auth: &Auth,
+    clock: Clock,
+    status: Arc<KeySetStatus>,
+    notifiers: &[Arc<Notifier>],
+) -> Result<(), String> {
+    let notifiers = notifiers.to_vec();
+    let on_new = move || {
+        for notifier in &notifiers {
+            notifier.notify();
+        }
+    };
+    jwks::start(auth, clock, status, on_new).map_err(|error| format!("auth.jwks_ca_file: {error}"))
 }
 
 /// What carries out broadcasts to all streams. It ends with the process.

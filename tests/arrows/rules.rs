@@ -67,6 +67,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["bus", "log", "metrics", "os", "protocol"]),
     // It waits and logs as the sources do.
     ("store", &["bus", "metrics", "source"]),
+    // Of the sources it has the authorities that TLS trusts.
+    ("jwks", &["auth", "metrics", "source"]),
     // What carries events from one source to another.
     ("bridge", &["bus", "metrics", "source"]),
     // What hubs on one broker tell each other of themselves.
@@ -101,16 +103,18 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("tokio", &["source", "store"]),
     ("tokio_rustls", &["source"]),
     ("tokio_postgres", &["store"]),
+    ("ureq", &["jwks"]),
     ("core_affinity", &["reactor", "server", "source", "tools"]),
     ("std::fs", &["config", "metrics", "reactor", "server", "source", "tools", "main"]),
     ("std::net", &["config", "os", "reactor", "server", "source", "tools"]),
     ("std::os", &["config", "os", "reactor", "server", "source", "tools"]),
     ("std::process", &["main", "server", "tools"]),
-    ("std::thread", &["bridge", "config", "reactor", "server", "source", "store", "tools"]),
+    ("std::thread", &["bridge", "config", "jwks", "reactor", "server", "source", "store", "tools"]),
 ];
 
 /// The parts that may read a clock. All others get the time as an argument.
-const CLOCK_READERS: &[&str] = &["broadcaster", "clock", "main", "os", "reactor", "server", "source", "token", "tools"];
+const CLOCK_READERS: &[&str] =
+    &["broadcaster", "clock", "jwks", "main", "os", "reactor", "server", "source", "token", "tools"];
 
 /// Macros that panic where standard output or standard error is closed or full.
 const PANICKING_PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln"];

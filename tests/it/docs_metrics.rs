@@ -91,9 +91,18 @@ fn bridge_beside(redis: &RedisServer) -> Hub {
 fn the_page_lists_every_metric() {
     let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
     let hub = hub_with_everything(&redis, &postgres);
-    // These two wait for servers that are not there.
-    let cluster = ["--redis", "redis+cluster://127.0.0.1:1"];
-    let others = [bridge_beside(&redis), Hub::start_with(&cluster, &[("topics.log", "redis-stream")])];
+    // These wait for servers that are not there.
+    let jwks = [
+        ("auth.mode", "jwt"),
+        ("auth.algorithms", "RS256"),
+        ("auth.jwks_url", "http://127.0.0.1:1"),
+        ("auth.issuer", "x"),
+    ];
+    let others = [
+        bridge_beside(&redis),
+        Hub::start_with(&["--redis", "redis+cluster://127.0.0.1:1"], &[("topics.log", "redis-stream")]),
+        Hub::start_with(&[], &jwks),
+    ];
     let documented = documented();
     let mut exported = exported(&hub.get("/metrics").text());
     for (name, (kind, labels)) in others.iter().flat_map(|hub| self::exported(&hub.get("/metrics").text())) {

@@ -23,18 +23,27 @@ pub enum AccessDenied {
     Revoked,
     /// The client is authenticated and has no right to what it asks for.
     Forbidden,
+    /// The key that may have signed the token is not known yet: the identity provider's key set is being fetched.
+    KeysPending,
     /// Too many invalid tokens from the address, or too many fresh ones for the user. It may try again later.
     TooMany,
 }
 
 impl AccessDenied {
-    /// 401, 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4), or 429 (RFC 6585 section 4).
+    /// 401, 403 if signing in again would not help (RFC 9110 sections 15.5.2 and 15.5.4), 429 (RFC 6585 section 4) or 503 if the
+    /// same token may do later.
     pub fn status(self) -> u16 {
         match self {
             Self::Forbidden | Self::ForeignPage | Self::ForeignHost => 403,
             Self::TooMany => 429,
+            Self::KeysPending => 503,
             Self::Missing | Self::Cookie | Self::Invalid | Self::Expired | Self::Revoked => 401,
         }
+    }
+
+    /// Whether the client may come back with the same credential.
+    pub(crate) fn is_temporary(self) -> bool {
+        matches!(self, Self::TooMany | Self::KeysPending)
     }
 
     /// The close of a stream that may not continue, or not even begin.
@@ -42,7 +51,7 @@ impl AccessDenied {
         match self {
             Self::Expired => Close::TokenExpired,
             Self::Forbidden | Self::ForeignPage | Self::ForeignHost => Close::Forbidden(self.message()),
-            Self::TooMany => Close::TryLater(self.message()),
+            Self::TooMany | Self::KeysPending => Close::TryLater(self.message()),
             Self::Missing | Self::Cookie | Self::Invalid | Self::Revoked => Close::Unauthenticated(self.message()),
         }
     }
@@ -59,6 +68,7 @@ impl AccessDenied {
             Self::Revoked => AuthFailure::UserRevoked,
             Self::Forbidden => AuthFailure::Forbidden,
             Self::TooMany => AuthFailure::TooManyTokens,
+            Self::KeysPending => AuthFailure::KeysPending,
         }
     }
 
@@ -82,6 +92,7 @@ impl AccessDenied {
             Self::Expired => "the token has expired",
             Self::Revoked => "what you have shown is not valid any more",
             Self::Forbidden => "this token gives no right to that",
+            Self::KeysPending => "the keys of the identity provider are being fetched; try again in a second",
             Self::TooMany => "too many tokens from here; try again in a second",
         }
     }

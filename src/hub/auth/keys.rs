@@ -48,7 +48,8 @@ pub(super) type KeyError = (&'static str, String);
 
 impl VerificationKeys {
     /// Reads the keys in `texts` for `algorithms`. A text that is for none of these, and an algorithm without a key, are errors.
-    pub(super) fn load(texts: KeyTexts<'_>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
+    /// `fetches`: whether public keys come from a set that is fetched.
+    pub(super) fn load(texts: KeyTexts<'_>, algorithms: &[Algorithm], fetches: bool) -> Result<Self, KeyError> {
         let mut keys = Self::default();
         keys.take_secret(texts.secret, algorithms)?;
         keys.take_public_key(texts.public_key, algorithms)?;
@@ -57,12 +58,34 @@ impl VerificationKeys {
             let read = jwks::read(texts.jwks, algorithms).map_err(|wrong| ("auth.jwks_file", wrong))?;
             keys.checking.extend(read);
         }
-        match algorithms.iter().find(|algorithm| !keys.check_with(**algorithm)) {
-            Some(algorithm) if !keys.checking.is_empty() => {
+        let comes_later = |algorithm: &Algorithm| fetches && !algorithm.is_symmetric();
+        match algorithms.iter().find(|algorithm| !keys.check_with(**algorithm) && !comes_later(algorithm)) {
+            Some(algorithm) if fetches || !keys.checking.is_empty() => {
                 Err(("auth.algorithms", format!("there is no key for {algorithm}: {}", where_to_set(*algorithm))))
             }
             _ => Ok(keys),
         }
+    }
+
+    /// Those of a set.
+    pub(super) fn of(checking: Vec<VerificationKey>) -> Self {
+        Self { checking, signing: None }
+    }
+
+    /// The number of keys that verify.
+    pub(super) fn len(&self) -> usize {
+        self.checking.len()
+    }
+
+    /// Whether `other` has the same keys, with the same ids, in the same order.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let known = |keys: &Self| keys.checking.iter().map(|key| (key.fingerprint, key.id.clone())).collect::<Vec<_>>();
+        known(self) == known(other)
+    }
+
+    /// Whether one of these keys has this id and is for this algorithm.
+    pub(super) fn has_id(&self, id: &str, algorithm: Algorithm) -> bool {
+        self.checking.iter().any(|key| key.id.as_deref() == Some(id) && key.algorithm == algorithm)
     }
 
     /// Whether no token can be verified.
@@ -90,9 +113,10 @@ impl VerificationKeys {
         candidates.filter_map(check).next().ok_or(AccessDenied::Invalid)
     }
 
-    /// Whether there is a key with this fingerprint.
-    pub(super) fn has(&self, key: Fingerprint) -> bool {
-        self.checking.iter().any(|known| known.fingerprint == key)
+    /// Whether there is a key with this fingerprint, for one of `algorithms`.
+    pub(super) fn has(&self, key: Fingerprint, algorithms: &[Algorithm]) -> bool {
+        let is_it = |known: &VerificationKey| known.fingerprint == key && algorithms.contains(&known.algorithm);
+        self.checking.iter().any(is_it)
     }
 
     /// Signs a token with `claims`; `None` without a key to sign with.
@@ -194,7 +218,7 @@ fn check_length(algorithm: Algorithm, secret: &[u8]) -> Result<(), KeyError> {
 }
 
 /// Whether the header of `token` has a member `crit` of any value: the library ignores one that is `null`.
-fn has_critical(token: &str) -> bool {
+pub(super) fn has_critical(token: &str) -> bool {
     #[derive(Deserialize)]
     struct Head {
         #[serde(default)]
@@ -223,7 +247,7 @@ fn no_use(what: &str, algorithm: &str) -> String {
 fn where_to_set(algorithm: Algorithm) -> &'static str {
     match algorithm.is_symmetric() {
         true => "set auth.secret_file",
-        false => "set auth.public_key_file or auth.jwks_file",
+        false => "set auth.public_key_file, auth.jwks_file or auth.jwks_url",
     }
 }
 

@@ -16,6 +16,7 @@ mod fair_queue;
 mod grants;
 mod identity;
 mod jwks;
+mod key_set;
 mod keys;
 mod login;
 mod mapping;
@@ -45,12 +46,14 @@ pub use api_keys::ApiKey;
 pub use claims::{Audience, Claims};
 pub use grants::Grants;
 pub use identity::Identity;
+pub use key_set::{FetchedKeys, KeyRequests, KeySetSettings, check_url};
 pub use login::{IssuedToken, LoginRefused};
 pub use mapping::{ClaimRule, PatternTemplate};
 pub use passwords::{PasswordWork, hash_password};
 pub use quota::{PublishRequest, PublishTotals, QuotaConfig, QuotaRule, Quotas, Requester, TenantSelector};
 pub use revocation::{Credential, Fingerprint};
 pub use rules::{AuthRules, Secrets};
+use rules::{Unverified, Verified};
 pub use settings::{AuthSettings, Mode, SameSite};
 pub use signatures::{ConnectionId, TokenOrigin};
 pub use throttle::LoginLimit;
@@ -76,6 +79,7 @@ struct AuthState {
     throttle: Mutex<LoginThrottle>,
     signatures: Mutex<SignatureLimits>,
     passwords: PasswordWork,
+    key_requests: KeyRequests,
     /// The wall clock's time at [`Moment`] zero, in nanoseconds since 1970.
     epoch_unix_ns: AtomicU64,
 }
@@ -112,6 +116,7 @@ impl Auth {
             throttle: Mutex::new(LoginThrottle::new(limits)),
             signatures: Mutex::new(SignatureLimits::new(signatures)),
             passwords: PasswordWork::new(settings.login_queue_max, settings.login_wait_max),
+            key_requests: KeyRequests::new(&settings.key_set),
             epoch_unix_ns: AtomicU64::new(0),
             generation: AtomicU64::new(rules.generation),
             rules: RwLock::new(rules),
@@ -141,13 +146,41 @@ impl Auth {
     /// before have another [generation](Self::generation).
     pub fn replace(&self, rules: &AuthRules) {
         let mut cache = self.cache();
-        let next = rules.after(&self.rules());
+        self.put_in_force(rules.after(&self.rules()), &mut cache);
+        drop(cache);
+        self.throttle().retain_users(|user| rules.users.find(user).is_some());
+    }
+
+    /// Replaces the keys of the identity provider's set by those of `fetched`, whose fetch began at `began`. Returns whether they are
+    /// others: then identities have another [generation](Self::generation).
+    pub fn replace_fetched(&self, fetched: FetchedKeys, began: Moment) -> bool {
+        let mut cache = self.cache();
+        let rules = self.rules();
+        let is_new = !rules.fetched.is_same(&fetched.0);
+        if is_new {
+            self.put_in_force(rules.with_fetched(fetched), &mut cache);
+        }
+        drop(cache);
+        self.0.key_requests.on_fetched(began);
+        is_new
+    }
+
+    /// What clients ask of the thread that fetches the identity provider's key set.
+    pub fn key_requests(&self) -> &KeyRequests {
+        &self.0.key_requests
+    }
+
+    /// The algorithms in force.
+    pub fn algorithms(&self) -> Vec<Algorithm> {
+        self.rules().settings.algorithms.clone()
+    }
+
+    fn put_in_force(&self, next: AuthRules, cache: &mut TokenCache) {
         let generation = next.generation;
         *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         // Whoever sees it finds the rules in force.
         self.0.generation.store(generation, Ordering::Release);
         *cache = TokenCache::new(self.settings().cache_bytes);
-        self.throttle().retain_users(|user| rules.users.find(user).is_some());
     }
 
     /// The identity of `token`, a token or an API key that `origin` has shown; `None` for a client that shows none. An address with
@@ -205,12 +238,13 @@ impl Auth {
 
     /// Verifies a token that is not in the cache.
     fn check(&self, rules: &AuthRules, token: &str, now: Moment) -> Result<Identity, AccessDenied> {
-        let AuthRules { settings, keys, users, .. } = rules;
-        let (mut claims, key) = keys.check(token)?;
+        let AuthRules { settings, users, .. } = rules;
+        let Verified { mut claims, key, is_fetched } = self.verify(rules, token, now)?;
         claims.check(settings, self.unix_s(now))?;
         let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
         let credential = Credential::Token { key, id: claims.jti.take().map(Box::from) };
-        let identity = match claims.fanfare_login {
+        // Whatever other issuers say, they know nothing of logins here.
+        let identity = match claims.fanfare_login.filter(|_| !is_fetched) {
             None => rules.identify(claims, rules.payload(token), expires)?,
             Some(login_unix_s) => {
                 let user = users.find(&claims.sub).filter(|user| !user.is_disabled).ok_or(AccessDenied::Revoked)?;
@@ -219,6 +253,18 @@ impl Auth {
         };
         let identity = Identity { credential, generation: rules.generation, ..identity };
         rules.denied.check(&identity).map(|()| identity)
+    }
+
+    /// The claims of `token`, if a key that is known has signed it. Where another key set may have the key, it is asked for.
+    fn verify(&self, rules: &AuthRules, token: &str, now: Moment) -> Result<Verified, AccessDenied> {
+        rules.verify(token).map_err(|unknown| match unknown {
+            Unverified::Invalid => AccessDenied::Invalid,
+            // Only where it would be valid with the right signature.
+            Unverified::UnknownKey(claims, id) => match claims.check(&rules.settings, self.unix_s(now)) {
+                Ok(()) => self.0.key_requests.on_unknown(id.as_deref(), now),
+                Err(_) => AccessDenied::Invalid,
+            },
+        })
     }
 
     fn rules(&self) -> Arc<AuthRules> {

@@ -102,7 +102,7 @@ impl AuthRules {
                 let known = self.api_keys.of_fingerprint(*key).filter(|known| known.subject == identity.subject);
                 return known.ok_or(AccessDenied::Revoked);
             }
-            Credential::Token { key, .. } if !self.keys.has(*key) => return Err(AccessDenied::Revoked),
+            Credential::Token { key, .. } if !self.has_key(*key) => return Err(AccessDenied::Revoked),
             Credential::Token { .. } => match (identity.login_unix_s, identity.expires) {
                 (Some(login_unix_s), Some(expires)) => {
                     let user = self.users.find(&identity.subject).filter(|user| !user.is_disabled);

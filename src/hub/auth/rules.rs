@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::decode_header;
 
 use super::{
-    AccessDenied, Algorithm, ApiKey, AuthSettings, Claims, Identity, Mode,
+    AccessDenied, Algorithm, ApiKey, AuthSettings, Claims, FetchedKeys, Fingerprint, Identity, Mode,
     api_keys::ApiKeys,
-    keys::{KeyError, KeyTexts, VerificationKeys},
+    keys::{KeyError, KeyTexts, VerificationKeys, has_critical},
     mapping,
     revocation::DenyList,
     users::Users,
@@ -38,6 +39,8 @@ pub struct Secrets {
 pub struct AuthRules {
     pub(super) settings: AuthSettings,
     pub(super) keys: Arc<VerificationKeys>,
+    /// The keys of the identity provider's set, as it was last fetched.
+    pub(super) fetched: Arc<VerificationKeys>,
     pub(super) users: Arc<Users>,
     pub(super) api_keys: Arc<ApiKeys>,
     pub(super) denied: Arc<DenyList>,
@@ -49,25 +52,30 @@ impl AuthRules {
     /// Builds the rules. The error names the configuration key, and says what is wrong with it.
     pub fn new(settings: AuthSettings, secrets: Secrets) -> Result<Self, (&'static str, String)> {
         if settings.mode == Mode::None {
+            if settings.key_set.is_used() {
+                return Err((settings.key_set.key(), NOBODY_IS_ASKED.into()));
+            }
             if !settings.rules.is_empty() {
                 return Err(("auth.rule", NOBODY_IS_ASKED.into()));
             }
             secrets.refuse_unused()?;
             return Ok(Self { settings, ..Self::default() });
         }
+        settings.key_set.check(&settings)?;
+        let fetches = settings.key_set.is_used();
         let texts = KeyTexts {
             secret: &secrets.secret,
             public_key: &secrets.public_key,
             private_key: &secrets.private_key,
             jwks: &secrets.jwks,
         };
-        let keys = VerificationKeys::load(texts, &settings.algorithms)?;
+        let keys = VerificationKeys::load(texts, &settings.algorithms, fetches)?;
         let users = match secrets.users.as_str() {
             "" => Users::default(),
             text => Users::parse(text).map_err(|wrong| ("users.file", wrong))?,
         };
         let api_keys = ApiKeys::load(secrets.api_keys).map_err(|wrong| ("api_keys", wrong))?;
-        if keys.is_empty() && api_keys.is_empty() {
+        if keys.is_empty() && api_keys.is_empty() && !fetches {
             return Err(("auth.mode", nothing_to_check_with()));
         }
         if !users.is_empty() && (keys.is_empty() || !keys.can_sign()) {
@@ -76,7 +84,8 @@ impl AuthRules {
         }
         let denied = DenyList::parse(&secrets.denied).map_err(|wrong| ("auth.deny_file", wrong))?;
         let (keys, users, api_keys) = (Arc::new(keys), Arc::new(users), Arc::new(api_keys));
-        let rules = Self { settings, keys, users, api_keys, denied: Arc::new(denied), generation: 0 };
+        let (denied, fetched) = (Arc::new(denied), Arc::default());
+        let rules = Self { settings, keys, fetched, users, api_keys, denied, generation: 0 };
         if !rules.users.is_empty() && !rules.takes_its_own() {
             let message = "it does not go with the key that tokens are checked with: users could not sign in";
             return Err(("auth.private_key_file", message.into()));
@@ -104,11 +113,61 @@ impl AuthRules {
         Self {
             settings: AuthSettings { algorithms, rules, ..former.settings.clone() },
             keys: Arc::clone(&self.keys),
+            // Where they come from does not change.
+            fetched: Arc::clone(&former.fetched),
             users: Arc::clone(&self.users),
             api_keys: Arc::clone(&self.api_keys),
             denied: Arc::clone(&self.denied),
             generation: self.generation,
         }
+    }
+
+    /// The same with the keys of a set that was fetched anew.
+    pub(super) fn with_fetched(&self, fetched: FetchedKeys) -> Self {
+        let generation = self.generation + 1;
+        Self {
+            settings: self.settings.clone(),
+            keys: Arc::clone(&self.keys),
+            fetched: Arc::new(fetched.0),
+            users: Arc::clone(&self.users),
+            api_keys: Arc::new(self.api_keys.of_generation(generation)),
+            denied: Arc::clone(&self.denied),
+            generation,
+        }
+    }
+
+    /// The claims of `token`, if one of the keys has signed it. They are not checked.
+    pub(super) fn verify(&self, token: &str) -> Result<Verified, Unverified> {
+        if let Ok((claims, key)) = self.keys.check(token) {
+            return Ok(Verified { claims, key, is_fetched: false });
+        }
+        let algorithm = self.fetched_algorithm(token).ok_or(Unverified::Invalid)?;
+        if let Ok((claims, key)) = self.fetched.check(token) {
+            return Ok(Verified { claims, key, is_fetched: true });
+        }
+        let header = decode_header(token).map_err(|_| Unverified::Invalid)?;
+        let is_known = header.kid.as_deref().is_some_and(|id| self.fetched.has_id(id, algorithm));
+        let claims = payload_of(token).and_then(|payload| serde_json::from_str(&payload).ok());
+        match claims {
+            Some(claims) if !is_known => Err(Unverified::UnknownKey(Box::new(claims), header.kid)),
+            _ => Err(Unverified::Invalid),
+        }
+    }
+
+    /// The algorithm of `token`, if a key of a set that is fetched may have signed it. A secret is never in such a set.
+    fn fetched_algorithm(&self, token: &str) -> Option<Algorithm> {
+        if !self.settings.key_set.is_used() || has_critical(token) {
+            return None;
+        }
+        let header = decode_header(token).ok()?;
+        let fits = |algorithm: &&Algorithm| !algorithm.is_symmetric() && algorithm.native() == header.alg;
+        self.settings.algorithms.iter().find(fits).copied()
+    }
+
+    /// Whether a token that this key has verified is still good.
+    pub(super) fn has_key(&self, key: Fingerprint) -> bool {
+        let AuthSettings { algorithms, .. } = &self.settings;
+        self.keys.has(key, algorithms) || self.fetched.has(key, algorithms)
     }
 
     /// The settings, without secrets.
@@ -130,11 +189,7 @@ impl AuthRules {
 
     /// The claims of `token` as JSON, if rules map some of them.
     pub(super) fn payload(&self, token: &str) -> Option<Box<str>> {
-        let payload = || {
-            let decoded = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
-            String::from_utf8(decoded).ok().map(String::into_boxed_str)
-        };
-        (!self.settings.rules.is_empty()).then(payload).flatten()
+        (!self.settings.rules.is_empty()).then(|| payload_of(token)).flatten()
     }
 
     /// Whether clients must authenticate.
@@ -160,12 +215,35 @@ impl Secrets {
     }
 }
 
+/// A token that a key has signed.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) claims: Claims,
+    pub(super) key: Fingerprint,
+    /// Whether the key is of the set that is fetched.
+    pub(super) is_fetched: bool,
+}
+
+/// A token that none of the keys has signed.
+#[derive(Debug)]
+pub(super) enum Unverified {
+    Invalid,
+    /// Another set may have the key, of which this is the id. What the claims say is not to be relied on.
+    UnknownKey(Box<Claims>, Option<String>),
+}
+
+/// The claims of `token` as JSON.
+fn payload_of(token: &str) -> Option<Box<str>> {
+    let decoded = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
+    String::from_utf8(decoded).ok().map(String::into_boxed_str)
+}
+
 const NOBODY_IS_ASKED: &str = "nobody is asked for it: set auth.mode = \"jwt\", or leave it out";
 
 fn nothing_to_check_with() -> String {
     let names = Algorithm::ALL.map(Algorithm::name).join(", ");
     format!(
-        "there is nothing to check clients with: set auth.secret_file, auth.public_key_file or auth.jwks_file, with \
+        "there is nothing to check clients with: set auth.secret_file, auth.public_key_file, auth.jwks_file or auth.jwks_url, with \
          `auth.algorithms` of {names}, or [[api_keys]]"
     )
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::{Algorithm, ClaimRule};
+use super::{Algorithm, ClaimRule, KeySetSettings};
 
 /// The keys of the section `auth` that are neither secrets nor files.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct AuthSettings {
     pub audience: String,
     /// The tolerated difference between the clocks of issuers and of the hub.
     pub leeway: Duration,
+    /// The key set of an identity provider.
+    pub key_set: KeySetSettings,
     /// What claims of other issuers' tokens give, in addition to the hub's own claims.
     pub rules: Vec<ClaimRule>,
     /// Patterns that `rules` may give one token. A token with more is refused.
@@ -69,6 +71,7 @@ impl Default for AuthSettings {
             issuer: String::new(),
             audience: String::new(),
             leeway: Duration::ZERO,
+            key_set: KeySetSettings::default(),
             rules: Vec::new(),
             rule_patterns_max: 1000,
             token_bytes_max: 8 * 1024,

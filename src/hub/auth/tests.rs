@@ -1,5 +1,6 @@
 //! Tokens, keys, users and logins, by tables.
 
+mod key_set;
 mod login;
 mod mapping;
 mod parts;

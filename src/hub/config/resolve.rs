@@ -66,7 +66,8 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
         None
     });
     let server = resolve_server(&raw.server, &mut wrong);
-    let warnings = warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).collect();
+    let warnings =
+        warnings.iter().cloned().chain(secret_files::warnings(raw, folder)).chain(warn_of_audience(raw)).collect();
     let settings = ConfigSnapshot::of(layered, files);
     let demo = raw.demo_enabled.then(|| raw.demo.clone());
     let mut sources =
@@ -389,7 +390,18 @@ fn resolve_auth(raw: &RawConfig, folder: &Path, files: &Files) -> Result<AuthRul
         denied: read_list(deny_file, folder, files).map_err(|message| ("auth.deny_file", message))?,
         api_keys: raw.api_keys.iter().map(|key| resolve_api_key(key, folder, files)).collect::<Result<_, _>>()?,
     };
-    AuthRules::new(raw.auth.clone(), secrets)
+    let mut settings = raw.auth.clone();
+    settings.key_set.ca_file = settings.key_set.ca_file.map(|file| folder.join(file));
+    AuthRules::new(settings, secrets)
+}
+
+/// Providers sign for all applications of a company with the same keys.
+fn warn_of_audience(raw: &RawConfig) -> Option<String> {
+    let is_open = raw.auth.key_set.is_used() && raw.auth.audience.is_empty();
+    is_open.then(|| {
+        "auth.audience is not set: tokens that the identity provider made for other applications are taken as well"
+            .to_owned()
+    })
 }
 
 fn resolve_api_key(raw: &RawApiKey, folder: &Path, files: &Files) -> Result<ApiKey, KeyError> {

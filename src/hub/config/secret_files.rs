@@ -14,11 +14,12 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// A warning for each file with secrets, keys, users or rights that others may write: they could grant anybody access.
 pub(super) fn warnings(raw: &RawConfig, folder: &Path) -> Vec<String> {
     let auth = &raw.auth_files;
-    let named: [(&str, &Option<PathBuf>); 18] = [
+    let named: [(&str, &Option<PathBuf>); 19] = [
         ("auth.secret_file", &auth.secret_file),
         ("auth.public_key_file", &auth.public_key_file),
         ("auth.private_key_file", &auth.private_key_file),
         ("auth.jwks_file", &auth.jwks_file),
+        ("auth.jwks_ca_file", &raw.auth.key_set.ca_file),
         ("auth.deny_file", &auth.deny_file),
         ("users.file", &auth.users_file),
         ("redis.url_file", &raw.redis_url_file),

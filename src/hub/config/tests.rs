@@ -90,6 +90,8 @@ fn every_key_has_a_place_of_its_own() {
         "auth.public_key_file",
         "auth.private_key_file",
         "auth.jwks_file",
+        "auth.jwks_url",
+        "auth.discovery",
         "users.file",
         "auth.deny_file",
     ];

@@ -119,6 +119,7 @@ pub(super) fn check_ready(raw: &RawConfig, wrong: &mut Vec<KeyError>) {
         ("nats", has_nats(raw), "nats.url is not set"),
         ("jetstream", has_nats(raw) && keeps("jetstream"), "no class of topics has log = \"jetstream\""),
         ("store", has_store(raw), "store.url is not set"),
+        ("jwks", raw.auth.key_set.is_used(), "neither auth.jwks_url nor auth.discovery is set"),
     ];
     for name in raw.ready.require.iter().filter(|name| *name != "*") {
         match sources.iter().find(|(source, ..)| source == name) {

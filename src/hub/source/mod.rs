@@ -33,6 +33,7 @@ pub(crate) use log_rate_limiter::LogRateLimiter;
 use read_buffer::{Filled, ReadBuffer};
 pub(crate) use registry::Sources;
 use status::SourceStatus;
+pub(crate) use tls::trusted_certificates;
 
 use crate::{
     bus::{Bus, Class, Generators, LogKind, SourceName, SourcePort},

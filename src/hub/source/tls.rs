@@ -41,6 +41,11 @@ pub(in crate::source) fn client_config(files: &TlsFiles) -> io::Result<Arc<Clien
     Ok(Arc::new(client))
 }
 
+/// The certificates of the authorities in `ca_file`, in place of the system's.
+pub(crate) fn trusted_certificates(ca_file: Option<&Path>) -> io::Result<Vec<CertificateDer<'static>>> {
+    ca_file.map_or_else(|| Ok(rustls_native_certs::load_native_certs().certs), certificates)
+}
+
 fn trusted_roots(ca_file: Option<&Path>) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     if let Some(ca_file) = ca_file {

@@ -11,7 +11,7 @@ use super::{ask, claims, make_keys, mint, read, status_of};
 use crate::support::{Folder, hub::Hub, run_program, send_signal, wait_until};
 
 /// The public key in PEM as a member of a key set. An Ed25519 key's last 32 bytes are the key itself (RFC 8410).
-fn ed25519_jwk(public: &str, id: &str) -> Value {
+pub(super) fn ed25519_jwk(public: &str, id: &str) -> Value {
     let der = run_program("openssl", "openssl", &["pkey", "-pubin", "-in", public, "-outform", "DER"]).stdout;
     json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": id, "x": BASE64URL_NOPAD.encode(&der[der.len() - 32..]) })
 }

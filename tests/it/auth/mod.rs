@@ -5,6 +5,7 @@ mod documented;
 mod error_forms;
 mod expiry;
 mod heads;
+mod key_set;
 mod keys;
 mod letter;
 mod login;

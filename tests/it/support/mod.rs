@@ -9,6 +9,7 @@ pub(crate) mod guarded;
 pub(crate) mod haproxy;
 pub(crate) mod http;
 pub(crate) mod hub;
+pub(crate) mod key_server;
 pub(crate) mod nats;
 pub(crate) mod nginx;
 pub(crate) mod packages;

@@ -112,6 +112,24 @@ pub(crate) fn outside_clients() -> &'static Path {
     })
 }
 
+/// The folder with the OpenID provider of `tests/it/packages/identity-provider`, and the script that starts it.
+pub(crate) fn identity_provider() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let of =
+            |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/packages/identity-provider").join(name);
+        let files = ["package.json", "package-lock.json", "provider.mjs"];
+        let wanted: String = files.iter().map(|name| read(&of(name))).collect();
+        install_once("identity-provider", &wanted, |folder| {
+            fs::create_dir_all(folder).expect("the target folder is writable");
+            for name in files {
+                fs::copy(of(name), folder.join(name)).expect("the target folder is writable");
+            }
+            run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder), "nodejs npm");
+        })
+    })
+}
+
 /// Calls `install` to fill the folder `name`, unless it was filled for the same `wanted` before. One test at a time.
 fn install_once(name: &str, wanted: &str, install: impl FnOnce(&Path)) -> PathBuf {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -11,7 +11,7 @@ use super::{
 use crate::topic::{Pattern, Topic};
 
 /// Two pairs of keys, made for these tests.
-const PAIRS: [[&str; 2]; 2] = [
+pub(super) const PAIRS: [[&str; 2]; 2] = [
     [
         "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIKVzNWoVOsnaFu2Bq4QeZD8JUqCzIBvfOkscqZwmdaK5\n-----END PRIVATE KEY-----\n",
         "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA/5ghTqwJDNn7tZtXaTwSJUlNgFlqQSy1PuVDzgfAXsU=\n-----END PUBLIC KEY-----\n",
@@ -252,7 +252,7 @@ fn what_lacks_a_key_says_where_to_set_it() {
         assert!(message.ends_with(wrong), "{message}");
     };
     let both = [Algorithm::Hs256, Algorithm::EdDsa];
-    check(&both, secrets(), "no key for EdDSA: set auth.public_key_file or auth.jwks_file");
+    check(&both, secrets(), "no key for EdDSA: set auth.public_key_file, auth.jwks_file or auth.jwks_url");
     let public = Secrets { public_key: PAIRS[0][1].into(), ..Secrets::default() };
     check(&both, public, "no key for HS256: set auth.secret_file");
     assert!(auth_of(settings(), secrets()).rules().is_required());

@@ -53,6 +53,8 @@ fn each_key_takes_effect_or_waits_as_it_is_reported() {
         "topics.source",
         "topics.policy",
         "auth.mode",
+        "auth.jwks_url",
+        "auth.discovery",
         "ready.require",
     ];
     let apart = [&apart[..], &["bridge.from", "bridge.to"]].concat();

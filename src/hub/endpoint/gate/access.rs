@@ -156,7 +156,7 @@ pub(in crate::endpoint) fn refuse(denied: AccessDenied) -> Response {
         AccessDenied::Invalid | AccessDenied::Expired | AccessDenied::Revoked => {
             response.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
         }
-        AccessDenied::TooMany => response.with("Retry-After", "1"),
+        AccessDenied::TooMany | AccessDenied::KeysPending => response.with("Retry-After", "1"),
     }
 }
 
@@ -166,7 +166,7 @@ pub(in crate::endpoint) fn refuse_stream(request: &Request, denied: AccessDenied
     if matches!(denied, AccessDenied::ForeignPage | AccessDenied::ForeignHost) {
         return refuse(denied).into();
     }
-    if denied == AccessDenied::TooMany {
+    if denied.is_temporary() {
         return overload::refuse_with_retry(request, denied.close(), refuse(denied));
     }
     match Opening::of_refusal(request, AfterRefusal::StayAway) {

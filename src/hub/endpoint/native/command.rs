@@ -155,6 +155,7 @@ fn deny(denied: AccessDenied, reference: fanfare_v1::Reference<'_>, context: &Co
     let code = match denied {
         AccessDenied::Forbidden | AccessDenied::ForeignPage | AccessDenied::ForeignHost => "Forbidden",
         AccessDenied::TooMany => "RateLimited",
+        AccessDenied::KeysPending => "Unavailable",
         AccessDenied::Missing
         | AccessDenied::Cookie
         | AccessDenied::Invalid

@@ -153,6 +153,7 @@ impl EspError {
             AccessDenied::ForeignPage | AccessDenied::ForeignHost => ("AuthorizationError", denied.message()),
             AccessDenied::Cookie => ("AuthenticationError", denied.message()),
             AccessDenied::TooMany => ("RateLimited", denied.message()),
+            AccessDenied::KeysPending => ("ServiceUnavailable", denied.message()),
         };
         Self { status: denied.status(), error, message: message.to_owned() }
     }

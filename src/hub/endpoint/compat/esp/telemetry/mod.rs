@@ -212,6 +212,7 @@ fn refuse(denied: AccessDenied) -> Response {
             respond("AuthorizationError")
         }
         AccessDenied::TooMany => respond("RateLimited").with("Retry-After", "1"),
+        AccessDenied::KeysPending => respond("ServiceUnavailable").with("Retry-After", "1"),
         AccessDenied::Missing
         | AccessDenied::Cookie
         | AccessDenied::Invalid
