@@ -96,8 +96,22 @@ struct ConfigFile {
     file: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum TokenAction {
+    /// Say what a token, or an API key, is worth to a hub with this configuration, and by which rule, or why it is refused
+    Check {
+        /// Token to check, which is never printed; `-`: the first line of standard input, which other users cannot see
+        token: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct TokenArguments {
+    #[command(subcommand)]
+    action: Option<TokenAction>,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -214,6 +228,7 @@ fn main() -> ExitCode {
         Command::Report(options) => report::run(&options),
         Command::Bench(options) => return bench::run(&options),
         Command::Load(options) => return load::run(&options),
+        Command::Token(TokenArguments { action: Some(action), .. }) => check_token(&action),
         Command::Token(arguments) => make_token(arguments),
         Command::HashPassword => token::hash().and_then(|hash| stdio::print(format!("{hash}\n"))),
         Command::Config { action } => run_config(&action),
@@ -318,6 +333,11 @@ fn make_token(arguments: TokenArguments) -> Result<(), String> {
     let file = arguments.config.file.as_deref();
     let config = config::load(file, environment(), &[]).map_err(|error| error.to_string())?;
     stdio::print(format!("{}\n", token::mint(arguments.token, arguments.ttl, &config.auth)?))
+}
+
+fn check_token(TokenAction::Check { token, config }: &TokenAction) -> Result<(), String> {
+    let config = config::load(config.file.as_deref(), environment(), &[]).map_err(|error| error.to_string())?;
+    stdio::print(format!("{}\n", token::check(token, &config.auth)?))
 }
 
 fn run_config(action: &ConfigAction) -> Result<(), String> {

@@ -66,7 +66,7 @@ impl Default for Audience {
 }
 
 impl Audience {
-    fn names(&self, recipient: &str) -> bool {
+    pub(super) fn names(&self, recipient: &str) -> bool {
         match self {
             Self::One(name) => name == recipient,
             Self::Many(names) => names.iter().any(|name| name == recipient),

@@ -34,6 +34,11 @@ impl Grants {
         Ok(Self::new(patterns))
     }
 
+    /// The patterns, each once.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.patterns.iter()
+    }
+
     /// Whether `topic` is one of them.
     pub fn allow(&self, topic: &Topic) -> bool {
         fits_one(&self.patterns, 0, topic.as_str())

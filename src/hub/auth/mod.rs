@@ -12,6 +12,7 @@ mod api_keys;
 mod cache;
 mod claims;
 mod counters;
+mod explain;
 mod fair_queue;
 mod grants;
 mod identity;

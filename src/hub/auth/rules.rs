@@ -123,7 +123,8 @@ impl AuthRules {
     }
 
     /// The same with the keys of a set that was fetched anew.
-    pub(super) fn with_fetched(&self, fetched: FetchedKeys) -> Self {
+    #[must_use]
+    pub fn with_fetched(&self, fetched: FetchedKeys) -> Self {
         let generation = self.generation + 1;
         Self {
             settings: self.settings.clone(),
@@ -233,7 +234,7 @@ pub(super) enum Unverified {
 }
 
 /// The claims of `token` as JSON.
-fn payload_of(token: &str) -> Option<Box<str>> {
+pub(super) fn payload_of(token: &str) -> Option<Box<str>> {
     let decoded = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
     String::from_utf8(decoded).ok().map(String::into_boxed_str)
 }

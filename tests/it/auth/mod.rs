@@ -11,6 +11,7 @@ mod letter;
 mod login;
 mod routes;
 mod secrecy;
+mod token_check;
 mod withdrawn;
 
 use std::{
