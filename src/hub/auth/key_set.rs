@@ -178,6 +178,12 @@ impl KeyRequests {
         AccessDenied::KeysPending
     }
 
+    /// An operator wants another set.
+    pub(super) fn fetch_again(&self) {
+        self.state().is_wanted = true;
+        self.wanted.notify_one();
+    }
+
     /// There is a set whose fetch began at `began`.
     pub(super) fn on_fetched(&self, began: Moment) {
         let mut state = self.state();
@@ -186,7 +192,7 @@ impl KeyRequests {
         state.unknown.retain(|_, asked| began <= *asked || began.since(*asked) < self.memory);
     }
 
-    /// Waits until a client wants another set, at most for `timeout`.
+    /// Waits until a client or an operator wants another set, at most for `timeout`.
     pub fn wait(&self, timeout: Duration) {
         let waited = self.wanted.wait_timeout_while(self.state(), timeout, |state| !state.is_wanted);
         waited.unwrap_or_else(PoisonError::into_inner).0.is_wanted = false;

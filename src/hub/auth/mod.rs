@@ -143,13 +143,14 @@ impl Auth {
         &self.0.settings
     }
 
-    /// Replaces keys, users, API keys and the deny list by those of `rules`; the settings stay as at the start. Identities from
-    /// before have another [generation](Self::generation).
+    /// Replaces keys, users, API keys and the deny list by those of `rules`, and asks for the identity provider's key set again; the
+    /// settings stay as at the start. Identities from before have another [generation](Self::generation).
     pub fn replace(&self, rules: &AuthRules) {
         let mut cache = self.cache();
         self.put_in_force(rules.after(&self.rules()), &mut cache);
         drop(cache);
         self.throttle().retain_users(|user| rules.users.find(user).is_some());
+        self.0.key_requests.fetch_again();
     }
 
     /// Replaces the keys of the identity provider's set by those of `fetched`, whose fetch began at `began`. Returns whether they are

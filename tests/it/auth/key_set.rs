@@ -21,7 +21,7 @@ use crate::support::{
     hub::Hub,
     key_server::{Conduct, KeyServer},
     packages::identity_provider,
-    run_program,
+    run_program, send_signal,
     sse::SseClient,
     stdout_of, wait_until,
 };
@@ -190,6 +190,22 @@ fn tokens_of_made_up_keys_cause_few_fetches() {
     }
     assert_eq!(server.requests(), 1);
     assert_eq!(status(&hub, &one.token()), 200);
+}
+
+/// For a key that somebody has stolen: its provider takes it away, and the operator does not wait until the set is old.
+#[test]
+fn a_reload_fetches_the_set_again() {
+    let folder = Folder::new();
+    let [one, two] = ["one", "two"].map(|id| Pair::new(&folder, id));
+    let server = KeyServer::start(Conduct::Answer(json!({ "keys": [one.jwk, two.jwk] }).to_string()));
+    let hub = start(&folder, &server.url(), "jwks_interval_min = \"10ms\"\njwks_refresh = \"1h\"");
+    wait_until_ready(&hub);
+    let mut stream = SseClient::open(&hub, &format!("/sse?topic=wells.7&token={}", one.token()));
+    server.set_keys(&[&two.jwk]);
+    send_signal("HUP", hub.pid());
+    let end = stream.read_to_end();
+    assert!(end.iter().any(|event| event.data.contains("not valid any more")), "{end:?}");
+    assert_eq!(status(&hub, &two.token()), 200);
 }
 
 /// HTTPS, with an authority of one's own. Without it the server is a stranger.
