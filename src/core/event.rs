@@ -250,12 +250,17 @@ pub fn new_epoch(start: Duration, random: u32) -> u64 {
 }
 
 impl EventId {
+    /// The id `major-minor`.
+    pub const fn new(major: u64, minor: u64) -> Self {
+        Self { major, minor }
+    }
+
     /// The greatest id below this one. `0-0` for `0-0`.
     pub fn before(self) -> Self {
         match (self.major, self.minor) {
             (0, 0) => self,
-            (major, 0) => Self { major: major - 1, minor: u64::MAX },
-            (major, minor) => Self { major, minor: minor - 1 },
+            (major, 0) => Self::new(major - 1, u64::MAX),
+            (major, minor) => Self::new(major, minor - 1),
         }
     }
 
@@ -289,7 +294,7 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, BadEventId> {
         let (major, minor) = text.split_once('-').ok_or(BadEventId)?;
-        Ok(Self { major: parse_number(major)?, minor: parse_number(minor)? })
+        Ok(Self::new(parse_number(major)?, parse_number(minor)?))
     }
 }
 
@@ -365,7 +370,7 @@ mod tests {
         check("00-0", Some(Start::First));
         check("live", Some(Start::Live));
         check("last:7", Some(Start::Last(7)));
-        check("1-2", Some(Start::After(EventId { major: 1, minor: 2 })));
+        check("1-2", Some(Start::After(EventId::new(1, 2))));
         for bad in ["", "last:", "last:-1", "last:+1", "last:x", "1", "First", "1-2,3-4"] {
             check(bad, None);
         }
@@ -374,7 +379,7 @@ mod tests {
     #[test]
     fn a_hole_says_where_and_why() {
         let topic = Topic::parse("a.b").expect("a good name");
-        let id = |minor| EventId { major: 7, minor };
+        let id = |minor| EventId::new(7, minor);
         let gap = Gap { from: id(3), to: id(4), reason: crate::gap::GapReason::SourceLost };
         let hole = Event::hole(topic, gap, 4, Moment(0));
         assert_eq!((hole.id, hole.gap), (id(4), Some(gap)));
@@ -396,7 +401,7 @@ mod tests {
             let parsed = text.parse().ok().map(|id: EventId| (id.major, id.minor));
             assert_eq!(parsed, expected, "{text}");
             if let Some((major, minor)) = expected {
-                assert_eq!(EventId { major, minor }.to_string(), text);
+                assert_eq!(EventId::new(major, minor).to_string(), text);
             }
         };
         check("1-2", Some((1, 2)));

@@ -21,7 +21,7 @@ impl Gap {
     /// an empty log is `0-0`, but a reader that resumes from `0-0` asks for everything and would not learn of events that came and
     /// went meanwhile. So the gap ends at `0-1`, an id that no stream has: a reader that resumes from `0-1` is sent a gap.
     pub fn resumable_end(floor: EventId) -> EventId {
-        if floor == EventId::default() { EventId { major: 0, minor: 1 } } else { floor }
+        if floor == EventId::default() { EventId::new(0, 1) } else { floor }
     }
 }
 

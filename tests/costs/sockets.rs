@@ -59,7 +59,7 @@ fn events_on_their_way_out() {
     for (name, format) in formats {
         for (shape, json) in shapes::JSON {
             let event = |bytes: usize| {
-                let (topic, id) = (Topic::parse("a").expect("a good name"), EventId { major: 1, minor: 1 });
+                let (topic, id) = (Topic::parse("a").expect("a good name"), EventId::new(1, 1));
                 Event::new(topic, id, 1, None, Bytes::from(json(bytes)), NOW)
             };
             // A line break takes eight bytes in an event stream, in a buffer that doubles.

@@ -91,10 +91,10 @@ impl SimBroker {
     }
 
     fn next_id(&mut self, topic: usize, truth: &Truth, random: &mut SmallRng) -> EventId {
-        let (EventId { major, minor }, first) = (self.newest(topic), first_minor(truth.life(topic).1));
+        let (EventId { major, minor, .. }, first) = (self.newest(topic), first_minor(truth.life(topic).1));
         let id = match random.random_range(0..3) {
-            0 if first <= minor => EventId { major, minor: minor + MINOR_STEP },
-            _ => EventId { major: major + random.random_range(1..500), minor: first },
+            0 if first <= minor => EventId::new(major, minor + MINOR_STEP),
+            _ => EventId::new(major + random.random_range(1..500), first),
         };
         self.newest.insert(topic, id);
         id
@@ -113,7 +113,7 @@ impl SimBroker {
         let life = truth.life(topic).1 + 1;
         if life < LIVES_MAX as usize {
             let major = (major + 500).saturating_sub(random.random_range(0..5000));
-            let place = EventId { major, minor: first_minor(life) - 1 };
+            let place = EventId::new(major, first_minor(life) - 1);
             truth.replace(topic, place);
             self.newest.insert(topic, place);
         }

@@ -295,7 +295,7 @@ pub(crate) const LIVES_MAX: u64 = 100;
 pub(crate) const MINOR_STEP: u64 = 10 * LIVES_MAX;
 
 /// The id that each topic's first stream has before its first entry.
-pub(crate) const FIRST_PLACE: EventId = EventId { major: 5_000_000, minor: first_minor(0) - 1 };
+pub(crate) const FIRST_PLACE: EventId = EventId::new(5_000_000, first_minor(0) - 1);
 
 /// The minor part of the first id of a millisecond in the stream that was there after so many others.
 pub(crate) const fn first_minor(life: usize) -> u64 {

@@ -207,7 +207,7 @@ impl Ring {
         if let Some(event) = self.event(before) {
             return event.id;
         }
-        let Ids::Sparse { passed } = &self.ids else { return EventId { major: self.floor.major, minor: before } };
+        let Ids::Sparse { passed } = &self.ids else { return EventId::new(self.floor.major, before) };
         match passed.binary_search_by_key(&position, |(behind, _)| *behind) {
             Ok(place) => passed[place].1,
             Err(_) if self.oldest() <= position => self.floor,

@@ -123,7 +123,7 @@ mod tests {
         let seen = IdempotencyKeys::new(Duration::from_secs(10), Arc::clone(&budget));
         let topic = |name| Topic::parse(name).expect("a good name");
         let at = |seconds: u64| Moment(seconds * 1_000_000_000);
-        let id = |minor| EventId { major: 1, minor };
+        let id = |minor| EventId::new(1, minor);
         let look = |name, key, seconds| seen.lock(&topic(name), key).find(at(seconds));
         seen.lock(&topic("a"), "k").insert(id(1), at(0));
         seen.lock(&topic("a"), "l").insert(id(2), at(5));
@@ -148,11 +148,11 @@ mod tests {
         let (first, later) = (Moment(0), Moment(11_000_000_000));
         let held = || seen.shards.iter().map(|shard| lock(shard).ages.len()).sum::<usize>();
         for number in 0..KEYS {
-            seen.lock(&topic, &number.to_string()).insert(EventId { major: 1, minor: number }, first);
+            seen.lock(&topic, &number.to_string()).insert(EventId::new(1, number), first);
         }
         assert_eq!(held(), KEYS as usize);
         for number in (0..KEYS).rev().take(100) {
-            let (before, id) = (held(), EventId { major: 2, minor: number });
+            let (before, id) = (held(), EventId::new(2, number));
             let mut shard = seen.lock(&topic, &number.to_string());
             assert_eq!(shard.find(later), None, "the window is over, whether it was forgotten or not");
             shard.insert(id, later);
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(held(), 100, "those that have come again");
         for number in (0..KEYS).rev().take(100) {
             let id = seen.lock(&topic, &number.to_string()).find(later);
-            assert_eq!(id, Some(EventId { major: 2, minor: number }), "the former entry took nothing along");
+            assert_eq!(id, Some(EventId::new(2, number)), "the former entry took nothing along");
         }
         seen.sweep(Moment(30_000_000_000));
         assert_eq!((held(), budget.used()), (0, 0));

@@ -167,7 +167,7 @@ fn a_loss_stands_in_the_log_once_and_in_order() {
         ["1000-1: 0", "1000-2: 1000-1 1000-2 source_lost", "1000-3: 0", "1000-4: 1000-3 1000-4 overflow"]
     );
     assert_eq!(taken(&bus, 0), [1, 2, 3, 4]);
-    assert_eq!(shown(&bus, "a", Start::After(EventId { major: 9, minor: 3 }))[0], "[9-3 1000-0 epoch]");
+    assert_eq!(shown(&bus, "a", Start::After(EventId::new(9, 3)))[0], "[9-3 1000-0 epoch]");
     // Readers that came after the first loss get a gap for the second. While there is no room, one gap stands for all that
     // follow.
     lose_at(1, GapReason::SourceLost);
@@ -209,7 +209,7 @@ fn a_loss_for_want_of_room_is_reported_and_charged() {
 fn a_broker_gives_the_ids() {
     let class = Class { log: LogKind::Broker, ..Class::default() };
     let bus = Bus::new(Config { default_class: class, ..Config::default() }, vec![], Vec::new());
-    let id = |major, minor| EventId { major, minor };
+    let id = |major, minor| EventId::new(major, minor);
     let feed = |id, data: &'static str| {
         bus.feed().publish_as(&topic("a"), id, None, Bytes::from_static(data.as_bytes()), Moment(0))
     };
@@ -310,7 +310,7 @@ fn a_brokers_log_takes_no_id_of_the_hubs_own() {
     let config =
         Config { epoch: new_epoch(Duration::from_secs(1_795_233_070), 7), default_class: class, ..Config::default() };
     let bus = Bus::new(config, vec![], Vec::new());
-    let id = |minor| EventId { major: 1_795_233_070_552, minor };
+    let id = |minor| EventId::new(1_795_233_070_552, minor);
     let feed = |id| bus.feed().publish_as(&topic("a"), id, None, Bytes::from_static(b"x"), Moment(0));
     assert!(!bus.feed().gives_ids(&topic("a")));
     assert_eq!(feed(id(0)), Ok(true));
@@ -330,14 +330,14 @@ fn each_topic_has_the_ids_of_its_class() {
         assert_eq!((feed.gives_ids(&own), feed.gives_ids(&kept)), (true, false));
         feed.publish(&own, None, Bytes::from_static(b"x"), Moment(0)).expect("room");
     }
-    let id = EventId { major: 7, minor: 1 };
+    let id = EventId::new(7, 1);
     feed.publish_as(&kept, id, None, Bytes::from_static(b"x"), Moment(0)).expect("room");
     assert_eq!((feed.gives_ids(&own), feed.gives_ids(&kept)), (true, false));
 }
 
 #[test]
 fn a_brokers_log_that_was_not_loaded_joins_on_to_nothing_older() {
-    let id = |minor| EventId { major: 5, minor };
+    let id = |minor| EventId::new(5, minor);
     let gap = Gap { from: id(7), to: id(8), reason: GapReason::Expired };
     let check = |feed: fn(&mut Feed<'_>, &Topic, Gap), expected: EventId| {
         let class = Class { log: LogKind::Broker, ..Class::default() };
@@ -385,7 +385,7 @@ fn what_is_refused_leaves_nothing_behind() {
     let (topics, held) = (bus.topic_count(), budget.used());
     (0..100).for_each(|number| {
         assert_eq!(fresh(&format!("fresh.{number}")), Err(PublishRefused::NoRoom));
-        let (name, id) = (topic(&format!("stream.{number}")), EventId { major: 7, minor: 1 });
+        let (name, id) = (topic(&format!("stream.{number}")), EventId::new(7, 1));
         assert_eq!(bus.feed().publish_as(&name, id, None, Bytes::new(), Moment(0)), Err(PublishRefused::NoRoom));
         assert!(bus.try_attach(&topic(&format!("listened.{number}")), 0, None).is_err());
         bus.feed().report_loss(&topic(&format!("lost.{number}")), GapReason::Overflow, Moment(0));

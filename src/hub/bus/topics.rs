@@ -204,7 +204,7 @@ impl Bus {
 
     /// The id that this hub gives to the event at `position`, in any topic.
     pub(crate) fn id_at(&self, position: Position) -> EventId {
-        EventId { major: self.config.epoch, minor: position }
+        EventId::new(self.config.epoch, position)
     }
 
     /// Whether the topic exists.

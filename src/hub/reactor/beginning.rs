@@ -82,7 +82,7 @@ mod tests {
     const NOW: Moment = Moment(20_000_000_000);
 
     fn id(minor: u64) -> EventId {
-        EventId { major: 7, minor }
+        EventId::new(7, minor)
     }
 
     /// The events 5 to 10; those before are retained no more.
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn in_a_log_of_the_hub() {
-        let foreign = EventId { major: 3, minor: 9 };
+        let foreign = EventId::new(3, 9);
         let check = |start: Start, ids_differ_per_hub: bool, is_refused: bool, before: EventId, source| {
             let facts = BeginningFacts {
                 history: &ALL,

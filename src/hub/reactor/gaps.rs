@@ -160,10 +160,10 @@ mod tests {
             assert_eq!(reason, expected);
             assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);
         };
-        let id = EventId { major: 7_710_467_327_018_517_069, minor: 9_999_999_999 };
+        let id = EventId::new(7_710_467_327_018_517_069, 9_999_999_999);
         let named = "7710467327018517069-9999999999";
         check(id, &format!(r#"{{"gap":"source_lost","from":"{named}","to":"{named}","reconnect_in_ms":2345}}"#));
-        check(EventId { major: u64::MAX, minor: u64::MAX }, r#"{"gap":"source_lost","reconnect_in_ms":2345}"#);
+        check(EventId::new(u64::MAX, u64::MAX), r#"{"gap":"source_lost","reconnect_in_ms":2345}"#);
     }
 
     /// A reader is blocked when so many events come: whether it is given up then.
@@ -210,7 +210,7 @@ mod tests {
     /// Where a WebSocket's close frame says that its client is to go on, in a log whose newest id is 1000-3.
     #[test]
     fn whoever_ends_behind_is_sent_to_the_newest() {
-        let id = |minor: u64| EventId { major: 1000, minor };
+        let id = |minor: u64| EventId::new(1000, minor);
         let check = |topic: &str, protocol: Option<&str>, to: u64, reason: GapReason, expected: u64| {
             let mut test = TestReactor::new();
             let (slot, peer) = test.open_websocket(topic, protocol);

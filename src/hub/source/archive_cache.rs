@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn id(minor: u64) -> EventId {
-        EventId { major: 7, minor }
+        EventId::new(7, minor)
     }
 
     fn topic(name: &str) -> Topic {

@@ -41,9 +41,9 @@ impl LogRefusals {
             let from = bus.newest_id(topic);
             // The least id beyond all that was read. What follows is announced as another log, whatever its ids.
             let to = match from.minor.checked_add(1) {
-                Some(minor) => EventId { minor, ..from },
+                Some(minor) => EventId::new(from.major, minor),
                 // So a log ends that is empty: right before the next moment of the server's clock.
-                None => EventId { major: from.major.saturating_add(1), minor: 0 },
+                None => EventId::new(from.major.saturating_add(1), 0),
             };
             bus.feed().report_gap(topic, Gap { from, to, reason: GapReason::SourceLost }, now);
             status.on_loss();

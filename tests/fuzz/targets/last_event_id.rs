@@ -94,7 +94,7 @@ fn naive_start(text: &str) -> Option<Start> {
         return Some(Start::Last(number(count)?));
     }
     if let Some((major, minor)) = text.split_once('-') {
-        return Some(after(EventId { major: number(major)?, minor: number(minor)? }));
+        return Some(after(EventId::new(number(major)?, number(minor)?)));
     }
     match text {
         "first" | "0" => Some(Start::First),
@@ -125,7 +125,7 @@ fn word(start: &Start) -> String {
 fn check_vector(input: &Input<'_>) {
     let numbers: Vec<u64> = input.payload.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
     let pairs = numbers.as_chunks::<2>().0.iter().take(hub::TOPICS_MAX);
-    let ids: Vec<EventId> = pairs.map(|[major, minor]| EventId { major: *major, minor: *minor }).collect();
+    let ids: Vec<EventId> = pairs.map(|[major, minor]| EventId::new(*major, *minor)).collect();
     if ids.is_empty() {
         return;
     }

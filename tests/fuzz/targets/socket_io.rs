@@ -141,7 +141,7 @@ fn check_event(text: &str) {
     let topic = Topic::parse("a.b").expect("a good name");
     let kind = text.lines().next();
     let data = Bytes::copy_from_slice(text.as_bytes());
-    let event = Event::new(topic, EventId { major: 1, minor: 2 }, 2, kind, data, Moment(0));
+    let event = Event::new(topic, EventId::new(1, 2), 2, kind, data, Moment(0));
     let plain = encode_event(&event, SocketIoForm::default());
     let told = read(&plain);
     assert_eq!((&*told.namespace, told.values.len()), ("/", 2));

@@ -4,7 +4,7 @@ use super::*;
 use crate::topic::Topic;
 
 fn id(minor: u64) -> EventId {
-    EventId { major: 7, minor }
+    EventId::new(7, minor)
 }
 
 fn event(position: Position, accepted_s: u64) -> Arc<Event> {
@@ -121,18 +121,18 @@ fn joins_only_on_to_what_it_has() {
     check(id(9), Ok(10));
     check(id(10), Ok(11));
     check(id(11), Err(GapReason::Epoch));
-    check(EventId { major: 6, minor: 9 }, Err(GapReason::Epoch));
-    check(EventId { major: 8, minor: 9 }, Err(GapReason::Epoch));
+    check(EventId::new(6, 9), Err(GapReason::Epoch));
+    check(EventId::new(8, 9), Err(GapReason::Epoch));
     let after = |ring: &Ring, id: EventId| ring.start_position(Start::After(id), &bounds(9, 1 << 20, 9), Moment(0));
     assert_eq!(after(&ring, id(6)), Err(Gap { from: id(6), to: id(7), reason: GapReason::Expired }));
-    assert!(!ring.may_hold(EventId { major: 8, minor: 9 }) && ring.may_hold(id(99)));
+    assert!(!ring.may_hold(EventId::new(8, 9)) && ring.may_hold(id(99)));
     // An id that stands where nothing is missing, but in a broker's log may be of another log.
     let mut sparse = Ring::sparse(1, id(0));
     [2, 5].into_iter().for_each(|position| sparse.push(event(position, position)));
-    assert!(sparse.may_hold(EventId { major: 8, minor: 9 }));
+    assert!(sparse.may_hold(EventId::new(8, 9)));
     assert_eq!(after(&sparse, id(4)), Ok(5), "the id of the event that a reader waits behind");
     assert_eq!(after(&sparse, id(5)), Ok(6));
-    let unknown = EventId { major: 7, minor: 9 };
+    let unknown = EventId::new(7, 9);
     assert_eq!(after(&sparse, unknown), Err(Gap { from: unknown, to: id(4), reason: GapReason::Epoch }));
     assert_eq!(sparse.unjoined_gap(id(4)).reason, GapReason::Epoch, "nothing expired behind it");
 }

@@ -272,7 +272,7 @@ fn a_session_has_frames_of_its_own_if_they_name_more() {
     let [first, second, third] = [1, 2, 3].map(TopicIndex::new);
     assert!(sockets.listens(first) && !sockets.listens(third));
     sockets.begin(first, 5);
-    sockets.pass(second, EventId { major: 1, minor: 9 });
+    sockets.pass(second, EventId::new(1, 9));
     let found: Vec<_> = sockets.subscriptions().map(|it| (it.began_at, it.passed.minor)).collect();
     assert_eq!(found, [(5, 0), (0, 9)]);
     let told = |topic: TopicIndex| {

@@ -118,7 +118,7 @@ fn refusals() {
 }
 
 fn event(kind: Option<&str>, data: &str) -> Event {
-    let id = EventId { major: 7, minor: 12 };
+    let id = EventId::new(7, 12);
     Event::new(topic("orders.eu"), id, 12, kind, Bytes::copy_from_slice(data.as_bytes()), Moment(0))
 }
 
@@ -157,7 +157,7 @@ fn answers() {
             assert_eq!(String::from_utf8_lossy(&out[6..]), format!("{expected}{tail}}}"));
         }
     };
-    let (topic, id) = (topic("a"), Some(EventId { major: 7, minor: 0 }));
+    let (topic, id) = (topic("a"), Some(EventId::new(7, 0)));
     let subscribed = r#"{"op":"subscribed","topic":"a","id":"7-0""#;
     check(&|r, out| write_subscribed(&topic, id, r, out), subscribed);
     check(&|r, out| write_subscribed(&topic, None, r, out), r#"{"op":"subscribed","topic":"a","id":null"#);
@@ -178,7 +178,7 @@ fn answers() {
 
 #[test]
 fn gaps() {
-    let id = |minor| EventId { major: 7, minor };
+    let id = |minor| EventId::new(7, minor);
     let gap = Gap { from: id(1), to: id(9), reason: GapReason::Overflow };
     let mut out = Vec::new();
     write_gap(&topic("a"), gap, &mut out);
@@ -200,7 +200,7 @@ fn a_pair_commands() {
             assert_eq!(shown(&Command::parse(&message).expect(&message)), format!("{expected} {tail}"));
         }
     };
-    let (topic, since) = (topic("a.b"), Some(EventId { major: 7, minor: 1 }));
+    let (topic, since) = (topic("a.b"), Some(EventId::new(7, 1)));
     check(&|r, out| client::write_subscribe(&topic, since, r, out), "subscribe a.b 7-1");
     check(&|r, out| client::write_subscribe(&topic, None, r, out), "subscribe a.b Live");
     check(&|r, out| client::write_unsubscribe(&topic, r, out), "unsubscribe a.b");
@@ -219,7 +219,7 @@ fn a_pair_answers() {
         write(Some(&*reference), &mut out);
         assert_eq!(format!("{:?}", Envelope::parse(&out).expect(expected)), expected);
     };
-    let (topic, id) = (topic("a"), Some(EventId { major: 7, minor: 1 }));
+    let (topic, id) = (topic("a"), Some(EventId::new(7, 1)));
     let event = |kind, data| move |_: Reference<'_>, out: &mut Vec<u8>| write_event(&event(kind, data), out);
     check(&event(Some("t"), "{ }"), r#"Event { topic: "orders.eu", id: "7-12", kind: Some("t"), data: "{ }" }"#);
     check(&event(None, "null"), r#"Event { topic: "orders.eu", id: "7-12", kind: None, data: "null" }"#);

@@ -46,7 +46,7 @@ fn written(mut write: impl FnMut(&mut Session, &mut Outbox)) -> [String; 6] {
 #[test]
 fn each_protocol_has_its_own_form() {
     let topic = Topic::parse("a").expect("a topic");
-    let id = EventId { major: 1, minor: 2 };
+    let id = EventId::new(1, 2);
     let none = "";
     assert_eq!(
         written(|session, outbox| session.write_command_answer(b"{}", outbox)),
@@ -68,7 +68,7 @@ fn each_protocol_has_its_own_form() {
 #[test]
 fn a_gap_is_written_or_ends_the_connection() {
     let topic = Topic::parse("a").expect("a topic");
-    let id = EventId { major: 1, minor: 2 };
+    let id = EventId::new(1, 2);
     let gap = Gap { from: id, to: id, reason: GapReason::Overflow };
     let outcomes = sessions().map(|mut session| {
         let mut outbox = Outbox::new();

@@ -310,7 +310,7 @@ fn topic() -> Topic {
 }
 
 fn event(kind: Option<&str>, data: &str) -> Event {
-    let id = EventId { major: 5, minor: 9 };
+    let id = EventId::new(5, 9);
     Event::new(topic(), id, 9, kind, Bytes::copy_from_slice(data.as_bytes()), Moment(0))
 }
 
@@ -342,7 +342,7 @@ fn events_of_the_hub() {
 
 #[test]
 fn holes_are_events() {
-    let id = |minor| EventId { major: 7, minor };
+    let id = |minor| EventId::new(7, minor);
     let gap = Gap { from: id(3), to: id(4), reason: GapReason::SourceLost };
     let hole = Event::hole(topic(), gap, 4, Moment(0));
     let told = "42[\"gap\",{\"topic\":\"wells.7\",\"from\":\"7-3\",\"to\":\"7-4\",\"reason\":\"source_lost\"}";

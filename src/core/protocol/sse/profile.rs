@@ -102,7 +102,7 @@ impl SseProfile {
 mod tests {
     use super::*;
 
-    const PLACE: Option<EventId> = Some(EventId { major: 7, minor: 3 });
+    const PLACE: Option<EventId> = Some(EventId::new(7, 3));
 
     fn profile() -> SseProfile {
         SseProfile::new(Duration::from_secs(30), Duration::from_secs(3600))

@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_stream_over_several_topics_knows_where_it_stands_in_each() {
         let mut session = stream(&[4, 2]);
-        let id = EventId { major: 1, minor: 9 };
+        let id = EventId::new(1, 9);
         session.begin(TopicIndex::new(2), 7);
         session.pass(TopicIndex::new(2), id);
         let mut found = Vec::new();

@@ -14,7 +14,7 @@ use crate::{
     topic::Topic,
 };
 
-const ID: EventId = EventId { major: 1_768_068_834_227, minor: 12 };
+const ID: EventId = EventId::new(1_768_068_834_227, 12);
 
 fn event(kind: Option<&str>, data: &str) -> Event {
     let topic = Topic::parse("t").expect("a good name");
@@ -94,7 +94,7 @@ fn cursor_ids() {
         write_cursor_id(ids.iter().copied(), chunked, &mut out);
         assert_eq!(std::str::from_utf8(&out), Ok(expected));
     };
-    let id = |major, minor| EventId { major, minor };
+    let id = |major, minor| EventId::new(major, minor);
     check(&[id(1, 2)], false, "id: 1-2\n");
     check(&[id(1, 2), id(0, 0), id(10, u64::MAX)], false, "id: 1-2,0-0,10-18446744073709551615\n");
     check(&[id(1, 2), id(3, 4)], true, "c\r\nid: 1-2,3-4\n\r\n");
@@ -107,7 +107,7 @@ fn cursor_ids() {
 #[test]
 fn gaps() {
     let topic = Topic::parse("t").expect("a good name");
-    let gap = Gap { from: EventId { major: 7, minor: 1 }, to: ID, reason: GapReason::Expired };
+    let gap = Gap { from: EventId::new(7, 1), to: ID, reason: GapReason::Expired };
     let fields = r#""topic":"t","from":"7-1","to":"1768068834227-12","reason":"expired"}"#;
     for form in forms().filter(|form| !form.chunked) {
         let kind = if form.named { "" } else { r#""type":"gap","message":"events are missing here","# };
@@ -155,7 +155,7 @@ fn whole_streams_through_the_http_client() {
         write_open(form.chunked, "DATE", 700, &[], &mut stream);
         stream.extend_from_slice(heartbeat(form.chunked));
         if !form.with_id {
-            let ids = [EventId { major: 1, minor: 1 }, EventId::default()];
+            let ids = [EventId::new(1, 1), EventId::default()];
             write_cursor_id(ids.into_iter(), form.chunked, &mut stream);
         }
         stream.extend_from_slice(&encode_event(&event(Some("kind"), "a\nb"), form));

@@ -9,7 +9,7 @@ use crate::{
 };
 
 fn id(minor: u64) -> EventId {
-    EventId { major: 1000, minor }
+    EventId::new(1000, minor)
 }
 
 fn plain(data: &'static str) -> Bytes {
@@ -47,7 +47,7 @@ fn a_history_comes_in_pages() {
     check(Start::After(id(4)), 2, &[5], None);
     check(Start::After(id(2)), 0, &[], Some(id(2)));
     check(Start::Live, 2, &[], None);
-    let gone = bus.history(&topic("a"), Start::After(EventId { major: 7, minor: 1 }), 1, Moment(0));
+    let gone = bus.history(&topic("a"), Start::After(EventId::new(7, 1)), 1, Moment(0));
     let gone = gone.expect("it exists");
     assert_eq!((gone.events.len(), gone.gap.map(|gap| gap.reason)), (1, Some(GapReason::Epoch)));
     assert!(bus.history(&topic("b"), Start::First, 9, Moment(0)).is_none());

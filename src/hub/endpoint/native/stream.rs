@@ -119,7 +119,7 @@ fn requested_topics(request: &Request, context: &Context<'_>) -> Result<Vec<Topi
 
 /// Stands for a last event id of another system. No log joins on to it, so the client gets a gap. A refusal would end a browser's
 /// `EventSource` for good.
-const FOREIGN_ID: Start = Start::After(EventId { major: 0, minor: 1 });
+const FOREIGN_ID: Start = Start::After(EventId::new(0, 1));
 
 /// Where a stream of one topic begins: after the client's last event id, or else at `otherwise`.
 pub(in crate::endpoint) fn resume_start(request: &Request, otherwise: Start) -> Start {

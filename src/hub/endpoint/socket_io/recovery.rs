@@ -271,11 +271,11 @@ mod tests {
     /// Ids of another hub are neither older nor newer than this one's, however their numbers compare.
     #[test]
     fn ids_of_another_epoch_are_taken_as_they_are() {
-        let began = EventId { major: 20, minor: 5 };
+        let began = EventId::new(20, 5);
         let check = |acknowledged: EventId, has_order: bool, expected: EventId| {
             assert_eq!(resume_id(began, acknowledged, has_order), expected, "{acknowledged} {has_order}");
         };
-        let id = |major, minor| EventId { major, minor };
+        let id = |major, minor| EventId::new(major, minor);
         check(id(20, 7), false, id(20, 7));
         check(id(20, 3), false, began);
         check(id(10, 9), false, id(10, 9));

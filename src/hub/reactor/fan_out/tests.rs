@@ -199,7 +199,7 @@ fn a_visit_has_so_many_frames() {
 /// A client that is known by an id that the log does not know has frames of its own until it has had an event.
 #[test]
 fn a_client_with_an_id_of_its_own_is_apart() {
-    let id = |minor: u64| EventId { major: 7, minor };
+    let id = |minor: u64| EventId::new(7, minor);
     for is_behind in [false, true] {
         let mut test = TestReactor::new();
         // Somebody has to listen, or the topics have no log.

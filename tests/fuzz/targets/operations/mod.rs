@@ -154,9 +154,9 @@ impl World {
             0 => Start::Live,
             1 => Start::First,
             2 => Start::Last(usize::from(rest / 8)),
-            3 => Start::After(EventId { major: EPOCH - 1, minor }),
-            4 => Start::After(EventId { major: EPOCH + 1, minor }),
-            _ => Start::After(EventId { major: EPOCH, minor }),
+            3 => Start::After(EventId::new(EPOCH - 1, minor)),
+            4 => Start::After(EventId::new(EPOCH + 1, minor)),
+            _ => Start::After(EventId::new(EPOCH, minor)),
         };
         self.truths[topic].exists = true;
         self.sides[side].subscribe(&self.bus, &self.truths, topic, &self.topics[topic], start, self.now);

@@ -29,7 +29,7 @@ struct Entry {
 
 /// The id at `position`, in every topic.
 pub(super) fn id(position: Position) -> EventId {
-    EventId { major: EPOCH, minor: position }
+    EventId::new(EPOCH, position)
 }
 
 impl Truth {

@@ -104,7 +104,7 @@ fn requested_start(request: &Request) -> Result<Start, EspError> {
 /// Reads a last event id. A mere number is of the platform's former server. A client that shows one gets a gap, as with the id of
 /// another hub, and then the retained events.
 fn parse_start(id: &str) -> Option<Start> {
-    let former = |number| Start::After(EventId { major: 0, minor: number });
+    let former = |number| Start::After(EventId::new(0, number));
     let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
     id.parse().ok().or_else(|| id.parse().ok().filter(|_| is_number).map(former))
 }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn where_a_stream_begins() {
         let check = |id: &str, expected: Option<Start>| assert_eq!(parse_start(id), expected, "{id}");
-        let after = |major, minor| Some(Start::After(EventId { major, minor }));
+        let after = |major, minor| Some(Start::After(EventId::new(major, minor)));
         check("1768068834227-12", after(1_768_068_834_227, 12));
         check("0", Some(Start::First));
         check("15", after(0, 15));

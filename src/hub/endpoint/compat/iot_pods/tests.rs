@@ -20,7 +20,7 @@ fn an_answer_is_not_put_together_at_its_end() {
     let start = answer.as_ptr();
     let mut changes = Changes { topic: topic.clone(), identity: None, answer, count: 0, failures: 0, failed: None };
     for minor in 1..=100_000 {
-        changes.record(&topic, Ok(Some(crate::event::EventId { major: 1_768_068_834_227, minor })));
+        changes.record(&topic, Ok(Some(crate::event::EventId::new(1_768_068_834_227, minor))));
     }
     let response = changes.finish();
     assert_eq!((response.status, response.body.as_ptr()), (201, start));
@@ -38,7 +38,7 @@ fn answers() {
         assert_eq!(response.status, status);
         assert!(body.contains(expected), "{expected} is not in {body}");
     };
-    let id = crate::event::EventId { major: 7, minor: 1 };
+    let id = crate::event::EventId::new(7, 1);
     check(&[], 200, r#"{"ids":[]}"#);
     check(&[Ok(Some(id)), Ok(None)], 201, r#"{"ids":["7-1",null]}"#);
     check(&[Ok(Some(id)), Err(PublishFailed::QueueFull)], 503, "1 of 2 events were published; of the others: too many");

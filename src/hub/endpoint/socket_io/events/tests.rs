@@ -302,7 +302,7 @@ fn publications_are_answered_with_their_receipts() {
         assert_eq!(show(&(publication.complete)(&[receipt])), format!("{name} {data}\nack {data}"));
     };
     check(Ok(None), r#"published {"well_id":"W1","id":null}"#);
-    check(Ok(Some(EventId { major: 1, minor: 2 })), r#"published {"well_id":"W1","id":"1-2"}"#);
+    check(Ok(Some(EventId::new(1, 2))), r#"published {"well_id":"W1","id":"1-2"}"#);
     check(
         Err(bus::PublishFailed::QueueFull),
         r#"error {"error":"ServiceUnavailable","message":"too many events wait for the source; nothing was published"}"#,

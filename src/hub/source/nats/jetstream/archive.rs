@@ -319,10 +319,8 @@ impl Worker {
         let is_other = seen.content.is_some() && here.is_some() && digest != seen.content;
         let gap = if is_foreign || is_other || known.is_foreign(seen.id) {
             let first = read.messages.first().map_or(known.last_seq, |first| first.seq.saturating_sub(1));
-            let to = EventId {
-                major: known.identity,
-                minor: if is_other { known.first_seq.saturating_sub(1) } else { first },
-            };
+            let seq = if is_other { known.first_seq.saturating_sub(1) } else { first };
+            let to = EventId::new(known.identity, seq);
             Some(Gap { from: seen.id, to, reason: GapReason::Epoch })
         } else {
             let following = read.total - u64::from(here.is_some());
@@ -331,7 +329,7 @@ impl Worker {
             known.has_lost(seen.id.minor, following, intact_behind).then(|| {
                 let first = read.messages.iter().find(|stored| seen.id.minor < stored.seq);
                 let minor = first.map_or(known.last_seq, |first| first.seq - 1).max(seen.id.minor);
-                Gap { from: seen.id, to: EventId { major: known.identity, minor }, reason: GapReason::Expired }
+                Gap { from: seen.id, to: EventId::new(known.identity, minor), reason: GapReason::Expired }
             })
         };
         if gap.is_some_and(|gap| gap.reason == GapReason::Epoch) {
@@ -339,7 +337,7 @@ impl Worker {
             if is_other {
                 // What was read begins in the middle of a stream of which the client has nothing.
                 self.known.remove(&index);
-                let seen = LastSeen { id: EventId { major: known.identity, minor: 0 }, content: None };
+                let seen = LastSeen { id: EventId::new(known.identity, 0), content: None };
                 let page = Box::pin(self.read_after(link, index, topic, seen, known, bounds)).await?;
                 // What this stream has lost by itself is missing, too.
                 let lost = page.gap.map(|lost| lost.to);
@@ -348,7 +346,7 @@ impl Worker {
             }
         }
         let now = self.clock.now();
-        let after = gap.map_or(EventId { major: known.identity, minor: seen.id.minor }, |gap| gap.to);
+        let after = gap.map_or(EventId::new(known.identity, seen.id.minor), |gap| gap.to);
         let after_seq = if after.major == known.identity { after.minor } else { 0 };
         let events: Vec<Arc<Event>> = read
             .messages
@@ -452,7 +450,7 @@ impl Known {
 
 fn event(topic: &Topic, identity: u64, stored: &Stored, nats: &NatsConfig, now: Moment) -> Event {
     let Stored { seq, message, .. } = stored;
-    let id = EventId { major: identity, minor: *seq };
+    let id = EventId::new(identity, *seq);
     let headers = EventHeaders::of(message);
     let kind = headers.kind.as_deref();
     let is_event = gap_of(message).is_none()
@@ -495,7 +493,7 @@ mod tests {
     fn ids_of_other_streams_are_foreign() {
         let known = Known { identity: 7, first_seq: 10, last_seq: 50, subject_count_max: None };
         let check = |major, minor, expected| {
-            assert_eq!(known.is_foreign(EventId { major, minor }), expected, "{major}-{minor}")
+            assert_eq!(known.is_foreign(EventId::new(major, minor)), expected, "{major}-{minor}")
         };
         check(7, 50, false);
         check(7, 51, true);

@@ -101,7 +101,7 @@ impl KeptStream {
 
     /// The id of the message with this sequence.
     pub(super) fn id(&self, seq: u64) -> EventId {
-        EventId { major: self.identity.unwrap_or_default(), minor: seq }
+        EventId::new(self.identity.unwrap_or_default(), seq)
     }
 
     /// Compares what was read with the stream that there is. `stored` is the answer to the question for the message at the position.

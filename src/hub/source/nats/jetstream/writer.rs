@@ -311,7 +311,7 @@ impl Writer {
         for (outgoing, minor) in std::mem::take(&mut self.unnamed) {
             match self.streams[outgoing.stream].1 {
                 None if now < outgoing.queued.deadline => self.unnamed.push((outgoing, minor)),
-                identity => outgoing.queued.answer(Ok(identity.map(|major| EventId { major, minor }))),
+                identity => outgoing.queued.answer(Ok(identity.map(|major| EventId::new(major, minor)))),
             }
         }
     }

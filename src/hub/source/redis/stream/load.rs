@@ -169,5 +169,5 @@ pub(super) fn time_floor(time: Value) -> Result<EventId, BadAnswer> {
         _ => Err(BadAnswer),
     };
     let (seconds, micros) = (number(0)?, number(1)?);
-    Ok(EventId { major: seconds.saturating_mul(1000) + micros / 1000, minor: 0 }.before())
+    Ok(EventId::new(seconds.saturating_mul(1000) + micros / 1000, 0).before())
 }

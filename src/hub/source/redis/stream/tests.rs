@@ -36,7 +36,7 @@ use crate::{
 };
 
 fn id(minor: u64) -> EventId {
-    EventId { major: 7, minor }
+    EventId::new(7, minor)
 }
 
 fn topic(name: &str) -> Topic {
@@ -175,7 +175,7 @@ fn what_stands_at_a_place() {
 
 #[test]
 fn streams_that_hubs_made_expire() {
-    let made = ReadPosition { last: EventId { major: 100_000, minor: 0 }, is_made: true, ..ReadPosition::default() };
+    let made = ReadPosition { last: EventId::new(100_000, 0), is_made: true, ..ReadPosition::default() };
     let check = |position: ReadPosition, now_ms: u64, unread_ms: u64, expected: bool| {
         assert_eq!(position.has_expired(5000, now_ms, unread_ms), expected, "{position:?} {now_ms} {unread_ms}");
     };
@@ -205,7 +205,7 @@ fn what_is_missing_after_an_id() {
     check(info(100, 0, 100), 20, Some((100, GapReason::Expired)));
     check(info(100, 0, 100), 100, None);
     // From the beginning, and from a moment before there was anything.
-    let moment = EventId { major: 6, minor: u64::MAX };
+    let moment = EventId::new(6, u64::MAX);
     for start in [EventId::default(), moment] {
         check_at(info(40, 61, 100), start, 5000, None);
         check_at(info(100, 61, 100), start, 5000, Some((60, GapReason::Expired)));
