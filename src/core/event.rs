@@ -1,12 +1,21 @@
 //! Events: an immutable event, its id, and its position in the topic's log.
 
-use std::{borrow::Cow, fmt, hash::BuildHasher, str::FromStr, sync::LazyLock, time::Duration};
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    fmt,
+    hash::{BuildHasher, Hash, Hasher},
+    str::FromStr,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use crate::{
     budget::Charge,
     clock::Moment,
+    fingerprint::Fingerprint,
     frame::{Format, FrameCache},
     gap::Gap,
     json::{LONG_TEXT_BYTES, Syntax},
@@ -40,16 +49,55 @@ pub fn is_word_of_socket_io(kind: &str) -> bool {
         || RESERVED_KINDS.contains(&kind)
 }
 
-/// An event's public id, `major-minor`, the form of a Redis Stream id.
+/// An event's public id, `major-minor`, the form of a Redis Stream id; in topics of Redis Pub/Sub `major-minor~fingerprint`.
 ///
 /// In-process and Pub/Sub topics: major = the hub's epoch ([`new_epoch`]), minor = 1, 2, 3 … dense per topic. Epochs have no
 /// order: ids of different epochs belong to different logs, and which is greater means nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Two ids are equal, and one is greater, by major and minor alone. The fingerprint is for hubs to which these say nothing.
+#[derive(Clone, Copy, Default)]
 pub struct EventId {
     /// The hub's epoch, or the milliseconds of a broker's id.
     pub major: u64,
     /// The number within `major`.
     pub minor: u64,
+    /// What another hub finds the event by, in its own log.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl PartialEq for EventId {
+    fn eq(&self, other: &Self) -> bool {
+        (self.major, self.minor) == (other.major, other.minor)
+    }
+}
+
+impl Eq for EventId {}
+
+impl PartialOrd for EventId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for EventId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.major, self.minor).cmp(&(other.major, other.minor))
+    }
+}
+
+impl Hash for EventId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.major, self.minor).hash(state);
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("EventId");
+        shown.field("major", &self.major).field("minor", &self.minor);
+        self.fingerprint.iter().for_each(|fingerprint| _ = shown.field("fingerprint", fingerprint));
+        shown.finish()
+    }
 }
 
 /// A position in a topic's log inside this process: dense, from 1, the same on every reactor.
@@ -116,6 +164,9 @@ pub struct Event {
     pub key: Option<Box<str>>,
     /// Set if this is a hole in the log and no event. Every reader receives it once, at this position, in order.
     pub gap: Option<Gap>,
+    /// Whether only this hub gives it this place among the topic's events: the event did not come from a server that sends it to
+    /// all hubs in one order.
+    pub is_placed_here: bool,
     /// The frames encoded so far, by format.
     pub frames: FrameCache,
     /// Its share of the memory budget.
@@ -145,6 +196,7 @@ impl Event {
             tail: None,
             key: None,
             gap: None,
+            is_placed_here: false,
             frames: FrameCache::default(),
             charge: Charge::default(),
         }
@@ -250,15 +302,20 @@ pub fn new_epoch(start: Duration, random: u32) -> u64 {
 }
 
 impl EventId {
-    /// The id `major-minor`.
+    /// The id `major-minor`, without a fingerprint.
     pub const fn new(major: u64, minor: u64) -> Self {
-        Self { major, minor }
+        Self { major, minor, fingerprint: None }
+    }
+
+    /// The same id with this fingerprint.
+    pub fn with_fingerprint(self, fingerprint: Option<Fingerprint>) -> Self {
+        Self { fingerprint, ..self }
     }
 
     /// The greatest id below this one. `0-0` for `0-0`.
     pub fn before(self) -> Self {
         match (self.major, self.minor) {
-            (0, 0) => self,
+            (0, 0) => Self::default(),
             (major, 0) => Self::new(major - 1, u64::MAX),
             (major, minor) => Self::new(major, minor - 1),
         }
@@ -273,11 +330,12 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.major, self.minor)
+        write!(f, "{}-{}", self.major, self.minor)?;
+        self.fingerprint.map_or(Ok(()), |fingerprint| write!(f, "~{fingerprint}"))
     }
 }
 
-/// A text that is not `major-minor`.
+/// A text that is neither `major-minor` nor `major-minor~fingerprint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadEventId;
 
@@ -293,8 +351,12 @@ impl FromStr for EventId {
     type Err = BadEventId;
 
     fn from_str(text: &str) -> Result<Self, BadEventId> {
-        let (major, minor) = text.split_once('-').ok_or(BadEventId)?;
-        Ok(Self::new(parse_number(major)?, parse_number(minor)?))
+        let (numbers, fingerprint) = match text.split_once('~') {
+            Some((numbers, fingerprint)) => (numbers, Some(fingerprint.parse().map_err(|_| BadEventId)?)),
+            None => (text, None),
+        };
+        let (major, minor) = numbers.split_once('-').ok_or(BadEventId)?;
+        Ok(Self::new(parse_number(major)?, parse_number(minor)?).with_fingerprint(fingerprint))
     }
 }
 
@@ -371,6 +433,7 @@ mod tests {
         check("live", Some(Start::Live));
         check("last:7", Some(Start::Last(7)));
         check("1-2", Some(Start::After(EventId::new(1, 2))));
+        check("1-2~ab", Some(Start::After(EventId::new(1, 2))));
         for bad in ["", "last:", "last:-1", "last:+1", "last:x", "1", "First", "1-2,3-4"] {
             check(bad, None);
         }
@@ -401,14 +464,25 @@ mod tests {
             let parsed = text.parse().ok().map(|id: EventId| (id.major, id.minor));
             assert_eq!(parsed, expected, "{text}");
             if let Some((major, minor)) = expected {
-                assert_eq!(EventId::new(major, minor).to_string(), text);
+                let fingerprint =
+                    text.split_once('~').map(|(_, fingerprint)| fingerprint.parse().expect("hexadecimal"));
+                assert_eq!(EventId::new(major, minor).with_fingerprint(fingerprint).to_string(), text);
             }
         };
         check("1-2", Some((1, 2)));
+        check("1-2~ab", Some((1, 2)));
         check("0-0", Some((0, 0)));
         check("18446744073709551615-1", Some((u64::MAX, 1)));
         for bad in ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", "1- 2", "18446744073709551616-0", "a-b"] {
             check(bad, None);
         }
+        for bad in ["~", "1~2", "1-2~", "1-~2", "~1-2", "1-2~3~4", "1-2~3-4", "1~a-2", "1-2~G", "1-2~0", "1-2 ~a"] {
+            check(bad, None);
+        }
+        let [with, without] = ["1-2~ab", "1-2"].map(|text| text.parse::<EventId>().expect("good"));
+        assert_eq!((with, with.before(), with.cmp(&without)), (without, EventId::new(1, 1), Ordering::Equal));
+        assert_eq!((with.before().fingerprint, EventId::new(0, 0).before()), (None, EventId::default()));
+        assert_eq!(format!("{without:?}"), "EventId { major: 1, minor: 2 }");
+        assert!(format!("{with:?}").contains("fingerprint"));
     }
 }

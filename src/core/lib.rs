@@ -7,6 +7,7 @@ pub mod clock;
 pub mod close;
 pub mod duration;
 pub mod event;
+pub mod fingerprint;
 pub mod frame;
 pub mod gap;
 pub mod index;

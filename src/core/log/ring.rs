@@ -6,6 +6,7 @@ use crate::{
     budget::{Budget, Pressure},
     clock::Moment,
     event::{Event, EventId, Position, Start},
+    fingerprint::Fingerprint,
     gap::{Gap, GapReason},
 };
 
@@ -83,6 +84,8 @@ pub struct Ring {
     epoch_at: Moment,
     /// The weight of all events ever pushed, in bytes.
     pushed_bytes: usize,
+    /// Whether an event was pushed that other hubs may have elsewhere ([`Event::is_placed_here`]).
+    is_mixed: bool,
 }
 
 /// How the ids of events that are no longer retained are found.
@@ -98,9 +101,14 @@ enum Ids {
 /// The most ids in [`Ids::Sparse`].
 const PASSED_MAX: usize = 16_384;
 
+/// The most events among which another hub's event is looked for: the newest ones. It takes some 20 µs.
+const LOOKED_AT_MAX: usize = 16_384;
+
 #[derive(Debug)]
 struct LogEntry {
     event: Arc<Event>,
+    /// That of the event's id, at hand for a search.
+    fingerprint: Option<Fingerprint>,
     /// [`Ring::pushed_bytes`] before this event, so that the bytes between two events are a subtraction.
     before_bytes: usize,
 }
@@ -122,7 +130,16 @@ impl Ids {
 impl Ring {
     /// An empty ring. Its first event will have the position `next` and will be the first after the id `floor`.
     pub fn new(next: Position, floor: EventId) -> Self {
-        Self { entries: VecDeque::new(), next, floor, ids: Ids::Dense, epoch: 0, epoch_at: Moment(0), pushed_bytes: 0 }
+        Self {
+            entries: VecDeque::new(),
+            next,
+            floor,
+            ids: Ids::Dense,
+            epoch: 0,
+            epoch_at: Moment(0),
+            pushed_bytes: 0,
+            is_mixed: false,
+        }
     }
 
     /// An empty ring for events whose ids a broker gives.
@@ -207,7 +224,10 @@ impl Ring {
         if let Some(event) = self.event(before) {
             return event.id;
         }
-        let Ids::Sparse { passed } = &self.ids else { return EventId::new(self.floor.major, before) };
+        let Ids::Sparse { passed } = &self.ids else {
+            let is_floor = self.floor.minor == before;
+            return if is_floor { self.floor } else { EventId::new(self.floor.major, before) };
+        };
         match passed.binary_search_by_key(&position, |(behind, _)| *behind) {
             Ok(place) => passed[place].1,
             Err(_) if self.oldest() <= position => self.floor,
@@ -236,7 +256,9 @@ impl Ring {
         self.next = event.position + 1;
         let before_bytes = self.pushed_bytes;
         self.pushed_bytes += event.weight_bytes();
-        self.entries.push_back(LogEntry { event, before_bytes });
+        self.is_mixed |= event.is_placed_here;
+        let fingerprint = event.id.fingerprint;
+        self.entries.push_back(LogEntry { event, fingerprint, before_bytes });
     }
 
     /// Drops the oldest events that neither bound of `retention` covers.
@@ -290,7 +312,7 @@ impl Ring {
             Start::First => Err(Gap { from: EventId::default(), to: self.floor, reason: GapReason::Expired }),
             Start::Last(count) => Ok(self.history_from(history, now).max(self.next.saturating_sub(count as Position))),
             Start::After(id) if self.knows(id) => Ok(self.position_after(id)),
-            Start::After(id) => Err(self.unjoined_gap(id)),
+            Start::After(id) => self.position_behind_foreign(id).ok_or_else(|| self.unjoined_gap(id)),
         }
     }
 
@@ -320,6 +342,18 @@ impl Ring {
             Ids::Dense => self.joins(id),
             Ids::Sparse { .. } => id == self.floor || self.find(id).is_some(),
         }
+    }
+
+    /// The position behind the event to which another hub gave the id `id`: the only event here with its fingerprint, retained or
+    /// the last that is not. `None` if there is none, or more than one, or if events have no common order at all hubs.
+    pub fn position_behind_foreign(&self, id: EventId) -> Option<Position> {
+        let wanted = id.fingerprint.filter(|_| !self.may_hold(id) && !self.is_mixed);
+        let is_wanted = |found: Option<Fingerprint>| wanted.is_some() && found == wanted;
+        let newest_first = self.entries.iter().rev().take(LOOKED_AT_MAX).map(|entry| entry.fingerprint);
+        let floor = (self.entries.len() < LOOKED_AT_MAX).then_some(self.floor.fingerprint);
+        let mut found = (0..).zip(newest_first.chain(floor)).filter(|(_, found)| is_wanted(*found));
+        let (place, _) = found.next()?;
+        found.next().is_none().then_some(self.next - place)
     }
 
     fn find(&self, id: EventId) -> Option<&Arc<Event>> {

@@ -223,3 +223,68 @@ fn a_hole_empties_the_ring() {
     assert_eq!(ring.event(7).map(|event| event.position), Some(7));
     assert!(ring.joins(id(6)) && !ring.joins(id(5)));
 }
+
+/// A log with events of these fingerprints; an empty text is no fingerprint.
+fn marked(fingerprints: &[&str]) -> Ring {
+    let mut ring = Ring::new(1, id(0));
+    for (position, fingerprint) in (1..).zip(fingerprints) {
+        let Event { topic, id, .. } = &*event(position, position);
+        let id = id.with_fingerprint(fingerprint.parse().ok());
+        let is_placed_here = *fingerprint == "aside";
+        let event = Event::new(topic.clone(), id, position, None, Bytes::from_static(b"0123456789"), Moment(position));
+        ring.push(Arc::new(Event { is_placed_here, ..event }));
+    }
+    ring
+}
+
+#[test]
+fn an_event_of_another_hub_is_found_by_its_fingerprint_if_only_one_has_it() {
+    let wide = bounds(100, 1 << 20, 100);
+    let check = |fingerprints: &[&str], kept: usize, asked: &str, expected: Option<Position>| {
+        let mut ring = marked(fingerprints);
+        ring.trim(&Retention { history: bounds(kept, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(9));
+        let asked: EventId = asked.parse().expect("an id");
+        assert_eq!(ring.position_behind_foreign(asked), expected, "{fingerprints:?} {kept} {asked}");
+        if !ring.may_hold(asked) {
+            let gap = Gap { from: asked, to: ring.floor(), reason: GapReason::Epoch };
+            assert_eq!(ring.start_position(Start::After(asked), &wide, Moment(9)), expected.ok_or(gap), "{asked}");
+        }
+    };
+    let log = ["", "a", "b", "c", "b", ""];
+    check(&log, 9, "8-700~a", Some(3));
+    check(&log, 9, "8-1~c", Some(5));
+    check(&log, 9, "8-1~b", None);
+    check(&log, 9, "8-1~d", None);
+    check(&log, 9, "8-1", None);
+    check(&log, 9, "7-4~a", None);
+    check(&log[..2], 9, "8-1~a", Some(3));
+    check(&[], 9, "8-1~a", None);
+    // Trimmed: the last one that is gone is still a place, and one before it is not.
+    check(&log, 4, "8-700~a", Some(3));
+    check(&log, 3, "8-700~a", None);
+    check(&["a"], 0, "8-700~a", Some(2));
+    check(&["b", "", "b"], 2, "8-1~b", None);
+    // Where events came past the server, no place is the same elsewhere.
+    check(&["a", "aside"], 9, "8-1~a", None);
+    check(&["aside", "a"], 9, "8-1~a", None);
+}
+
+#[test]
+fn the_fingerprint_of_what_is_gone_is_kept_for_the_floor_only() {
+    let mut ring = marked(&["a", "b", "c"]);
+    ring.trim(&Retention { history: bounds(1, 1 << 20, 100), lag: bounds(0, 0, 0) }, Moment(3));
+    let ids: Vec<String> = (1..=4).map(|position| ring.id_before(position).to_string()).collect();
+    assert_eq!(ids, ["7-0", "7-1", "7-2~b", "7-3~c"]);
+    assert_eq!((ring.floor().to_string(), ring.newest_id().to_string()), ("7-2~b".into(), "7-3~c".into()));
+}
+
+/// The search is bounded, however much a topic retains.
+#[test]
+fn an_event_of_another_hub_is_looked_for_among_the_newest_only() {
+    let wanted: EventId = "8-1~a".parse().expect("an id");
+    for (behind, expected) in [(LOOKED_AT_MAX - 1, Some(2)), (LOOKED_AT_MAX, None)] {
+        let mut fingerprints = vec!["a"];
+        fingerprints.resize(1 + behind, "");
+        assert_eq!(marked(&fingerprints).position_behind_foreign(wanted), expected, "{behind}");
+    }
+}

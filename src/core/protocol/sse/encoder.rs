@@ -201,7 +201,8 @@ fn end_chunk(chunked: bool, out: &mut Vec<u8>) {
 }
 
 fn id_len(id: EventId) -> usize {
-    decimal_len(id.major) + b"-".len() + decimal_len(id.minor)
+    let fingerprint = id.fingerprint.map_or(0, |fingerprint| b"~".len() + fingerprint.text_len());
+    decimal_len(id.major) + b"-".len() + decimal_len(id.minor) + fingerprint
 }
 
 fn decimal_len(number: u64) -> usize {

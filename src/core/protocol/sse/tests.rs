@@ -99,6 +99,9 @@ fn cursor_ids() {
     check(&[id(1, 2), id(0, 0), id(10, u64::MAX)], false, "id: 1-2,0-0,10-18446744073709551615\n");
     check(&[id(1, 2), id(3, 4)], true, "c\r\nid: 1-2,3-4\n\r\n");
     check(&[], true, "5\r\nid: \n\r\n");
+    let marked = |text: &str| text.parse::<EventId>().expect("an id");
+    check(&[marked("1-2~fedcba9876543210")], true, "19\r\nid: 1-2~fedcba9876543210\n\r\n");
+    check(&[marked("1-2~f"), id(3, 4), marked("5-6~10")], true, "15\r\nid: 1-2~f,3-4,5-6~10\n\r\n");
     let mut out = Vec::new();
     write_place([id(1, 2), id(3, 4)].into_iter(), true, &mut out);
     assert_eq!(out, b"d\r\nid: 1-2,3-4\n\n\r\n");
