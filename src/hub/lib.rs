@@ -1,8 +1,8 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 pub(crate) use fanfare_core::{
-    bucket, budget, clock, close, duration, event, frame, gap, index, json, label, log, network, outbox, protocol,
-    reload, share, topic, transport, version,
+    bucket, budget, clock, close, duration, event, fingerprint, frame, gap, index, json, label, log, network, outbox,
+    protocol, reload, share, topic, transport, version,
 };
 pub(crate) use fanfare_platform::{exposition, os, stdio};
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 // What the files of `src/hub/bus` find in their crate.
-use fanfare_core::{budget, clock, event, gap, json, log, share, topic};
+use fanfare_core::{budget, clock, event, fingerprint, gap, json, log, share, topic};
 use loom::thread;
 
 use bus::{

@@ -9,6 +9,7 @@ use crate::{
     budget::{Charge, ChargeRefused},
     clock::Moment,
     event::{Event, EventId, Payload, is_word_of_socket_io, is_word_of_sse},
+    fingerprint::{Mark, digest},
     gap::{Gap, GapReason},
     share::{Owner, QuotaRefused},
     topic::Topic,
@@ -24,16 +25,49 @@ pub struct Feed<'bus> {
     last: Option<Arc<TopicState>>,
     /// The tenant that the next events are charged to. Events of a broker are nobody's.
     owner: Option<Arc<Owner>>,
+    /// The newest mark before the next events. `None`: they come from nowhere that sends them to all hubs in one order.
+    mark: Option<Mark>,
+    /// Whether the place of an event cannot be said before there is another mark.
+    needs_mark: bool,
 }
 
 impl<'bus> Feed<'bus> {
     pub(super) fn new(bus: &'bus Bus) -> Self {
-        Self { bus, to_wake: ReactorSet::default(), wakes_follower: false, last: None, owner: None }
+        Self {
+            bus,
+            to_wake: ReactorSet::default(),
+            wakes_follower: false,
+            last: None,
+            owner: None,
+            mark: None,
+            needs_mark: false,
+        }
     }
 
     /// Charges the events that follow, and topics made for them, to `owner`.
     pub(crate) fn hold_for(&mut self, owner: Option<Arc<Owner>>) {
         self.owner = owner;
+    }
+
+    /// What is published from here on, and the topics of which it is said that they are [delivered](Feed::begin_sequence), come
+    /// from a source that sends all messages to all hubs in one order, and stand behind `mark` there.
+    pub(crate) fn read_behind(&mut self, mark: Mark) {
+        self.mark = Some(mark);
+    }
+
+    /// The source delivers `topic` from here on, or has all along.
+    pub(crate) fn begin_sequence(&mut self, topic: &Topic) {
+        if let Some(mark) = self.mark {
+            self.needs_mark |= self.with_log(topic, |_, _, log| {
+                log.sequence.begin(mark);
+                log.sequence.needs_mark()
+            });
+        }
+    }
+
+    /// Whether, since the last call, something was published or begun whose place cannot be said before there is another mark.
+    pub(crate) fn take_needs_mark(&mut self) -> bool {
+        std::mem::take(&mut self.needs_mark)
     }
 
     /// Whether `topic` takes events without ids. A log that a broker keeps does not: after an id of the hub's own, none of the
@@ -61,6 +95,8 @@ impl<'bus> Feed<'bus> {
             return Ok(bus.id_at(0));
         }
         let charge = self.charge(Event::least_weight_bytes(kind, &payload.data))?;
+        let digest = || digest(&payload.data) ^ kind.map_or(0, |kind| digest(kind.as_bytes()).rotate_left(1));
+        let read = self.mark.map(|mark| (mark, digest()));
         let key_of = |state: &TopicState, payload: &Payload| state.key_of(kind, payload, None);
         self.with_room(topic, payload, key_of, |feed, state, log, (payload, key)| {
             debug_assert!(state.class.log == LogKind::Memory, "a broker gives the ids of {topic}");
@@ -68,8 +104,10 @@ impl<'bus> Feed<'bus> {
                 feed.append_pending_loss(state, log, now);
             }
             let position = log.history.next();
-            let event = state.event(bus.id_at(position), position, (kind, key), payload, now);
-            feed.append(state, log, event, charge, now)
+            let id = bus.id_at(position).with_fingerprint(log.fingerprint(read, topic));
+            feed.needs_mark |= log.sequence.needs_mark();
+            let event = state.event(id, position, (kind, key), payload, now);
+            feed.append(state, log, Event { is_placed_here: read.is_none(), ..event }, charge, now)
         })
     }
 
@@ -104,7 +142,8 @@ impl<'bus> Feed<'bus> {
             }
             let position = log.history.next();
             let event = state.event(bus.id_at(position), position, (Some(kind), key), payload, now);
-            let event = Event { tail: Some(tail.into()), ..event };
+            log.sequence.mix();
+            let event = Event { tail: Some(tail.into()), is_placed_here: true, ..event };
             Some(feed.append(state, log, event, charge, now))
         })
     }
@@ -171,6 +210,7 @@ impl<'bus> Feed<'bus> {
                 return;
             }
             feed.bus.losses.fetch_add(1, Ordering::Relaxed);
+            log.sequence.interrupt();
             let newest = log.history.event(log.history.next() - 1);
             let (accepted, gap) = (newest.map(|event| event.accepted), newest.and_then(|event| event.gap));
             if gap.is_none_or(|gap| gap.reason != reason) || (reason != GapReason::Overflow && accepted != Some(now)) {
@@ -250,6 +290,7 @@ impl<'bus> Feed<'bus> {
 
     /// A hole is not refused for want of room, but two events never have more than one between them.
     fn append_hole(&mut self, state: &Arc<TopicState>, log: &mut TopicLog, gap: Gap, is_carried: bool, now: Moment) {
+        log.sequence.interrupt();
         let hole = Event { is_carried, ..Event::hole(state.topic.clone(), gap, log.history.next(), now) };
         let charge = self.bus.budget().charge(hole.weight_bytes());
         self.push(state, log, Event { charge, ..hole }, now);

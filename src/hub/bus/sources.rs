@@ -111,6 +111,7 @@ impl Bus {
         for state in self.topics().filter(is_of_source) {
             let mut log = lock(&state.log);
             log.live = false;
+            log.sequence.interrupt();
             if !log.interest.is_empty() {
                 source.notify(Interest::Wanted(state.topic.clone()));
             }
@@ -162,7 +163,9 @@ impl Bus {
     pub fn mark_stale(&self, topic: &Topic) {
         let state = self.state(topic);
         state.refused.store(false, Ordering::Release);
-        lock(&state.log).live = false;
+        let mut log = lock(&state.log);
+        log.live = false;
+        log.sequence.interrupt();
     }
 
     /// The source does not deliver `topic`, and will not until an operator changes something at its broker. New subscribers are
@@ -172,6 +175,7 @@ impl Bus {
         state.refused.store(true, Ordering::Release);
         let mut log = lock(&state.log);
         log.live = false;
+        log.sequence.interrupt();
         log.has_unconfirmed
     }
 

@@ -7,6 +7,7 @@ use crate::{
     budget::Charge,
     clock::Moment,
     event::{Event, EventId, Payload, Position},
+    fingerprint::{Fingerprint, Mark, Sequence},
     json,
     json::Syntax,
     log::{Policy, Ring},
@@ -59,6 +60,8 @@ pub(super) struct TopicLog {
     pub(super) has_pending_loss: bool,
     /// Whether readers were admitted before the source confirmed the topic. They miss what is published until it does.
     pub(super) has_unconfirmed: bool,
+    /// How its messages stand to the marks of the source, if its source reads marks.
+    pub(super) sequence: Sequence,
     /// Whether the topic was removed from the table. Code that still holds it must look the topic up again.
     pub(super) retired: bool,
     /// The size of the log that [`Bus::log_bytes`](super::Bus::log_bytes) includes.
@@ -66,6 +69,20 @@ pub(super) struct TopicLog {
 }
 
 impl TopicLog {
+    /// The fingerprint of the message that comes next, which was `read` behind a mark and has a digest. `None` for a message that
+    /// was not, and while other hubs may have read something else.
+    pub(super) fn fingerprint(&mut self, read: Option<(Mark, u64)>, topic: &Topic) -> Option<Fingerprint> {
+        let Some((mark, digest)) = read else {
+            self.sequence.mix();
+            return None;
+        };
+        // A reader of the message that left now would not learn of the loss before it.
+        if self.has_pending_loss {
+            self.sequence.interrupt();
+        }
+        self.sequence.take(mark, topic, digest)
+    }
+
     /// Begins a broker's log that is fed without having been loaded after `floor`. The topic had ended meanwhile, and only the
     /// broker knows what came before.
     pub(super) fn begin_at(&mut self, floor: EventId, state: &TopicState) {

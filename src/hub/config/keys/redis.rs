@@ -82,6 +82,11 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "How long a PING to Redis may stay unanswered before the hub closes the connection and connects again. \
                  Too short: a busy server counts as lost, and readers are sent a gap.",
           field: |it| Field::Duration { value: &mut it.redis.ping_timeout, min: MILLISECOND } },
+    Key { path: "redis.mark_interval",
+          help: "How often, while events come, the hubs on one Redis publish a mark on fanfare.probe.marks, from which all of \
+                 them count: so a client resumes at another hub. The mark behind a subscription or a loss comes after a \
+                 sixteenth; before it, a client is told a gap at another hub. 0s: there it always is.",
+          field: |it| Field::Duration { value: &mut it.redis.mark_interval, min: Duration::ZERO } },
     Key { path: "redis.proof_age_max",
           help: "How long ago the last answered PING may be before /ready reports 503.",
           field: |it| Field::Duration { value: &mut it.redis.proof_age_max, min: MILLISECOND } },

@@ -61,6 +61,9 @@ pub struct RedisConfig {
     pub ping_interval: Duration,
     /// How long the server may be silent after that before the connection is given up.
     pub ping_timeout: Duration,
+    /// How often the hubs on a server publish a mark while events come, from which all of them count ([`crate::fingerprint`]).
+    /// Zero: events have no fingerprints.
+    pub mark_interval: Duration,
     /// How long ago the last proof of delivery may be while the source counts as ready.
     pub proof_age_max: Duration,
     /// The reader's buffer: the most that is read before it is handed on. It grows while a larger message arrives.
@@ -100,6 +103,7 @@ impl Default for RedisConfig {
             backoff_max: Duration::from_secs(5),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
+            mark_interval: Duration::from_secs(1),
             proof_age_max: Duration::from_secs(10),
             read_buffer_bytes: 256 * 1024,
             publish_queue_max: 65_536,

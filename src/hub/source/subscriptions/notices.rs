@@ -22,7 +22,10 @@ pub(in crate::source) fn report_notices<P: ChannelPattern>(
 ) {
     for notice in subscriptions.take_notices() {
         match notice {
-            Notice::Live(topic) => bus.mark_live(&topic, now),
+            Notice::Live(topic) => {
+                bus.mark_live(&topic, now);
+                feed.begin_sequence(&topic);
+            }
             Notice::Stale(topic) => bus.mark_stale(&topic),
             // No reader has anything of an order; what it would have brought is lost with the streams' own channels.
             Notice::Lost(topic) if is_hub_command(&topic) => {}

@@ -56,6 +56,7 @@ impl Delivery<'_> {
                 self.received += u64::from(self.intake.take(channel, payload, feed, now));
             }
             Incoming::TooBig { channel } => self.intake.refuse_oversize(channel, feed, now),
+            Incoming::Mark => feed.read_behind(self.session.newest_mark()),
             // Dropped before anything of it is kept, or any topic made.
             Incoming::Unasked => self.unasked += 1,
             Incoming::Nothing => {}

@@ -207,8 +207,17 @@ impl ReaderLink {
     /// Reports to the bus, and to the status, what the subscriptions found.
     pub(in crate::source::redis) fn report_to_bus(&mut self, now: Moment) {
         let mut feed = self.bus.feed();
+        if let LinkState::Up { session, .. } = &self.state {
+            feed.read_behind(session.newest_mark());
+        }
         report_notices(&self.bus, &mut feed, &mut self.subscriptions, &self.status, now);
+        let needs_mark = feed.take_needs_mark();
         drop(feed);
+        if let LinkState::Up { session, .. } = &mut self.state
+            && needs_mark
+        {
+            session.hurry_mark();
+        }
         self.report_counts(now);
     }
 
@@ -274,6 +283,7 @@ impl ReaderLink {
         self.check_standing()?;
         let LinkState::Up { session, .. } = &mut self.state else { return Ok(()) };
         let mut feed = self.bus.feed();
+        feed.read_behind(session.newest_mark());
         let mut delivery = Delivery {
             session,
             config: &self.config,
@@ -286,8 +296,12 @@ impl ReaderLink {
             answers: false,
         };
         let parsed = delivery.parse(&mut self.buffer, &mut feed, now);
+        let needs_mark = feed.take_needs_mark();
         let (received, unasked, answers) = (delivery.received, delivery.unasked, delivery.answers);
         drop(feed);
+        if needs_mark {
+            session.hurry_mark();
+        }
         if answers {
             self.slot_news.merge(session.take_slot_news());
         }

@@ -14,6 +14,7 @@ mod fault;
 mod glob;
 mod intake;
 mod link;
+mod marks;
 mod oversize;
 mod probe;
 mod reader;

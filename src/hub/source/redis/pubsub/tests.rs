@@ -3,6 +3,7 @@
 mod conversation;
 mod delivery;
 mod failure;
+mod fleet;
 mod harness;
 mod hostile;
 mod login;

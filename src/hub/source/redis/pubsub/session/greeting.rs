@@ -76,6 +76,12 @@ impl PubSubSession {
             // RESP2 has no publishing on a connection that subscribes.
             self.subscribe_probe();
         }
+        // What is read of a cluster comes from many servers, in no common order. In RESP2 nothing can be asked or published.
+        if !resp3 || self.is_sharded() || self.is_cluster_node {
+            self.marks.switch_off();
+        } else if self.marks.are_on() {
+            self.subscribe_marks();
+        }
         subscriptions.on_connected();
     }
 }

@@ -18,12 +18,14 @@ use self::sharded::{Sharding, part};
 use super::{
     envelope::ENVELOPE_BYTES_MAX,
     fault::Fault,
+    marks::{MARK_CHANNEL, Marks},
     oversize,
     probe::{ChannelProbe, is_probe},
     subscriptions::{Admission, Batch, Subscriptions},
 };
 use crate::{
     clock::Moment,
+    fingerprint::Mark,
     protocol::resp::{self, BadReply, Push, Reply, RespLimits},
     source::redis::{RedisConfig, RedisUrl, Role},
 };
@@ -54,6 +56,7 @@ pub(super) struct PubSubSession {
     next_ping: Moment,
     last_received: Moment,
     probe: ChannelProbe,
+    marks: Marks,
     proof: Option<Duration>,
     /// The server forbids the hub to subscribe to anything at all.
     subscribing_denied: bool,
@@ -92,6 +95,10 @@ enum ExpectedReply {
         batch: Batch,
         confirmed: usize,
     },
+    /// What the server is.
+    Info,
+    MarkSubscription,
+    MarkPublication,
     ProbeSubscription,
     ProbePublication,
     /// The same while publishing is denied, beside a `PING`.
@@ -132,6 +139,8 @@ pub(super) enum Incoming<'a> {
     },
     /// A message on a channel that is not subscribed; the caller passes over what of it is still to come.
     Unasked,
+    /// A [mark](PubSubSession::newest_mark), behind which the next messages stand.
+    Mark,
     /// Nothing for the caller.
     Nothing,
     /// An answer: there may be notices, commands and a proof.
@@ -159,6 +168,7 @@ impl PubSubSession {
             next_ping: now,
             last_received: now,
             probe: ChannelProbe::new(probe_seed, now),
+            marks: Marks::new(config.mark_interval, probe_seed),
             proof: None,
             subscribing_denied: false,
             publishing_denied: false,
@@ -181,6 +191,16 @@ impl PubSubSession {
     /// How long the last proof of delivery took, once.
     pub(super) fn take_proof(&mut self) -> Option<Duration> {
         self.proof.take()
+    }
+
+    /// The newest mark that was read, or the begin of the connection.
+    pub(super) fn newest_mark(&self) -> Mark {
+        self.marks.newest()
+    }
+
+    /// The place of something that was read cannot be said before the next mark.
+    pub(super) fn hurry_mark(&mut self) {
+        self.marks.hurry();
     }
 
     /// Whether the server lets the hub publish at all, or its error; `Some` each time that becomes known.
@@ -213,6 +233,10 @@ impl PubSubSession {
             Err(bad) => return Err(Fault::BadReply(bad.to_string())),
         };
         let incoming = match push {
+            Push::Message { channel, payload } if channel == MARK_CHANNEL.as_bytes() => {
+                self.marks.take(payload, now);
+                Incoming::Mark
+            }
             Push::Message { channel, payload } if is_probe(channel) => self.on_probe(channel, payload, now),
             Push::Message { channel, payload } => match self.admit(None, channel, subscriptions) {
                 Admission::Wanted => Incoming::Message { channel, payload },
@@ -237,6 +261,9 @@ impl PubSubSession {
             Push::Other(Reply::Push(_)) => Incoming::Nothing,
             Push::Other(reply) => self.on_reply(&reply, url, subscriptions, now)?,
         };
+        if matches!(incoming, Incoming::Message { .. }) {
+            self.marks.on_news();
+        }
         Ok(Some((incoming, consumed)))
     }
 
@@ -257,13 +284,17 @@ impl PubSubSession {
         if self.next_ping <= now {
             self.send_ping(now);
         }
+        if let Some(mark) = self.marks.take_due(now) {
+            self.send(&[b"PUBLISH", MARK_CHANNEL.as_bytes(), mark.as_bytes()], ExpectedReply::MarkPublication);
+        }
     }
 
     /// When [`Self::poll_commands`] or [`Self::check_deadlines`] has something to do next.
     pub(super) fn deadline(&self) -> Moment {
         match self.stage {
             SessionStage::Ready => {
-                self.silence_deadline().map_or(self.next_ping, |silence| silence.min(self.next_ping))
+                let others = self.silence_deadline().into_iter().chain(self.marks.due());
+                others.fold(self.next_ping, Moment::min)
             }
             _ => self.greeting_deadline,
         }
@@ -291,6 +322,12 @@ impl PubSubSession {
             _ => None,
         })?;
         Some(sent.max(self.last_received) + self.ping_timeout)
+    }
+
+    /// Asks for the marks of all hubs, and what tells this server from others.
+    fn subscribe_marks(&mut self) {
+        self.send(&[b"INFO", b"server"], ExpectedReply::Info);
+        self.send(&[b"SUBSCRIBE", MARK_CHANNEL.as_bytes()], ExpectedReply::MarkSubscription);
     }
 
     fn subscribe_probe(&mut self) {

@@ -41,7 +41,12 @@ impl PubSubSession {
                 self.next_ping = Moment::default();
                 subscriptions.on_command_allowed();
             }
+            Some(ExpectedReply::MarkSubscription) if confirmation == Confirmation::Channel => {
+                self.expected.pop_front();
+                self.marks.on_subscribed();
+            }
             Some(ExpectedReply::Batch { batch, confirmed }) if confirmation.is_of(batch) => {
+                self.marks.on_news();
                 let length = match batch {
                     Batch::Topics(topics) => {
                         subscriptions.on_subscribed(&topics[*confirmed]);
@@ -116,6 +121,12 @@ impl PubSubSession {
             (Some(ExpectedReply::Ping { sent }), _) => {
                 self.proof = is_served(error).then(|| now.since(sent)).or(self.proof);
             }
+            (Some(ExpectedReply::Info), None) => self.marks.on_info(text_of(reply).unwrap_or_default()),
+            (Some(ExpectedReply::MarkSubscription), None) => return Err(confirms_nothing()),
+            (Some(ExpectedReply::MarkPublication), None) => {}
+            // Access rules forbid it. Then ids have no fingerprints, or only by the marks of other hubs.
+            (Some(ExpectedReply::Info | ExpectedReply::MarkSubscription), Some(_)) => self.marks.switch_off(),
+            (Some(ExpectedReply::MarkPublication), Some(_)) => self.marks.on_publishing_denied(),
             (Some(probe), _) => self.on_probe_reply(&probe, error, subscriptions, now)?,
         }
         Ok(Incoming::Answer)
@@ -157,6 +168,14 @@ impl PubSubSession {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The bytes of a text.
+fn text_of<'a>(reply: &Reply<'a>) -> Option<&'a [u8]> {
+    match reply {
+        Reply::Verbatim { text, .. } | Reply::Bulk(Some(text)) => Some(text),
+        _ => None,
     }
 }
 

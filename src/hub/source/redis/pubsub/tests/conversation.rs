@@ -22,7 +22,12 @@ pub(super) const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
 pub(super) const NONCE: u64 = 0xBEEF;
 
 pub(super) fn config(url: &str) -> RedisConfig {
-    RedisConfig { url: RedisUrl::parse(url).expect(url), message_bytes_max: 100, ..RedisConfig::default() }
+    RedisConfig {
+        url: RedisUrl::parse(url).expect(url),
+        message_bytes_max: 100,
+        mark_interval: Duration::ZERO,
+        ..RedisConfig::default()
+    }
 }
 
 /// One side of a script.
@@ -47,6 +52,7 @@ pub(super) enum Seen {
     Unasked,
     Nothing,
     Answer,
+    Mark,
 }
 
 pub(super) struct Talk {
@@ -99,6 +105,7 @@ fn show(incoming: &Incoming<'_>) -> String {
         Incoming::Message { channel, payload } => format!("{}: {}", channel.escape_ascii(), payload.escape_ascii()),
         Incoming::TooBig { channel } => format!("too big: {}", channel.escape_ascii()),
         Incoming::Unasked => "unasked".to_owned(),
+        Incoming::Mark => "mark".to_owned(),
         Incoming::Nothing => "nothing".to_owned(),
         Incoming::Answer => "answer".to_owned(),
     }
@@ -108,6 +115,7 @@ fn show_expected(seen: &Seen) -> String {
     match seen {
         Seen::Message(channel, payload) => format!("{channel}: {payload}"),
         Seen::Unasked => "unasked".to_owned(),
+        Seen::Mark => "mark".to_owned(),
         Seen::Nothing => "nothing".to_owned(),
         Seen::Answer => "answer".to_owned(),
     }
@@ -132,6 +140,10 @@ fn check(config: &RedisConfig, script: &[Line]) {
 }
 
 pub(super) fn check_with(talk: &dyn Fn() -> Talk, script: &[Line]) {
+    check_lines(talk, &script.iter().collect::<Vec<_>>());
+}
+
+fn check_lines(talk: &dyn Fn() -> Talk, script: &[&Line]) {
     for one_at_a_time in [false, true] {
         let mut talk = talk();
         for line in script {
@@ -192,6 +204,65 @@ fn the_probe_proves_delivery() {
         assert_eq!(session(&answer.replace("beef", "cafe")), None, "another hub's probe");
         assert_eq!(session(answer), Some(Duration::from_millis(7)));
     });
+}
+
+const MARKS_CONFIRMED: &str = ">3\r\n$9\r\nsubscribe\r\n$19\r\nfanfare.probe.marks\r\n:1\r\n";
+const INFO: &str = "=44\r\ntxt:redis_mode:standalone\r\nrun_id:c0ffee01\r\n\r\n";
+const MARK: &str = ">3\r\n$7\r\nmessage\r\n$19\r\nfanfare.probe.marks\r\n$1\r\nx\r\n";
+const NOTHING_OF_MARKS: &str = "-NOPERM this user has no permissions to access one of the channels\r\n";
+
+/// A conversation with marks, up to the confirmation of the topic `a`.
+fn check_marks(info: &'static str, marks: &'static str, rest: &[Line]) {
+    let mark_interval = Duration::from_secs(1);
+    let config = RedisConfig { always: vec![topic("a")], mark_interval, ..config("redis://h") };
+    let begin = [
+        We("HELLO 3 SETNAME fanfare-reader"),
+        They(GREETED, &[Seen::Answer, Seen::Answer]),
+        We(
+            "ROLE\nSUBSCRIBE fanfare.probe.000000000000beef\nINFO server\nSUBSCRIBE fanfare.probe.marks\nSUBSCRIBE a\nPING\nROLE",
+        ),
+        They(PROBE_CONFIRMED, &[Seen::Answer]),
+        They(info, &[Seen::Answer]),
+        They(marks, &[Seen::Answer]),
+        They(">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", &[Seen::Answer]),
+        They("+PONG\r\n", &[Seen::Answer]),
+        They(MASTER, &[Seen::Answer]),
+    ];
+    let script: Vec<&Line> = begin.iter().chain(rest).collect();
+    check_lines(&|| Talk::new(config.clone()), &script);
+}
+
+#[test]
+fn marks_are_read_and_published() {
+    use Line::Do;
+    let message = ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n";
+    check_marks(
+        INFO,
+        MARKS_CONFIRMED,
+        &[
+            We("PUBLISH fanfare.probe.marks 000000000000beef.1"),
+            They(":1\r\n", &[Seen::Answer]),
+            They(MARK, &[Seen::Mark]),
+            Pass(4000),
+            We(""),
+            They(message, &[Seen::Message("a", "hi")]),
+            We("PUBLISH fanfare.probe.marks 000000000000beef.2"),
+            // Whoever may not publish them waits for those of others.
+            They(NOTHING_OF_MARKS, &[Seen::Answer]),
+            They(message, &[Seen::Message("a", "hi")]),
+            Do(|talk| talk.now = talk.now + Duration::from_millis(900)),
+            We(""),
+            They(MARK, &[Seen::Mark]),
+        ],
+    );
+}
+
+#[test]
+fn where_marks_are_denied_the_hub_does_without() {
+    let denied = "-NOPERM this user has no permissions to run the 'info' command\r\n";
+    for (info, marks) in [(denied, MARKS_CONFIRMED), (INFO, NOTHING_OF_MARKS), ("$0\r\n\r\n", MARKS_CONFIRMED)] {
+        check_marks(info, marks, &[We("")]);
+    }
 }
 
 #[test]
