@@ -194,6 +194,12 @@ impl Bus {
         self.source_of(class).is_some_and(|source| lock(&source.watch).is_some())
     }
 
+    /// Has the source of `state`, in which a reactor has interest, say again that it delivers the topic, once it has read what
+    /// its broker had sent by now: [`ControlMessage::Live`] follows. Not before the broker is there, if it is away.
+    pub(crate) fn ask_for_live(&self, state: &TopicState) {
+        self.notify_source(&state.class, Interest::Wanted(state.topic.clone()));
+    }
+
     /// Notifies the source of topics of `class`.
     pub(super) fn notify_source(&self, class: &Class, interest: Interest) {
         if let Some(source) = self.source_of(class) {

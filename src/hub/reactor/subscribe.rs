@@ -116,11 +116,15 @@ impl<N: Net> Reactor<N> {
         listens || self.waiter_index(slot, topic_index).is_some() || self.is_replaying(slot, topic_index)
     }
 
-    /// Subscribes a connection to the topic now, if it is live, or when it is.
+    /// Subscribes a connection to the topic now, if it is live, or when it is; or, if it comes from another hub, when the source
+    /// has read what that hub may have read already.
     pub(super) fn subscribe(&mut self, slot: Slot, topic_index: TopicIndex, start: Start, reason: SubscribeReason) {
         let token = self.connections.token(slot);
+        let is_ahead = self.is_ahead(topic_index, start);
         let (Some(topic), Some(connection)) = (self.topics.at(topic_index), self.connections.at(slot)) else { return };
-        if topic.live {
+        if topic.live && is_ahead {
+            self.hub.bus.ask_for_live(&topic.state);
+        } else if topic.live {
             return self.begin(slot, topic_index, start, reason);
         }
         connection.pending += 1;
@@ -348,11 +352,28 @@ impl<N: Net> Reactor<N> {
         self.mark_dirty(slot);
     }
 
+    /// Whether a client may have come faster from another hub than its last event from the source: the event is not here, and may
+    /// be on its way.
+    fn is_ahead(&mut self, topic_index: TopicIndex, start: Start) -> bool {
+        let Start::After(seen) = start else { return false };
+        let Some(topic) = self.topics.get(topic_index).filter(|_| seen.fingerprint.is_some()) else { return false };
+        if topic.ring.may_hold(seen) || !self.hub.bus.ids_differ_per_hub(&topic.state.class) {
+            return false;
+        }
+        self.catch_up_with(topic_index, seen);
+        self.topics.get(topic_index).is_some_and(|topic| topic.ring.position_behind_foreign(seen).is_none())
+    }
+
     /// A client may have seen, at another reactor, an event that still lies in the inbox here. It must not get it again,
-    /// so the log is brought up to it first. An id of another epoch is none of this log, however great it is.
+    /// so the log is brought up to it first. An id of another epoch is none of this log, however great it is; but its fingerprint
+    /// may be that of such an event.
     fn catch_up_with(&mut self, topic_index: TopicIndex, seen: EventId) {
         let Some(topic) = self.topics.at(topic_index) else { return };
-        if topic.ring.may_hold(seen) && topic.ring.newest_id() < seen {
+        let is_to_come = match topic.ring.may_hold(seen) {
+            true => topic.ring.newest_id() < seen,
+            false => seen.fingerprint.is_some() && topic.ring.position_behind_foreign(seen).is_none(),
+        };
+        if is_to_come {
             self.resync(topic_index);
         }
     }
@@ -429,3 +450,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

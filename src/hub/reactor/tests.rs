@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{Accepted, Config, Net, Placement, Reactor, Ready, Token, connection::Connection, table::LocalTopic};
 use crate::{
-    bus::{self, Bus, Class, Inbox, LogKind, Notifier, Wake},
+    bus::{self, Bus, Class, Inbox, LogKind, Notifier, SourcePort, Wake},
     clock::{Clock, Moment},
     endpoint::{self, HUB, Hub},
     event::EventId,
@@ -224,7 +224,7 @@ impl Net for TestNet {
 
 /// Nobody sleeps.
 #[derive(Debug)]
-struct NoWaker;
+pub(super) struct NoWaker;
 
 impl Wake for NoWaker {
     fn wake(&self) {}
@@ -243,6 +243,10 @@ const PROXY: [u8; 4] = [10, 0, 0, 9];
 
 impl TestReactor {
     pub(super) fn new() -> Self {
+        Self::with_sources(Vec::new())
+    }
+
+    pub(super) fn with_sources(sources: Vec<SourcePort>) -> Self {
         let clock = TestClock::default();
         clock.advance(Duration::from_secs(10));
         let notifier = Arc::new(Notifier::new(Arc::new(NoWaker)));
@@ -264,7 +268,7 @@ impl TestReactor {
         };
         let reactors = vec![Arc::new(ReactorMetrics::default())];
         let metrics = Metrics { reactors, sources: Vec::new(), clock: Clock::start() };
-        let bus = Bus::new(config, vec![inbox], Vec::new());
+        let bus = Bus::new(config, vec![inbox], sources);
         let endpoints = endpoint::Config { topics_per_connection_max: 32, ..endpoint::Config::default() };
         let hub = Arc::new(Hub::new(&HUB, Arc::new(bus), Arc::new(metrics), endpoints));
         let placement = Arc::new(Placement::new([notifier]));
