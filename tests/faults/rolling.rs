@@ -19,9 +19,22 @@ const TOPICS: usize = 10;
 const SHORT: (usize, u32) = (1000, 40);
 const IN_FULL: (usize, u32) = (5000, 8);
 
+/// When a hub that has ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    AtOnce,
+    /// When all its subscribers are at the other hub.
+    Later,
+}
+
 /// Restarts both hubs under all the subscribers, and settles.
 #[track_caller]
-fn restart_both(prefix: &str, settings: &[(&str, &str)], route: impl Fn(&RedisServer, &Nginx) -> Route) -> Rolled {
+fn restart_both(
+    prefix: &str,
+    settings: &[(&str, &str)],
+    again: Again,
+    route: impl Fn(&RedisServer, &Nginx) -> Route,
+) -> Rolled {
     fanfare_platform::os::raise_descriptor_limit().expect("a process may use what it is given");
     let server = RedisServer::start();
     let settings = [&HASTY[..], &[("drain.window", "3s")], settings].concat();
@@ -37,13 +50,16 @@ fn restart_both(prefix: &str, settings: &[(&str, &str)], route: impl Fn(&RedisSe
     let publisher = Publisher::start(steady, route(&server, &nginx));
     // Each topic has its turn: who has seen an event has a place to come back to.
     publisher.wait_for_more(2 * TOPICS as u32);
-    let mut again = Vec::new();
+    let mut restarted = Vec::new();
     for hub in hubs {
         let address = hub.address().to_owned();
         assert!(hub.terminate().success(), "a drained hub ends well");
+        if again == Again::Later {
+            swarm.wait_until_open(size);
+        }
         let hub = start(&address);
         scene::wait_until_ready(&hub);
-        again.push(hub);
+        restarted.push(hub);
         swarm.wait_until_open(size);
         publisher.wait_for_more(events_per_second);
     }
@@ -75,7 +91,7 @@ impl Rolled {
 #[test]
 fn each_restart_leaves_one_gap_at_most() {
     let _machine = scene::share_the_machine();
-    let rolled = restart_both("roll", &[], |server, _| Route::Redis(server.socket_path()));
+    let rolled = restart_both("roll", &[], Again::AtOnce, |server, _| Route::Redis(server.socket_path()));
     rolled.all_moved_once_or_twice();
     let Rolled { account, records } = rolled;
     assert_eq!(account.gaps_of("epoch"), account.gaps.values().sum::<u64>(), "{account}");
@@ -85,11 +101,22 @@ fn each_restart_leaves_one_gap_at_most() {
     }
 }
 
+/// On Redis Pub/Sub a client goes on at the other hub if that has the topic from its start, and was started before the client left.
+#[test]
+fn next_to_nothing_is_missing_where_each_hub_has_every_channel() {
+    let _machine = scene::share_the_machine();
+    let held = [("redis.subscribe", "*")];
+    let rolled = restart_both("held", &held, Again::Later, |server, _| Route::Redis(server.socket_path()));
+    rolled.all_moved_once_or_twice();
+    let account = &rolled.account;
+    assert!(account.announced * 1000 <= account.owed, "{account}");
+}
+
 #[test]
 fn nothing_is_lost_where_redis_keeps_the_log() {
     let _machine = scene::share_the_machine();
     let kept = [("topics.log", "redis-stream"), ("topics.history.count", "5000")];
-    let rolled = restart_both("kept", &kept, |_, nginx| Route::Http(nginx.address()));
+    let rolled = restart_both("kept", &kept, Again::AtOnce, |_, nginx| Route::Http(nginx.address()));
     rolled.all_moved_once_or_twice();
     assert_eq!((rolled.account.gaps.len(), rolled.account.announced), (0, 0), "{}", rolled.account);
     let shared = shared_ids(&rolled.records);

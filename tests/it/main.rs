@@ -82,6 +82,7 @@ mod redis_failover;
 mod redis_idle;
 mod redis_login;
 mod redis_loss;
+mod redis_resume;
 mod redis_roles;
 mod redis_source;
 mod redis_stream;

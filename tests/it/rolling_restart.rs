@@ -1,5 +1,6 @@
 //! Restarting hubs one by one, as the README of `scripts/deploy` tells an operator: three hubs behind a proxy, topics kept in
-//! Redis Streams, and readers and a publisher that notice nothing but the end of their streams.
+//! Redis Streams, or of Redis Pub/Sub that each hub has from its start, and readers and a publisher that notice nothing but the
+//! end of their streams.
 
 use std::{
     io,
@@ -26,7 +27,7 @@ const LAST: &str = "last";
 
 #[test]
 fn behind_haproxy() {
-    restart_all(|hubs| {
+    restart_all(STREAM, |hubs| {
         let haproxy = Haproxy::start(hubs);
         (haproxy.address(), Box::new(haproxy))
     });
@@ -34,18 +35,30 @@ fn behind_haproxy() {
 
 #[test]
 fn behind_nginx() {
-    restart_all(|hubs| {
+    restart_all(STREAM, |hubs| {
         let nginx = Nginx::start(hubs);
         (nginx.address(), Box::new(nginx))
     });
 }
 
+#[test]
+fn of_redis_pubsub_behind_nginx() {
+    restart_all(PUBSUB, |hubs| {
+        let nginx = Nginx::start(hubs);
+        (nginx.address(), Box::new(nginx))
+    });
+}
+
+/// What makes the topic resumable at any hub.
+const STREAM: (&str, &str) = ("topics.log", "redis-stream");
+const PUBSUB: (&str, &str) = ("redis.subscribe", "t");
+
 /// `start_proxy` starts a proxy in front of these addresses. It returns the proxy's address, and the guard that keeps it running.
-fn restart_all(start_proxy: impl FnOnce(&[&str]) -> (String, Box<dyn Send>)) {
+fn restart_all(kind: (&str, &str), start_proxy: impl FnOnce(&[&str]) -> (String, Box<dyn Send>)) {
     let server = RedisServer::start();
     // An address of their own: at 127.0.0.1 an outgoing connection may take the port while a hub is away.
     let addresses = [(); HUBS].map(|()| free_port_at("127.0.0.3")).map(|port| format!("127.0.0.3:{port}"));
-    let mut hubs: Vec<Hub> = addresses.iter().map(|address| start_hub(address, &server)).collect();
+    let mut hubs: Vec<Hub> = addresses.iter().map(|address| start_hub(address, &server, kind)).collect();
     let (proxy, _running) = start_proxy(&addresses.each_ref().map(String::as_str));
     let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let end = OnDrop(|| stop.store(true, Ordering::SeqCst));
@@ -74,7 +87,7 @@ fn restart_all(start_proxy: impl FnOnce(&[&str]) -> (String, Box<dyn Send>)) {
     for address in &addresses {
         let before = published.load(Ordering::SeqCst);
         assert!(hubs.remove(0).terminate().success());
-        hubs.push(start_hub(address, &server));
+        hubs.push(start_hub(address, &server, kind));
         wait_until("publishing goes on", || (before < published.load(Ordering::SeqCst)).then_some(()));
     }
     drop(end);
@@ -92,9 +105,9 @@ fn restart_all(start_proxy: impl FnOnce(&[&str]) -> (String, Box<dyn Send>)) {
 }
 
 /// A hub that is ready.
-fn start_hub(address: &str, server: &RedisServer) -> Hub {
+fn start_hub(address: &str, server: &RedisServer, kind: (&str, &str)) -> Hub {
     let settings = [
-        ("topics.log", "redis-stream"),
+        kind,
         ("proxy.trusted", "127.0.0.0/8"),
         // As recommended, but with shorter intervals of readiness checks.
         ("drain.delay", "500ms"),
