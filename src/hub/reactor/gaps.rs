@@ -4,7 +4,7 @@ use super::{Reactor, connection::Subscription, fan_out, net::Net, state::REPLAYI
 use crate::{
     bus::LogKind,
     close::Close,
-    event::Position,
+    event::{EventId, Position},
     gap::{Gap, GapReason},
     index::{Slot, TopicIndex},
     log::Policy,
@@ -130,14 +130,15 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// A close frame's reason, at most 123 bytes (RFC 6455 section 5.5): without the ids if these are too long.
+/// A close frame's reason, at most 123 bytes (RFC 6455 section 5.5): without fingerprints, or without the ids, if these are too
+/// long. An id without its fingerprint is good for coming back to this hub, and that of `from` is not needed to come back at all.
 fn close_reason(gap: Gap, retry_ms: u64) -> String {
     let Gap { from, to, reason } = gap;
-    let whole = format!(r#"{{"gap":"{reason}","from":"{from}","to":"{to}","reconnect_in_ms":{retry_ms}}}"#);
-    if whole.len() <= CLOSE_REASON_BYTES_MAX {
-        return whole;
-    }
-    format!(r#"{{"gap":"{reason}","reconnect_in_ms":{retry_ms}}}"#)
+    let without = |id: EventId| id.with_fingerprint(None);
+    let forms = [(from, to), (without(from), to), (without(from), without(to))]
+        .map(|(from, to)| format!(r#"{{"gap":"{reason}","from":"{from}","to":"{to}","reconnect_in_ms":{retry_ms}}}"#));
+    let fitting = forms.into_iter().find(|form| form.len() <= CLOSE_REASON_BYTES_MAX);
+    fitting.unwrap_or_else(|| format!(r#"{{"gap":"{reason}","reconnect_in_ms":{retry_ms}}}"#))
 }
 
 const CLOSE_REASON_BYTES_MAX: usize = 123;
@@ -145,12 +146,9 @@ const CLOSE_REASON_BYTES_MAX: usize = 123;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        event::EventId,
-        reactor::{
-            state::BLOCKED,
-            tests::{KEPT, TestReactor},
-        },
+    use crate::reactor::{
+        state::BLOCKED,
+        tests::{KEPT, TestReactor},
     };
 
     #[test]
@@ -164,6 +162,17 @@ mod tests {
         let named = "7710467327018517069-9999999999";
         check(id, &format!(r#"{{"gap":"source_lost","from":"{named}","to":"{named}","reconnect_in_ms":2345}}"#));
         check(EventId::new(u64::MAX, u64::MAX), r#"{"gap":"source_lost","reconnect_in_ms":2345}"#);
+        let marked = |text: &str| text.parse::<EventId>().expect("an id");
+        check(
+            marked("7710467327018517069-9999999999~fedcba9876543210"),
+            &format!(r#"{{"gap":"source_lost","from":"{named}","to":"{named}","reconnect_in_ms":2345}}"#),
+        );
+        let (named, shorter) = ("7710467327018517069-12~fedcba9876543210", "7710467327018517069-12");
+        check(
+            marked(named),
+            &format!(r#"{{"gap":"source_lost","from":"{shorter}","to":"{named}","reconnect_in_ms":2345}}"#),
+        );
+        check(marked("1-2~f"), r#"{"gap":"source_lost","from":"1-2~f","to":"1-2~f","reconnect_in_ms":2345}"#);
     }
 
     /// A reader is blocked when so many events come: whether it is given up then.
