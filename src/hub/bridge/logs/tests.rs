@@ -35,7 +35,7 @@ fn topic() -> Topic {
 }
 
 fn id(minor: u64) -> EventId {
-    EventId { major: 1, minor }
+    EventId::new(1, minor)
 }
 
 fn event(minor: u64, position: Position) -> Arc<Event> {
