@@ -61,7 +61,8 @@ fn is_plain(key: &str, value: &str) -> bool {
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let known = KEYS.iter().map(|key| key.path).chain(CLASS_KEYS.iter().map(|key| key.path));
     let known = known.chain(API_KEY_KEYS.iter().map(|key| key.path)).chain(QUOTA_KEYS.iter().map(|key| key.path));
-    let known = known.chain(CLAIM_RULE_KEYS.iter().map(|key| key.path));
+    // Not `value`: it says nothing of what it is, and may stand behind a misspelt name.
+    let known = known.chain(CLAIM_RULE_KEYS.iter().map(|key| key.path).filter(|path| *path != "value"));
     let name = key.trim().rsplit('.').next().unwrap_or_default().trim_matches([' ', '"', '\'']);
     let is_secret = name == "key" || is_secret_name(name);
     // A table in one line has keys of its own, and what looks like a URL but is none would not be masked.
@@ -157,6 +158,8 @@ mod tests {
         check("passwort = \"geheim", "passwort = \"***\"");
         check("key = [\"geheim\"]", "key = \"***\"");
         check("kye = \"geheim\"", "kye = \"***\"");
+        check("secert.value = \"geheim\"", "secert.value = \"***\"");
+        check("claim = \"groups\"", "claim = \"groups\"");
         check("auth = { secert = \"geheim\" }", "auth = \"***\"");
         check("api_keys = [{ kye = \"geheim\" }]", "api_keys = \"***\"");
         check("url = \"redis:a:geheim@h\"", "url = \"***\"");
