@@ -83,6 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("server", &["*"]),
     ("main", &["*"]),
     ("token", &["*"]),
+    ("pages", &["stdio"]),
     ("lib", &["*"]),
 ];
 
@@ -107,7 +108,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["store"]),
     ("ureq", &["jwks"]),
     ("core_affinity", &["reactor", "server", "source", "tools"]),
-    ("std::fs", &["config", "metrics", "reactor", "server", "source", "tools", "main"]),
+    ("std::fs", &["config", "metrics", "pages", "reactor", "server", "source", "tools", "main"]),
     ("std::net", &["config", "os", "reactor", "server", "source", "tools"]),
     ("std::os", &["config", "os", "reactor", "server", "source", "tools"]),
     ("std::process", &["main", "server", "tools"]),
