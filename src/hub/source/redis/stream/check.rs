@@ -111,7 +111,7 @@ impl StreamReader {
 
     /// Goes on from `position`, or reports what became of the stream; unless another reader has it by now.
     fn go_on(
-        &mut self,
+        &self,
         streams: &mut FollowedStreams,
         topic: &Topic,
         mut position: ReadPosition,
@@ -160,7 +160,7 @@ impl StreamReader {
 
     /// The stream is another one than was read before: reads all of it, and readers get a gap `epoch`.
     pub(super) fn begin_anew(
-        &mut self,
+        &self,
         streams: &mut FollowedStreams,
         feed: &mut Feed<'_>,
         topic: &Topic,

@@ -146,7 +146,7 @@ impl StreamReader {
     }
 
     /// Reads `topic` no longer until it can be loaded again, unless another reader has it by now.
-    pub(super) fn give_up(&mut self, topic: &Topic, position: ReadPosition) {
+    pub(super) fn give_up(&self, topic: &Topic, position: ReadPosition) {
         let now = self.clock.now();
         let mut streams = self.streams.lock();
         if streams.position(topic).is_some_and(|known| known.last == position.last) {

@@ -238,7 +238,7 @@ impl StreamReader {
     }
 
     /// Follows who listens; in a cluster another task does.
-    fn take_interest(&mut self, now: Moment) {
+    fn take_interest(&self, now: Moment) {
         let StreamPlace::Server(server) = &self.place else { return self.report_counts() };
         let is_woken = server.waker.take();
         let mut streams = self.streams.lock();
