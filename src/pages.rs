@@ -45,7 +45,7 @@ fn render(man: &Man, command: &Command) -> io::Result<Vec<u8>> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut page)?;
     }
-    if let Some(notes) = command.get_after_long_help().or(command.get_after_help()) {
+    if let Some(notes) = command.get_after_long_help().or_else(|| command.get_after_help()) {
         let mut roff = Roff::new();
         roff.control("SH", ["NOTES"]).control("nf", []);
         for line in notes.to_string().lines() {

@@ -117,7 +117,7 @@ impl Claims {
             subject: self.sub.into(),
             username: self.username.or(self.name).map(Box::from),
             // The operator's word counts before the issuer's.
-            role: mapped.role.or(self.role.map(Box::from)),
+            role: mapped.role.or_else(|| self.role.map(Box::from)),
             expires: Some(expires),
             ..Identity::default()
         })

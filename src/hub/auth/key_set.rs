@@ -128,7 +128,7 @@ impl FetchedKeys {
     }
 
     /// The number of keys.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 }

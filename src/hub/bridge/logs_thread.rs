@@ -290,8 +290,7 @@ impl LogWorker {
     /// These topics have a log. Those whose names the maps spell out are followed before they have one.
     fn follow(&mut self, found: Vec<Topic>, now: Moment) {
         let patterns = self.plan.config.patterns();
-        let named =
-            patterns.iter().filter(|pattern| is_name(pattern)).filter_map(|name| Topic::parse(name.as_str()).ok());
+        let named = patterns.iter().filter(is_name).filter_map(|name| Topic::parse(name.as_str()).ok());
         let wanted: std::collections::BTreeSet<Topic> = found.into_iter().chain(named).collect();
         for key in self.relay.retain(|topic| wanted.contains(topic)) {
             if let Some(state) = self.states.remove(&key) {

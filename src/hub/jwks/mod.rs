@@ -60,7 +60,7 @@ impl Fetcher {
         let refresh = self.auth.settings().key_set.refresh;
         match fetched {
             Ok((keys, max_age)) => {
-                let count = keys.len();
+                let count = keys.count();
                 self.on_good(keys, began, on_new);
                 self.status.on_fetched(count, self.clock.now());
                 max_age.unwrap_or(refresh).min(refresh)
@@ -77,7 +77,7 @@ impl Fetcher {
     }
 
     fn on_good(&mut self, keys: FetchedKeys, began: Moment, on_new: impl Fn()) {
-        let count = keys.len();
+        let count = keys.count();
         let is_new = self.auth.replace_fetched(keys, began);
         if is_new || self.fault.take().is_some() {
             info!(keys = count, is_new, "fetched the key set of the identity provider");

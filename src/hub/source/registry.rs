@@ -47,8 +47,8 @@ impl Sources {
 
     /// Answers questions about the logs of the source `name`. `None`: there is no such source, or its broker keeps none.
     pub(crate) fn log_catalog(&self, name: &str) -> Option<Result<Box<dyn LogCatalog>, String>> {
-        let is_called = |source: &&Box<dyn Source>| source.port().is_some_and(|port| port.name.0 == name);
-        self.0.iter().find(is_called)?.log_catalog()
+        let is_called = |source: &dyn Source| source.port().is_some_and(|port| port.name.0 == name);
+        self.0.iter().find(|source| is_called(source.as_ref()))?.log_catalog()
     }
 
     /// Begins to ask for the lease called `name`, at the first source whose broker keeps leases. `None`: there is none.

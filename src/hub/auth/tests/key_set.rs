@@ -187,10 +187,7 @@ fn settings_that_would_trust_anybody_are_refused() {
     check(AuthSettings { mode: Mode::None, ..fetching() }, Some("auth.jwks_url"));
     let discovery = KeySetSettings { url: String::new(), discovery: true, ..key_set() };
     check(AuthSettings { key_set: discovery.clone(), ..fetching() }, None);
-    check(
-        AuthSettings { key_set: discovery.clone(), issuer: "http://id.example".into(), ..fetching() },
-        Some("auth.issuer"),
-    );
+    check(AuthSettings { key_set: discovery, issuer: "http://id.example".into(), ..fetching() }, Some("auth.issuer"));
     check(
         AuthSettings { key_set: KeySetSettings { discovery: true, ..key_set() }, ..fetching() },
         Some("auth.discovery"),

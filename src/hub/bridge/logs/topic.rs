@@ -215,7 +215,7 @@ impl LogTopic {
         if self.stage != Stage::Asked {
             return;
         }
-        let at = carried.unwrap_or(CarriedUpto { id: EventId::default(), content: None });
+        let at = carried.unwrap_or_else(|| CarriedUpto { id: EventId::default(), content: None });
         self.stage = Stage::Placed;
         self.run += 1;
         self.is_broken = Arc::default();

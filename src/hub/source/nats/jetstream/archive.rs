@@ -346,7 +346,7 @@ impl Worker {
             }
         }
         let now = self.clock.now();
-        let after = gap.map_or(EventId::new(known.identity, seen.id.minor), |gap| gap.to);
+        let after = gap.map_or_else(|| EventId::new(known.identity, seen.id.minor), |gap| gap.to);
         let after_seq = if after.major == known.identity { after.minor } else { 0 };
         let events: Vec<Arc<Event>> = read
             .messages

@@ -132,7 +132,7 @@ impl Marks {
         let is_on = self.are_on() && self.is_subscribed && self.may_publish && self.server.is_some();
         let span = self.interval + self.interval * (self.seed % 256) as u32 / 1024;
         let span = if self.hurries { span / HURRY } else { span };
-        (is_on && self.has_news).then(|| self.last.map_or(Moment::default(), |last| last + span))
+        (is_on && self.has_news).then(|| self.last.map_or_else(Moment::default, |last| last + span))
     }
 }
 
