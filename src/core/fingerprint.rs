@@ -55,7 +55,7 @@ impl Mark {
 }
 
 impl Sequence {
-    /// A message of `topic` came, with the [digest](digest) `message`, behind `mark`. The fingerprint of its place, if that is
+    /// A message of `topic` came, with the [`digest`] `message`, behind `mark`. The fingerprint of its place, if that is
     /// the same at other hubs.
     pub fn take(&mut self, mark: Mark, topic: &Topic, message: u64) -> Option<Fingerprint> {
         let (count, content) = match *self {
