@@ -113,6 +113,7 @@ fn next_to_nothing_is_missing_where_each_hub_has_every_channel() {
 }
 
 #[test]
+#[ignore = "it takes long: scripts/check --all runs it"]
 fn nothing_is_lost_where_redis_keeps_the_log() {
     let _machine = scene::share_the_machine();
     let kept = [("topics.log", "redis-stream"), ("topics.history.count", "5000")];

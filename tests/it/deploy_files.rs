@@ -262,6 +262,7 @@ fn upstreams(service: &Value) -> String {
 }
 
 #[test]
+#[ignore = "it takes long: scripts/check --all runs it"]
 fn three_hubs_on_jetstream_are_a_fleet_as_in_the_compose_file() {
     let file = read_yaml("compose-jetstream.yaml");
     let services = &file["services"];

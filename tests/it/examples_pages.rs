@@ -139,7 +139,9 @@ fn the_page_with_socketio_disconnects_when_asked_to() {
 
 #[test]
 fn pages_sign_in() {
-    let guarded = Guarded::start("1h", &[], &[]);
+    // A browser that ends says no goodbye for a session that polls.
+    let settings = [("socketio.ping_interval", "1s"), ("socketio.ping_timeout", "2s")];
+    let guarded = Guarded::start("1h", &[], &settings);
     let pages = [
         ("sse.html", "wells.WELL-001", "Connected by EventSource"),
         ("websocket.html", "wells.WELL-001", "Connected by WebSocket, and"),

@@ -124,7 +124,7 @@ fn render(folder: &Folder, settings: &[&str]) -> (PathBuf, Vec<Value>) {
 const FLEET: [&str; 6] = ["--set", "replicas=3", "--set", "redis.url=redis://redis:6379", "--set", "insecure=true"];
 
 #[test]
-#[ignore = "Helm is built by scripts/check --all"]
+#[ignore = "it needs Helm: scripts/check --all builds and runs it"]
 fn the_chart_renders_for_whom_it_is_for() {
     let folder = Folder::new();
     let (_, alone) = render(&folder, &["--set", "insecure=true"]);
@@ -183,7 +183,7 @@ imagePullSecrets: [{name: registry}]
 "#;
 
 #[test]
-#[ignore = "Helm is built by scripts/check --all"]
+#[ignore = "it needs Helm: scripts/check --all builds and runs it"]
 fn the_chart_refuses_what_cannot_work() {
     let chart = deploy_file("helm/fanfare");
     let refused = |settings: &[&str], expected: &str| {

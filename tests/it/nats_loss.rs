@@ -51,6 +51,7 @@ fn a_server_that_dies_leaves_a_gap_in_every_topic_and_it_heals() {
         assert_eq!(stream.next_data(), "before");
     }
     assert_eq!(socket.next_text(), "before");
+    wait_until("it came", || (hub.get("/topics/kept.y").status == 200).then_some(()));
     server.kill();
     wait_until_unready(&hub, "nats reader: not connected");
     let response = hub.post("/publish/a", "meanwhile");
