@@ -61,7 +61,8 @@ fn restart_both(
         scene::wait_until_ready(&hub);
         restarted.push(hub);
         swarm.wait_until_open(size);
-        publisher.wait_for_more(events_per_second);
+        // A hub that is to know a place has to have read it.
+        publisher.wait_for_more(events_per_second.max(2 * TOPICS as u32));
     }
     let truth = publisher.finish();
     swarm.wait_until_seen(&truth);
