@@ -104,6 +104,30 @@ fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
     world.drain();
 }
 
+/// What a peer has sent and not finished, or what waits behind a request that is not answered yet, is more than it may leave unread.
+/// It goes on when more arrives, and not for what it has: whoever does nothing costs no turn.
+#[test]
+fn an_unfinished_request_costs_no_turns() {
+    const LARGE: usize = 400_000;
+    let head = format!("POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", 2 * LARGE);
+    let body = "x".repeat(LARGE);
+    let mut world = calm_world(Policy::Close);
+    let wire = SharedWire::new(1000);
+    wire.lock().send(head.as_bytes());
+    world.connect(Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth));
+    for half in 0..2 {
+        wire.lock().send(body.as_bytes());
+        let turns = std::iter::repeat_with(|| world.turn_any()).take_while(|took| *took).take(TURNS_MAX).count();
+        assert!(turns < TURNS_MAX, "half {half}: it takes turn after turn");
+    }
+    let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200]);
+    world.drain();
+}
+
+/// More than reading takes.
+const TURNS_MAX: usize = 200;
+
 /// The rules of a hub with one API key, by which all topics may be listened to.
 fn rules_with_key(secret: &str) -> Arc<AuthRules> {
     let key = ApiKey { secret: secret.into(), name: "all".into(), subscribe: vec!["**".into()], ..ApiKey::default() };

@@ -6,7 +6,7 @@ use super::{
     Reactor,
     connection::Connection,
     net::Net,
-    state::{CHECKING, Life, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
+    state::{AWAITS_READER, CHECKING, Life, OVER_QUOTA, PEER_ENDED, READ_AGAIN, REPLAYING},
 };
 use crate::{
     close::Close,
@@ -338,12 +338,11 @@ impl<N: Net> Reactor<N> {
     #[inline]
     pub(super) fn awaits_reader(&mut self, slot: Slot) -> bool {
         let most = self.config.outbox_bytes_max;
-        let awaits = self.connections.at(slot).is_some_and(|connection| {
-            most < connection.outbox.len() && connection.session.as_ref().is_ok_and(|session| !session.is_stream())
-        });
+        let Some(connection) = self.connections.at(slot) else { return false };
+        let awaits =
+            most < connection.outbox.len() && connection.session.as_ref().is_ok_and(|session| !session.is_stream());
         if awaits {
-            // From that charge it is seen when the peer has read on.
-            self.settle_charge(slot);
+            connection.state.set(AWAITS_READER);
         }
         awaits
     }
@@ -380,21 +379,24 @@ impl<N: Net> Reactor<N> {
     /// After a flush: what is unread of a peer's words has not changed, so most of the time there is nothing to do.
     #[inline]
     pub(super) fn settle_flushed(&mut self, slot: Slot) {
+        let most = self.config.outbox_bytes_max;
         let Some(connection) = self.connections.at(slot) else { return };
-        let charged_before = connection.charged_bytes as usize;
-        if !connection.outbox.is_empty() || charged_before != 0 {
+        let awaited = connection.state.has(AWAITS_READER);
+        if !connection.outbox.is_empty() || connection.charged_bytes != 0 || awaited {
+            let has_read = awaited && connection.outbox.len() <= most;
             self.settle_charge(slot);
-            if self.config.outbox_bytes_max < charged_before {
+            if has_read {
                 self.resume_requests(slot);
             }
         }
     }
 
-    /// Goes on with the requests that waited for their peer to read, if it has.
+    /// The peer has read what its next request waited for. Only that goes on with it: a connection that went on for what it holds,
+    /// which its own waiting requests are part of, would take a core while its peer does nothing.
     fn resume_requests(&mut self, slot: Slot) {
-        let is_open =
-            |connection: &Connection<N::Stream>| !connection.transport.is_stream() && connection.state.is_open();
-        if self.connections.at(slot).is_some_and(|connection| is_open(connection)) && !self.awaits_reader(slot) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        connection.state.clear(AWAITS_READER);
+        if !connection.transport.is_stream() && connection.state.is_open() {
             self.read_later(slot);
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     Reactor,
     net::Net,
-    state::{BEHIND, BLOCKED, CHECKING, DIRTY, FROM_HISTORY, HELD, Life, REPLAYING},
+    state::{AWAITS_READER, BEHIND, BLOCKED, CHECKING, DIRTY, FROM_HISTORY, HELD, Life, REPLAYING},
     table::LocalTopic,
 };
 use crate::index::{GroupIndex, Slot};
@@ -50,6 +50,8 @@ impl<N: Net> Reactor<N> {
         assert!(connection.unfinished.is_none() || state.has(BLOCKED), "{slot}: a frame that nothing will finish");
         let unsent = !connection.outbox.is_empty();
         assert!(!unsent || state.has(BLOCKED | HELD), "{slot}: bytes that nothing will send");
+        let is_long = self.config.outbox_bytes_max < connection.outbox.len();
+        assert!(!state.has(AWAITS_READER) || is_long, "{slot}: waits for a peer that has read enough");
         assert!(!(unsent && state.life() == Life::Lingering), "{slot}: bytes after the end");
         assert!(connection.subscriptions.is_empty() || state.is_open(), "{slot}: closing, and listens");
         for (index, subscription) in connection.subscriptions.iter().enumerate() {

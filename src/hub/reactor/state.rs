@@ -52,6 +52,8 @@ pub(super) const FROM_HISTORY: u16 = 1 << 12;
 pub(super) const OVER_QUOTA: u16 = 1 << 13;
 /// A long message of its client is being checked. It is not read meanwhile.
 pub(super) const CHECKING: u16 = 1 << 14;
+/// It is not read, and its next request waits, until its peer has read more of its answers. The flush that makes room clears it.
+pub(super) const AWAITS_READER: u16 = 1 << 15;
 
 impl State {
     /// Whether one of these flags is set.
@@ -101,12 +103,14 @@ impl State {
     /// Whether a lap may write to it at once: nothing is owed to it before the log.
     #[inline]
     pub(super) fn is_clear(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA | CHECKING) == 0
+        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA | CHECKING | AWAITS_READER) == 0
     }
 
     /// Whether its own flush may write the log to it.
     pub(super) fn may_catch_up(self) -> bool {
-        self.bits & !(READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA | FROM_HISTORY | CHECKING) == 0
+        let independent =
+            READ_AGAIN | PEER_ENDED | REPLAYING | BEHIND | OVER_QUOTA | FROM_HISTORY | CHECKING | AWAITS_READER;
+        self.bits & !independent == 0
     }
 
     /// Whether its own flush may write what it is owed.
@@ -152,7 +156,7 @@ mod tests {
             assert_eq!(state.is_open(), life == Life::Open);
         };
         check(Life::Open, 0, [true, true, true, true]);
-        check(Life::Open, READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA, [true, true, true, true]);
+        check(Life::Open, READ_AGAIN | PEER_ENDED | REPLAYING | OVER_QUOTA | AWAITS_READER, [true, true, true, true]);
         check(Life::Open, CHECKING, [true, true, true, false]);
         check(Life::Open, BEHIND, [false, true, true, true]);
         check(Life::Open, FROM_HISTORY, [false, true, true, true]);
