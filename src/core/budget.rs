@@ -152,11 +152,12 @@ impl Charge {
         self.budget.as_ref().is_some_and(|budget| budget.is_tight())
     }
 
-    /// Charges `bytes` more. False, and nothing is charged, if there is no room.
-    pub(crate) fn try_grow(&self, bytes: usize) -> bool {
+    /// Charges `bytes` more, for what can be made again. False, and nothing is charged, if more than three quarters of the budget
+    /// would be used: the rest is for what cannot, or a budget full of copies would refuse events for as long as it keeps them.
+    pub(crate) fn try_grow_copy(&self, bytes: usize) -> bool {
         let Some(budget) = &self.budget else { return true };
         let before = budget.used.fetch_add(bytes, Ordering::Relaxed);
-        if budget.limit.saturating_sub(before) < bytes {
+        if (budget.limit - budget.limit / 4).saturating_sub(before) < bytes {
             budget.used.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
@@ -221,10 +222,11 @@ mod tests {
         let budget = Arc::new(Budget::new(100));
         let first = budget.try_charge(60).expect("room");
         assert!(budget.try_charge(41).is_none());
-        assert!(!first.try_grow(41));
-        assert!(first.try_grow(40));
+        assert!(!first.try_grow_copy(16), "the last quarter is for what cannot be made again");
+        assert!(first.try_grow_copy(15));
+        let rest = budget.try_charge(25).expect("room");
         assert!(budget.is_spent());
-        drop(first);
+        drop((first, rest));
         assert_eq!(budget.used(), 0);
         let forced = budget.charge(150);
         assert!(budget.is_spent() && budget.try_charge(1).is_none());
@@ -242,7 +244,7 @@ mod tests {
         assert!(matches!(budget.try_charge_for(Some(&owner), 21), Err(ChargeRefused::Quota(_))));
         assert_eq!((budget.used(), account.bytes()), (80, 80));
         assert!(charge.owner_pressure().is_tight() && !budget.is_tight());
-        assert!(charge.try_grow(30), "what belongs to it is not refused for the share");
+        assert!(charge.try_grow_copy(30), "what belongs to it is not refused for the share");
         assert_eq!(account.bytes(), 110);
         let rest = budget.charge(890);
         assert!(matches!(budget.try_charge_for(None, 1), Err(ChargeRefused::NoRoom)));

@@ -209,7 +209,7 @@ impl Event {
         Self { gap: Some(gap), ..Self::new(topic, gap.to, position, Some("gap"), payload, now) }
     }
 
-    /// The frame in `format`, made by `encode` unless it is cached. The frame is cached unless the memory budget has no room for
+    /// The frame in `format`, made by `encode` unless it is cached. The frame is cached while three quarters of the memory budget have room for
     /// it. Events cannot share frames, so the frames of a shared payload are cached only in the half of the budget that is not
     /// for logs.
     pub fn frame(&self, format: Format, encode: impl FnOnce(&Self) -> Vec<u8>) -> Cow<'_, [u8]> {
@@ -218,7 +218,7 @@ impl Event {
         }
         let frame = encode(self);
         let has_room = self.tail.is_none() || !self.charge.is_tight();
-        if has_room && self.charge.try_grow(frame.len()) {
+        if has_room && self.charge.try_grow_copy(frame.len()) {
             Cow::Borrowed(self.frames.frame(format, || frame))
         } else {
             Cow::Owned(frame)
