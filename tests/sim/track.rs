@@ -150,10 +150,13 @@ impl Track {
         self.since == Some(EventId::default()) || self.rewinds && self.next.is_none()
     }
 
-    /// Whether it asked for all there is of a stream that had been replaced before it began, and there has been nothing since.
+    /// Whether it asked for all there is of a stream that had been replaced before it began, and there has been nothing since. Who
+    /// asked for all of what was there before, and has had nothing of it, is still served when the stream is replaced: all there is
+    /// by then is nothing.
     fn has_all_of_nothing(&self, truth: &Truth) -> bool {
         let (begins, life) = truth.life(self.topic);
-        self.has_nothing() && 0 < life && self.opened_life == Some(life) && begins == truth.len(self.topic)
+        let began = self.rewinds || self.opened_life == Some(life);
+        self.has_nothing() && 0 < life && began && begins == truth.len(self.topic)
     }
 
     /// The events between are left out: each must be superseded by a newer one of its key.
