@@ -220,6 +220,19 @@ fn what_the_hub_no_longer_holds_comes_from_the_stream() {
     assert_eq!((&last["events"][0]["data"], &last["events"][2]["data"]), (&json!(998), &json!(1000)));
 }
 
+/// What the archive asked of the stream for one client is older than what the next client has.
+#[test]
+fn a_client_may_have_more_than_the_archive_has_seen() {
+    let server = NatsServer::start_with_jetstream();
+    let hub = hub_on(&server, "history = { count = 5000, bytes = \"1KiB\" }\nlag = { count = 1 }", &[]);
+    server.client().publish_all("t.a", (1..=100).map(|number| number.to_string()));
+    let mut first = SseClient::open(&hub, "/sse?topic=t.a&last_event_id=first");
+    let (_, id) = take_numbers(&mut first, 0, 100);
+    server.client().publish_all("t.a", (101..=400).map(|number| number.to_string()));
+    let mut stream = resume(&hub, &with_seq(&id, 150));
+    take_numbers(&mut stream, 150, 250);
+}
+
 #[test]
 fn a_restart_of_nats_is_no_gap() {
     let mut server = NatsServer::start_with_jetstream();

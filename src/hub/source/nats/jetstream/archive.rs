@@ -268,7 +268,11 @@ impl Worker {
         start: Start,
         bounds: PageBounds,
     ) -> Result<ArchivePage, Failed> {
-        let known = self.known(link, index, bounds.since).await?;
+        let mut known = self.known(link, index, bounds.since).await?;
+        if seen.is_some_and(|seen| known.is_foreign(seen.id)) {
+            // A client of another hub may have what was published since that was asked.
+            known = self.ask(link, index).await?;
+        }
         match (seen, start) {
             (Some(seen), _) => self.read_after(link, index, topic, seen, known, bounds).await,
             (None, Start::Last(count)) => self.read_last(link, index, topic, count, known, bounds).await,
