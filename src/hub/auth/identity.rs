@@ -28,6 +28,12 @@ pub struct Identity {
     pub is_guest: bool,
     /// Whether its credential is an API key, whose name is the subject.
     pub is_api_key: bool,
+    /// Who made the token (`iss`), if it says so.
+    pub issuer: Option<Box<str>>,
+    /// The id of the key that verified the token (`kid`), if the key has one.
+    pub key_id: Option<Box<str>>,
+    /// The `[[auth.rule]]` tables that hold for the token, by number, from 1.
+    pub rules: Box<[u32]>,
     /// The claims of the token, as JSON, to be mapped again after a reload. `None` if no rule maps claims.
     pub claims: Option<Box<str>>,
     /// The credential, to be checked again after a reload.
@@ -66,11 +72,18 @@ impl Identity {
         self.permit(self.publish.allow(topic))
     }
 
+    /// `renewed`, which other rules made of the same token.
+    pub(super) fn of_same_token(&self, renewed: Self) -> Self {
+        let Self { credential, issuer, key_id, .. } = self.clone();
+        Self { credential, issuer, key_id, ..renewed }
+    }
+
     /// Its heap memory, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
-        let texts = [Some(&self.subject), self.username.as_ref(), self.role.as_ref(), self.claims.as_ref()];
-        let text_bytes: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
-        text_bytes + self.subscribe.held_bytes() + self.publish.held_bytes()
+        let subject = Some(&self.subject);
+        let further = [&self.username, &self.role, &self.claims, &self.issuer, &self.key_id].map(Option::as_ref);
+        let text_bytes: usize = further.into_iter().chain([subject]).flatten().map(|text| text.len()).sum();
+        text_bytes + size_of_val(&*self.rules) + self.subscribe.held_bytes() + self.publish.held_bytes()
     }
 
     /// Whether it has expired.

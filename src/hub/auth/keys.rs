@@ -119,6 +119,11 @@ impl VerificationKeys {
         self.checking.iter().any(is_it)
     }
 
+    /// The id of the key with this fingerprint, if it has one.
+    pub(super) fn id_of(&self, key: Fingerprint) -> Option<&str> {
+        self.checking.iter().find(|known| known.fingerprint == key)?.id.as_deref()
+    }
+
     /// Signs a token with `claims`; `None` without a key to sign with.
     pub(super) fn sign(&self, claims: &Claims) -> Option<String> {
         let SigningKey { algorithm, key } = self.signing.as_ref()?;

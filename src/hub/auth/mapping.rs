@@ -44,6 +44,8 @@ pub(super) struct Mapped {
     pub(super) role: Option<Box<str>>,
     pub(super) subscribe: Vec<Pattern>,
     pub(super) publish: Vec<Pattern>,
+    /// The rules that hold, by number, from 1.
+    pub(super) rules: Vec<u32>,
 }
 
 /// Why a rule does not hold for a token.
@@ -72,7 +74,8 @@ pub(super) enum Unfilled {
 pub(super) fn map(rules: &[ClaimRule], claims: &str, patterns_max: usize) -> Result<Mapped, AccessDenied> {
     let claims: Value = serde_json::from_str(claims).map_err(|_| AccessDenied::Invalid)?;
     let mut mapped = Mapped::default();
-    for rule in rules.iter().filter(|rule| rule.check(&claims).is_ok()) {
+    for (number, rule) in (1..).zip(rules).filter(|(_, rule)| rule.check(&claims).is_ok()) {
+        mapped.rules.push(number);
         if mapped.role.is_none() && !rule.role.is_empty() {
             mapped.role = Some(rule.role.as_str().into());
         }

@@ -245,6 +245,7 @@ impl Auth {
         claims.check(settings, self.unix_s(now))?;
         let expires = self.moment_of(claims.exp + settings.leeway.as_secs_f64());
         let credential = Credential::Token { key, id: claims.jti.take().map(Box::from) };
+        let (issuer, key_id) = (claims.iss.take().map(Box::from), rules.key_id(key).map(Box::from));
         // Whatever other issuers say, they know nothing of logins here.
         let identity = match claims.fanfare_login.filter(|_| !is_fetched) {
             None => rules.identify(claims, rules.payload(token), expires)?,
@@ -253,7 +254,7 @@ impl Auth {
                 user.identify(&claims.sub, login_unix_s, expires)
             }
         };
-        let identity = Identity { credential, generation: rules.generation, ..identity };
+        let identity = Identity { credential, issuer, key_id, generation: rules.generation, ..identity };
         rules.denied.check(&identity).map(|()| identity)
     }
 

@@ -107,11 +107,10 @@ impl AuthRules {
                 (Some(login_unix_s), Some(expires)) => {
                     let user = self.users.find(&identity.subject).filter(|user| !user.is_disabled);
                     let user = user.ok_or(AccessDenied::Revoked)?;
-                    let credential = identity.credential.clone();
-                    Identity { credential, ..user.identify(&identity.subject, login_unix_s, expires) }
+                    identity.of_same_token(user.identify(&identity.subject, login_unix_s, expires))
                 }
                 (None, Some(expires)) if identity.claims.is_some() => {
-                    Identity { credential: identity.credential.clone(), ..self.map_again(identity, expires)? }
+                    identity.of_same_token(self.map_again(identity, expires)?)
                 }
                 _ => identity.clone(),
             },

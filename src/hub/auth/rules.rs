@@ -171,6 +171,11 @@ impl AuthRules {
         self.keys.has(key, algorithms) || self.fetched.has(key, algorithms)
     }
 
+    /// The id of the key with this fingerprint, if it has one.
+    pub(super) fn key_id(&self, key: Fingerprint) -> Option<&str> {
+        self.keys.id_of(key).or_else(|| self.fetched.id_of(key))
+    }
+
     /// The settings, without secrets.
     pub fn settings(&self) -> &AuthSettings {
         &self.settings
@@ -185,7 +190,9 @@ impl AuthRules {
     ) -> Result<Identity, AccessDenied> {
         let AuthSettings { rules, rule_patterns_max, .. } = &self.settings;
         let mapped = payload.as_deref().map(|payload| mapping::map(rules, payload, *rule_patterns_max)).transpose()?;
-        Ok(Identity { claims: payload, ..claims.identify(mapped.unwrap_or_default(), expires)? })
+        let mut mapped = mapped.unwrap_or_default();
+        let rules = std::mem::take(&mut mapped.rules).into();
+        Ok(Identity { claims: payload, rules, ..claims.identify(mapped, expires)? })
     }
 
     /// The claims of `token` as JSON, if rules map some of them.

@@ -144,6 +144,25 @@ fn streams_end_with_the_key_of_their_token() {
     assert_eq!(identify(&auth, &sign(1, Some("2"), &claims()), NOW), "token_invalid");
 }
 
+/// An identity says who vouches for it, also after the rules have changed.
+#[test]
+fn who_made_a_token_is_known() {
+    let rule = |claim: &str| ClaimRule { claim: claim.into(), ..ClaimRule::default() };
+    let given = |rules| AuthSettings { rules, ..fetching() };
+    let auth = auth_of(given(vec![rule("roles"), rule("sub"), rule("iss")]), Secrets::default());
+    auth.replace_fetched(fetched(&[jwk(0, "0"), jwk(1, "1")]), NOW);
+    let check = |identity: &Identity, rules: &[u32]| {
+        let made_by = (identity.issuer.as_deref(), identity.key_id.as_deref(), &*identity.rules);
+        assert_eq!(made_by, (Some(ISSUER), Some("1"), rules));
+    };
+    // A token need not name its key.
+    let identity = auth.identify(Some(&sign(1, None, &claims())), None, NOW).expect("it is valid").expect("somebody's");
+    check(&identity, &[2, 3]);
+    let next = AuthRules::new(given(vec![rule("sub"), rule("roles")]), Secrets::default());
+    auth.replace(&next.unwrap_or_else(|(key, wrong)| panic!("{key}: {wrong}")));
+    check(&auth.renew(&identity).expect("it is still valid"), &[1]);
+}
+
 /// A claim of the hub's own login says nothing in a token of another issuer: it would give the rights of a user here.
 #[test]
 fn other_issuers_know_nothing_of_logins_here() {
