@@ -96,3 +96,16 @@ fn a_token_in_the_address_opens_a_stream() {
     let event: Value = serde_json::from_str(&listening.next_data()).expect("an object");
     assert_eq!(event["message"], "m");
 }
+
+/// Anybody may read the answer of a stream, so no page is refused for its origin; and one refusal counts as one.
+#[test]
+fn a_refused_stream_counts_once() {
+    let hub = guarded_hub();
+    assert_eq!(ask(&hub, Method::Get, "/api/v1/events/stream/a", Some("no token"), "").status, 401);
+    assert_eq!(hub.metric("fanfare_auth_failures_total{reason=\"token_invalid\"}"), 1.0);
+    let open = Hub::start();
+    let headers = [("Origin", "https://elsewhere.example")];
+    let target = "/api/v1/events/stream/a";
+    assert_eq!(HttpConnection::new(open.connect()).request(Method::Head, target, &headers, b"").status, 200);
+    assert_eq!(open.metric("fanfare_auth_failures_total{reason=\"origin_refused\"}"), 0.0);
+}

@@ -127,8 +127,7 @@ pub(crate) fn demo_streams() -> Vec<(Topic, &'static str)> {
 /// event, `connection`, is for this client alone. Its id is the one after which the stream goes on, so clients that would take a
 /// block with only an id for an event get one, too.
 pub(in crate::endpoint) fn open_stream(request: &Request, stream: &str, context: &Context<'_>) -> Answer {
-    let call =
-        ApiCall { identity: access::identify_for_any_origin(request, context), ..ApiCall::new(request, context) };
+    let call = ApiCall::of(request, access::identify_for_any_origin(request, context), context);
     let topic = match call.subscribable(stream) {
         Ok(topic) => topic,
         Err(error) => return call.refuse(&error).into(),
@@ -288,9 +287,18 @@ struct ApiCall<'hub> {
 
 impl<'hub> ApiCall<'hub> {
     fn new(request: &Request, context: &'hub Context<'hub>) -> Self {
+        Self::of(request, access::identify(request, context), context)
+    }
+
+    /// A request of a client that has been looked at already: each look at one that is refused counts.
+    fn of(
+        request: &Request,
+        identity: Result<Option<Arc<Identity>>, AccessDenied>,
+        context: &'hub Context<'hub>,
+    ) -> Self {
         // Each route of this table is under one of the mounts.
         let mount = MOUNTS.iter().find(|mount| request.path.starts_with(mount.path)).unwrap_or(&MOUNTS[0]);
-        Self { mount, context, identity: access::identify(request, context), at_s: unix_s(context) }
+        Self { mount, context, identity, at_s: unix_s(context) }
     }
 
     fn identity(&self) -> Result<Option<&Identity>, ApiError> {
