@@ -14,6 +14,8 @@ pub mod bus;
 
 pub mod auth;
 
+pub mod audit;
+
 mod bridge;
 
 mod fleet;

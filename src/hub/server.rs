@@ -31,6 +31,7 @@ use signals::SignalPoll;
 use tracing::{info, warn};
 
 use crate::{
+    audit::{Audit, AuditLine},
     auth::{Auth, Quotas},
     bridge::{BridgeHandle, BridgePlan},
     budget::Budget,
@@ -78,6 +79,7 @@ pub fn run(
     let mut signals = SignalPoll::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut reader = ConfigReader::new(Arc::new(read), signals.waker());
     let mut server = Server::start(&config, clock, bound.listeners, &cores)?;
+    server.audit("start");
     announce(&bound.urls);
     let mut manager = ServiceManager::from_environment(clock.now());
     manager.ready();
@@ -89,6 +91,7 @@ pub fn run(
             Some(SIGTERM) if leaves.is_none() && !config.drain.delay.is_zero() => {
                 info!(delay = ?config.drain.delay, "not ready any more; another signal begins to close connections");
                 server.hub.announce_end();
+                server.audit("drain_announced");
                 server.announce_state();
                 manager.stopping(stop_time(&config));
                 leaves = Some(clock.now() + config.drain.delay);
@@ -115,10 +118,21 @@ pub fn run(
         manager.keep_alive(clock.now(), stuck.is_empty());
     }
     manager.stopping(stop_time(&config));
+    server.audit("drain");
     info!(window = ?config.drain.window, "shutting down; another signal ends the hub at once");
+    let audit = server.hub.audit.clone();
     let outcome = server.stop(&mut signals, &mut manager);
+    end_audit(&audit, config.server.stuck_after);
     bound.socket_files.iter().for_each(|path| drop(std::fs::remove_file(path)));
     outcome
+}
+
+/// Writes the last lines of the audit, if that takes no longer than `timeout`.
+fn end_audit(audit: &Audit, timeout: Duration) {
+    audit.record(&AuditLine::admin("stop"));
+    if !audit.flush(timeout) {
+        warn!("the hub ends before its audit is written: its last lines may be missing");
+    }
 }
 
 /// How long a hub takes to end at most, if nobody hurries it: twice over, for what a machine under load adds.
@@ -174,7 +188,7 @@ impl Server {
             store: store.as_ref().map(StoreHandle::store),
             objects_max: config.limits.objects_per_request_max,
         };
-        let hub = build_hub(config, clock, Arc::clone(&bus), health);
+        let hub = build_hub(config, clock, Arc::clone(&bus), health)?;
         let hub = Arc::new(hub.with_extension(DemoGenerators(sources.generators())).with_extension(telemetry));
         let of_thread = |error: io::Error| format!("cannot start a thread: {error}");
         start_password_threads(&hub.auth, clock, &cores.background).map_err(of_thread)?;
@@ -237,6 +251,11 @@ impl Server {
     /// Tells the other hubs that this one drains.
     fn announce_state(&self) {
         self.heartbeat.iter().for_each(HeartbeatHandle::announce);
+    }
+
+    /// Records an administrative act.
+    fn audit(&self, action: &str) {
+        self.hub.audit.record(&AuditLine::admin(action));
     }
 
     /// Wakes all reactors.
@@ -383,16 +402,18 @@ fn bus_config(config: &Config) -> bus::Config {
     }
 }
 
-fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, health: Vec<Arc<dyn SourceHealth>>) -> Hub {
+fn build_hub(config: &Config, clock: Clock, bus: Arc<Bus>, health: Vec<Arc<dyn SourceHealth>>) -> Result<Hub, String> {
     let reactors = (0..config.server.reactors).map(|_| Arc::new(ReactorMetrics::default())).collect();
     let auth = Auth::new(Arc::clone(&config.auth), clock.now(), os::realtime_now());
     let quotas = Quotas::new(&config.quotas, config.server.memory_budget);
     let hub = Hub::new(&HUB, bus, Arc::new(Metrics { reactors, sources: health, clock }), endpoint_config(config))
         .with_auth(auth);
     let id = hub.bus.id_at(0).major.to_string();
-    let hub = hub.with_quotas(quotas).with_extension(Fleet::new(config.fleet.clone(), id, host_name()));
+    let audit = Audit::start(&config.audit, clock, (&id, &host_name()))?;
+    let hub = hub.with_quotas(quotas).with_audit(audit);
+    let hub = hub.with_extension(Fleet::new(config.fleet.clone(), id, host_name()));
     hub.wall.set(clock.now(), os::realtime_now());
-    hub
+    Ok(hub)
 }
 
 fn endpoint_config(config: &Config) -> endpoint::Config {

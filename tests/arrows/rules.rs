@@ -60,6 +60,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("log", &[]),
     ("auth", &[]),
+    // It records who signed in, on a thread and in a file of its own.
+    ("audit", &["auth", "metrics", "os"]),
     ("os", &[]),
     ("bus", &["log"]),
     // The part that others embed uses nothing else.
@@ -76,9 +78,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What hubs on one broker tell each other of themselves.
     ("fleet", &["bus", "metrics"]),
     // Of the store it has the handle: a queue to other threads.
-    ("endpoint", &["auth", "bus", "fleet", "log", "metrics", "protocol", "store"]),
-    ("reactor", &["auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
-    ("config", &["auth", "bridge", "bus", "endpoint", "fleet", "log", "protocol", "reactor", "source", "store"]),
+    ("endpoint", &["audit", "auth", "bus", "fleet", "log", "metrics", "protocol", "store"]),
+    ("reactor", &["audit", "auth", "bus", "endpoint", "log", "metrics", "os", "protocol"]),
+    (
+        "config",
+        &["audit", "auth", "bridge", "bus", "endpoint", "fleet", "log", "protocol", "reactor", "source", "store"],
+    ),
     ("tools", &["os", "protocol", "stdio"]),
     ("server", &["*"]),
     ("main", &["*"]),
@@ -94,7 +99,7 @@ const CONFIGURING: &[&str] = &[
     "Bounds", "Class", "CompatApi", "CompatApis", "Config", "Cors", "EngineLimits", "Esp", "HttpLimits", "LogKind", "LoginFiles", "Policy",
     "NatsAuth", "NatsConfig", "NatsLogin", "NatsLoginFiles", "NatsUrl", "TopicClasses", "check_pattern", "check_streams", "RateLimit", "RedisConfig", "RedisStreamConfig", "RedisUrl", "Retention", "SentinelLogin", "StoreLogin", "StoreUrl", "generator",
     "http", "proxy", "store", "websocket", "WebSocketLimits", "ProxyLimits",
-    "BridgeConfig", "ClusterPubSub", "FleetConfig", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
+    "AuditConfig", "AuditPart", "AuditTarget", "BridgeConfig", "ClusterPubSub", "FleetConfig", "GeneratorConfig", "HUB_ALONE", "JetStreamConfig", "LOG_WORDS", "PUBSUB_SOURCES", "SourceName", "SourcesConfig", "TopicMap",
 ];
 
 /// External crates and modules, and the parts that may use them.
@@ -108,16 +113,16 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["store"]),
     ("ureq", &["jwks"]),
     ("core_affinity", &["reactor", "server", "source", "tools"]),
-    ("std::fs", &["config", "metrics", "pages", "reactor", "server", "source", "tools", "main"]),
+    ("std::fs", &["audit", "config", "metrics", "pages", "reactor", "server", "source", "tools", "main"]),
     ("std::net", &["config", "os", "reactor", "server", "source", "tools"]),
-    ("std::os", &["config", "os", "reactor", "server", "source", "tools"]),
+    ("std::os", &["audit", "config", "os", "reactor", "server", "source", "tools"]),
     ("std::process", &["main", "server", "tools"]),
-    ("std::thread", &["bridge", "config", "jwks", "reactor", "server", "source", "store", "tools"]),
+    ("std::thread", &["audit", "bridge", "config", "jwks", "reactor", "server", "source", "store", "tools"]),
 ];
 
 /// The parts that may read a clock. All others get the time as an argument.
 const CLOCK_READERS: &[&str] =
-    &["broadcaster", "clock", "jwks", "main", "os", "reactor", "server", "source", "token", "tools"];
+    &["audit", "broadcaster", "clock", "jwks", "main", "os", "reactor", "server", "source", "token", "tools"];
 
 /// Macros that panic where standard output or standard error is closed or full.
 const PANICKING_PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln"];

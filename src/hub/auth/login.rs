@@ -107,6 +107,11 @@ impl Auth {
         Ok(minted)
     }
 
+    /// Whether the users file has a user of this name.
+    pub(crate) fn is_user(&self, name: &str) -> bool {
+        self.rules().users.find(name).is_some()
+    }
+
     /// The queue for threads that check passwords.
     pub(crate) fn password_work(&self) -> PasswordWork {
         self.0.passwords.clone()

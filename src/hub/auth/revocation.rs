@@ -13,7 +13,7 @@ use super::{AccessDenied, Auth, AuthRules, Identity, users::without_texts};
 use crate::clock::Moment;
 
 /// The credential that an identity came from, as far as it is needed to check it again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// No credential that could be revoked.
     #[default]
@@ -28,7 +28,7 @@ pub enum Credential {
 }
 
 /// Identifies a key or a secret without revealing it: a hash with a random key of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {

@@ -11,6 +11,7 @@ use super::{
     },
 };
 use crate::{
+    audit::AuditConfig,
     auth::{ApiKey, AuthSettings, QuotaConfig},
     bridge::BridgeConfig,
     bus::Class,
@@ -70,6 +71,7 @@ pub(super) struct RawConfig {
     pub(super) websocket: WebSocketConfig,
     pub(super) engine: EngineLimits,
     pub(super) log: LogConfig,
+    pub(super) audit: AuditConfig,
     pub(super) drain: DrainConfig,
     pub(super) fleet: FleetConfig,
 }
@@ -154,6 +156,7 @@ impl Default for RawConfig {
             websocket: WebSocketConfig::default(),
             engine: EngineLimits::default(),
             log: LogConfig::default(),
+            audit: AuditConfig::default(),
             drain: DrainConfig::default(),
             fleet: FleetConfig::default(),
         }

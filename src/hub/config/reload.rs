@@ -21,6 +21,7 @@ use super::{
     types::{Config, LimitsConfig, LogConfig},
 };
 use crate::{
+    audit::AuditTarget,
     bus::{LogKind, SourceName},
     topic::Pattern,
 };
@@ -169,6 +170,16 @@ const RELOADED: &[ReloadRule] = &[
         waiting: &["log.format"],
         can: always,
         take: |config, new| config.log = LogConfig { format: config.log.format, ..new.log.clone() },
+    },
+    ReloadRule {
+        keys: &["audit."],
+        waiting: &[],
+        // The thread that writes it begins with the hub.
+        can: |config, new| {
+            let is_on = |config: &Config| config.audit.to != AuditTarget::Nowhere;
+            is_on(config) == is_on(new)
+        },
+        take: |config, new| config.audit = new.audit.clone(),
     },
     ReloadRule { keys: &["drain."], waiting: &[], can: always, take: |config, new| config.drain = new.drain.clone() },
 ];

@@ -21,6 +21,7 @@ use super::{
     types::{Config, ProxyConfig, ServerConfig, core_count},
 };
 use crate::{
+    audit::{AuditConfig, AuditTarget},
     auth::{ApiKey, AuthRules, Mode, Secrets},
     endpoint::{CompatApi, Cors},
     source::{
@@ -74,7 +75,8 @@ pub(super) fn resolve(layered: &LayeredConfig, files: &Files) -> Result<Config, 
         SourcesConfig { redis, redis_stream: raw.redis_stream.clone(), nats, jetstream: raw.jetstream.clone(), demo };
     wrong.extend(prepare_sources(raw, &mut sources));
     wrong.extend(check_cluster(raw, sources.redis.as_ref()));
-    let config = Config { server, sources, auth, store, warnings, settings, ..resolve_rest(raw) };
+    let audit = resolve_audit(&raw.audit, folder);
+    let config = Config { server, sources, auth, store, audit, warnings, settings, ..resolve_rest(raw) };
     if wrong.is_empty() { Ok(config) } else { Err(locate(wrong, layered)) }
 }
 
@@ -109,11 +111,21 @@ fn resolve_rest(raw: &RawConfig) -> Config {
         websocket: raw.websocket.clone(),
         engine: raw.engine,
         log: raw.log.clone(),
+        audit: raw.audit.clone(),
         drain: raw.drain.clone(),
         fleet: raw.fleet.clone(),
         warnings: Vec::new(),
         settings: ConfigSnapshot::default(),
     }
+}
+
+/// A file is looked for beside the configuration's own.
+fn resolve_audit(raw: &AuditConfig, folder: &Path) -> AuditConfig {
+    let to = match &raw.to {
+        AuditTarget::File(path) => AuditTarget::File(folder.join(path)),
+        other => other.clone(),
+    };
+    AuditConfig { to, ..raw.clone() }
 }
 
 fn resolve_server(raw: &ServerConfig, wrong: &mut Vec<KeyError>) -> ServerConfig {

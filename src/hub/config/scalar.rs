@@ -10,6 +10,7 @@ use super::{
     types::LogFormat,
 };
 use crate::{
+    audit::{AuditPart, AuditTarget},
     auth::{Algorithm, Mode, PatternTemplate, SameSite, TenantSelector},
     bridge::TopicMap,
     bus::Class,
@@ -100,7 +101,9 @@ standard_scalars!(
     SameSite,
     TenantSelector,
     PatternTemplate,
-    ClusterPubSub
+    ClusterPubSub,
+    AuditTarget,
+    AuditPart
 );
 
 impl Scalar for Topic {

@@ -145,6 +145,9 @@ pub(super) fn other_value(key: &keys::Key<raw::RawConfig>) -> String {
         (_, "cors.allow_origins") => "https://a.example,https://b.example:8443".into(),
         // With the broadcaster, lest server.default_topics change too.
         (_, "compat") => "broadcaster,esp".into(),
+        (_, "audit.to") => "audit.jsonl".into(),
+        (_, "audit.leave_out") => "peer,refusal".into(),
+        (_, "audit.text_bytes_max") => "77".into(),
         (_, "esp.namespaces") => "/,/field".into(),
         (_, "topics.key") => "/sensor".into(),
         (_, "topics.policy") => "skip".into(),

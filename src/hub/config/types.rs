@@ -8,6 +8,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
+    audit::AuditConfig,
     auth::{AuthRules, QuotaConfig},
     bridge::BridgeConfig,
     endpoint::{CompatApis, Cors, Esp},
@@ -58,6 +59,8 @@ pub struct Config {
     pub engine: EngineLimits,
     /// The hub's own log.
     pub log: LogConfig,
+    /// Who signed in, who was refused, and what operators did.
+    pub audit: AuditConfig,
     /// Shutting down.
     pub drain: DrainConfig,
     /// Other hubs on the same broker.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Context, Route,
+    Answer, AuditedRequest, Context, Route,
     dispatch::{answer, finish},
     error_form::{ErrorForm, unix_s},
     gate::access,
@@ -51,6 +51,8 @@ pub(crate) fn admit_body(request: &Request, context: &Context<'_>) -> Result<Bod
         // No such path or method, or the connection exceeds a limit.
         return Err(answer(request, context));
     };
+    let audited = AuditedRequest::new(request, Some(route.label), "");
+    let context = &Context { audited: context.hub.audit.is_on().then_some(&audited), ..*context };
     match route.body_senders {
         BodySenders::Anyone => Ok(by_address(context)),
         BodySenders::Authenticated(refusals) => {

@@ -1,12 +1,19 @@
 //! What an endpoint gets besides the request.
 
 use core::net::IpAddr;
+use std::{
+    cell::{Cell, OnceCell},
+    fmt,
+    sync::Arc,
+};
 
 use crate::{
     auth::{ConnectionId, Identity, Requester, TokenOrigin},
     clock::Moment,
     close::Close,
     endpoint::{Config, Hub},
+    label::RouteLabel,
+    protocol::http::Request,
 };
 
 /// Where a request came from, and the state it is answered with.
@@ -30,6 +37,47 @@ pub struct Context<'hub> {
     pub identity: Option<&'hub Identity>,
     /// The client's address, if known. The address of a trusted proxy is not its client's.
     pub peer: Option<IpAddr>,
+    /// The request that is being answered, if there is an audit to record it.
+    pub audited: Option<&'hub AuditedRequest<'hub>>,
+}
+
+/// A request as the audit is to show it.
+pub struct AuditedRequest<'a> {
+    /// What it is for.
+    pub(super) route: RouteLabel,
+    /// What stands for `{topic}` in its path.
+    pub(super) topic: &'a str,
+    pub(super) request: &'a Request,
+    /// Whose it is, once its credential has been checked.
+    pub(super) who: OnceCell<Arc<Identity>>,
+    /// Whether a client that shows nothing is let in, to sign in by a command.
+    pub(super) may_sign_in_later: Cell<bool>,
+}
+
+/// The request may hold a token.
+impl fmt::Debug for AuditedRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditedRequest").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+impl<'a> AuditedRequest<'a> {
+    /// `request` for `route`, or for none. `topic` is what stands for `{topic}` in its path.
+    pub(super) fn new(request: &'a Request, route: Option<RouteLabel>, topic: &'a str) -> Self {
+        Self {
+            route: route.unwrap_or(RouteLabel::Other),
+            topic,
+            request,
+            who: OnceCell::new(),
+            may_sign_in_later: Cell::default(),
+        }
+    }
+
+    /// The topics that it names, in its path or its query.
+    pub(super) fn topics(&self) -> Vec<&'a str> {
+        let in_path = (!self.topic.is_empty()).then_some(self.topic);
+        in_path.into_iter().chain(self.request.query_values("topic")).collect()
+    }
 }
 
 /// A limit that a connection can exceed.

@@ -2,9 +2,9 @@
 
 use crate::{
     endpoint::{
-        Answer, Context, Overload, Route,
+        Answer, AuditedRequest, Context, Overload, Route,
         error_form::unix_s,
-        gate::{access, cors, fields, overload},
+        gate::{access, audit, cors, fields, overload},
         routes::find_route,
     },
     label::RouteLabel,
@@ -14,6 +14,9 @@ use crate::{
 /// Answers `request`. Returns the answer and what the request counts as in the metrics.
 pub fn answer(request: &Request, context: &Context<'_>) -> (RouteLabel, Answer) {
     let found = find_route(&request.path, context);
+    let (route, topic) = found.map(|(route, topic)| (route.label, topic)).unzip();
+    let audited = AuditedRequest::new(request, route, topic.unwrap_or_default());
+    let context = &Context { audited: context.hub.audit.is_on().then_some(&audited), ..*context };
     let answer = match (found, context.overload) {
         // Operators must see what is wrong with an overloaded hub.
         (Some((route, topic)), Some(Overload::Connections | Overload::Memory)) if route.admin => {
@@ -55,6 +58,7 @@ pub(super) fn finish(
         }
         answer => answer,
     };
+    audit::record_answer(&answer, context);
     let any_origin = route.is_some_and(|route| route.any_origin);
     let label = route.map_or(RouteLabel::Other, |route| route.label);
     (label, cors::allow(answer, request, context, any_origin))

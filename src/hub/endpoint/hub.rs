@@ -12,6 +12,7 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    audit::Audit,
     auth::{Auth, Quotas},
     bus::Bus,
     clock::{Moment, WallClock},
@@ -92,6 +93,8 @@ pub struct Hub {
     pub config: Reloadable<Config>,
     /// Checks tokens, API keys and passwords.
     pub auth: Auth,
+    /// Who signed in, who was refused, and what operators did.
+    pub(crate) audit: Audit,
     /// The limits of each tenant.
     pub(crate) quotas: Quotas,
     /// Converts between the hub's clock and the wall clock.
@@ -139,6 +142,7 @@ impl Hub {
             maxima: Mutex::default(),
             config: Reloadable::new(config),
             auth,
+            audit: Audit::default(),
             quotas: Quotas::unlimited(),
             wall,
             recovery: Recovery::default(),
@@ -153,6 +157,12 @@ impl Hub {
     #[must_use]
     pub fn with_auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// Adds the audit.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 
     /// Adds quotas.

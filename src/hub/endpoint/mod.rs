@@ -30,7 +30,7 @@ mod work;
 pub use answer::{Answer, EngineAction, EngineRequest, OpenStream};
 pub use compat::{CompatApi, CompatApis, esp::wells::Esp};
 pub use completion::{AnswerForm, ReceiptWaiter};
-pub use context::{Context, Overload};
+pub use context::{AuditedRequest, Context, Overload};
 pub use dispatch::answer;
 pub use gate::{cors::Cors, origin::Hosts};
 pub use hub::{Application, Config, Hub, MessageHandler, ShutdownPhase};

@@ -377,7 +377,18 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(slot).pack();
         let peer = self.connections.peek(slot).and_then(|connection| connection.peer);
         let peer = peer.filter(|peer| !self.config.trusted.contains(Some(*peer)));
-        Context { hub, config, reactor: self.index, token, now: self.now, admin, overload, identity, peer }
+        Context {
+            hub,
+            config,
+            reactor: self.index,
+            token,
+            now: self.now,
+            admin,
+            overload,
+            identity,
+            peer,
+            audited: None,
+        }
     }
 
     fn retry_ms(&mut self) -> u64 {

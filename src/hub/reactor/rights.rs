@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Reactor, net::Net};
 use crate::{
+    audit::{AuditKind, AuditLine},
     auth::{AccessDenied, Auth, Identity},
     close::Close,
     endpoint::STREAMS_USED_UP,
@@ -96,6 +97,7 @@ impl<N: Net> Reactor<N> {
         match self.renew_identity(slot, &before) {
             Ok(()) => true,
             Err(close) => {
+                self.record_revocation(slot, &before, close);
                 self.end(slot, close);
                 false
             }
@@ -155,7 +157,25 @@ impl<N: Net> Reactor<N> {
         if self.topics.get(topic_index).is_none_or(|topic| identity.may_subscribe(&topic.state.topic).is_ok()) {
             return true;
         }
+        let who = Arc::clone(identity);
+        self.record_revocation(slot, &who, Close::Forbidden(LOST_RIGHT));
         self.end(slot, Close::Forbidden(LOST_RIGHT));
         false
+    }
+
+    /// The audit is told that `who`, the client at `slot`, may not go on.
+    pub(super) fn record_revocation(&self, slot: Slot, who: &Identity, close: Close) {
+        let connection = self.connections.peek(slot);
+        let peer = connection.and_then(|connection| connection.peer);
+        self.hub.audit.record(&AuditLine {
+            reason: Some(match close {
+                Close::Unauthenticated(_) => AccessDenied::Revoked.code(),
+                other => other.label(),
+            }),
+            who: Some(who),
+            peer: peer.filter(|peer| !self.config.trusted.contains(Some(*peer))),
+            transport: connection.map(|connection| connection.transport),
+            ..AuditLine::new(AuditKind::Revocation)
+        });
     }
 }

@@ -66,6 +66,7 @@ impl<N: Net> Reactor<N> {
     /// it.
     pub(super) fn sign_in(&mut self, slot: Slot, identity: Arc<Identity>, message: &[u8]) {
         if !self.may_keep(slot, &identity) {
+            self.record_revocation(slot, &identity, Close::Forbidden(LOST_RIGHT));
             return self.end(slot, Close::Forbidden(LOST_RIGHT));
         }
         if self.claim_stream(slot, Some(&identity)).is_err() {

@@ -10,6 +10,7 @@ use tracing::{Level, info, warn};
 
 use super::{Server, bridge::topic_classes, endpoint_config, maxima, reactor_config};
 use crate::{
+    audit::AuditLine,
     bus::{Class, LogKind},
     clock::Moment,
     config::{Config, ConfigReload, KeyChange, LogGuard},
@@ -78,9 +79,17 @@ impl Server {
         let reload = reloaded.and_then(|reloaded| config.reload(&reloaded).map_err(str::to_owned));
         let ConfigReload { config: next, changes } = match reload {
             Ok(reload) => reload,
-            Err(error) => return warn!(%error, "the configuration is wrong now; nothing is taken over"),
+            Err(error) => {
+                // The file may have been moved away all the same.
+                self.hub.audit.reload(&config.audit);
+                self.audit("reload_refused");
+                return warn!(%error, "the configuration is wrong now; nothing is taken over");
+            }
         };
         self.take_over(config, &next, now);
+        self.hub.audit.reload(&next.audit);
+        let keys = changes.iter().filter(|change| change.takes_effect).map(|change| change.key).collect();
+        self.hub.audit.record(&AuditLine { keys, ..AuditLine::admin("reload") });
         next.warnings.iter().for_each(|warning| warn!("{warning}"));
         // If only one of the two levels lets the log line through, it is written at that level.
         let reports_first = tracing::enabled!(Level::INFO);

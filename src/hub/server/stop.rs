@@ -24,6 +24,7 @@ impl Server {
         while !self.placement.has_drained() && !self.reactors.iter().all(JoinHandle::is_finished) {
             if signals.wait(STOP_INTERVAL)?.is_some() {
                 is_hasty = true;
+                self.audit("hasty_end");
                 self.enter(ShutdownPhase::Ending);
             }
             self.notify_reactors();

@@ -60,6 +60,7 @@ pub(super) fn context(hub: &Hub) -> Context<'_> {
         overload: None,
         identity: None,
         peer: None,
+        audited: None,
     }
 }
 

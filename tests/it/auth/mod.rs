@@ -1,5 +1,6 @@
 //! Authentication and rights: tokens, users, cookies, and streams that end with their client's token.
 
+mod audit;
 mod cookies;
 mod documented;
 mod error_forms;

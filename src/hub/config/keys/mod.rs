@@ -56,6 +56,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("socketio", "Socket.IO and Engine.IO, at /socket.io/."),
     ("esp", "The ESP IoT platform's API: wells, over Server-Sent Events and Socket.IO."),
     ("log", "The hub's own log, on standard error."),
+    (
+        "audit",
+        "Who signed in, who was refused, and what operators did: a line of JSON each. docs/operations.md has its members.",
+    ),
     ("drain", "How the hub shuts down after a SIGTERM."),
     ("fleet", "Other hubs on the same Redis or NATS."),
     ("demo", "Generated events for the streams of the event streaming service."),

@@ -1,4 +1,4 @@
-//! The keys of the sections `log`, `drain`, `fleet`, `demo`: the log, shutting down, other hubs, and the demonstration.
+//! The keys of the sections `log`, `audit`, `drain`, `fleet`, `demo`: the log, the audit, shutting down, other hubs, and the demonstration.
 
 use std::time::Duration;
 
@@ -22,6 +22,37 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Log each connection that ends at level info: client, identity, up to 16 topics, bytes that the client \
                  has acknowledged (not on unix sockets), seconds, and the reason.",
           field: |it| Field::Flag(&mut it.log.connections) },
+
+    Key { path: "audit.to",
+          help: "File that lines of the audit are appended to, beside the configuration's own unless it begins with a slash. SIGHUP \
+                 opens it again, as logrotate asks. \"stderr\": standard error. Empty: there is no audit.",
+          field: |it| Field::Scalar(&mut it.audit.to) },
+    Key { path: "audit.leave_out",
+          help: "What the audit leaves out: kinds of lines (sign_in, refusal, revocation, admin) and members (peer, subject, \
+                 username, token_id, topics), for example where a law forbids to keep addresses.",
+          field: |it| Field::ScalarList(&mut it.audit.leave_out) },
+    Key { path: "audit.lines_per_second_max",
+          help: "Sign-ins in a second that the audit records, and as many revocations. Further ones are counted, and the next line \
+                 says how many are missing. After a restart all clients sign in again.",
+          field: |it| Field::Count { value: &mut it.audit.lines_per_second_max, min: 1 } },
+    Key { path: "audit.refusals_per_second_max",
+          help: "Refusals in a second that the audit records. Anybody can cause them, so this bounds how fast strangers fill the disk: \
+                 100 lines a second are some 2 GB a day. Further ones are counted, and the next line says how many are missing.",
+          field: |it| Field::Count { value: &mut it.audit.refusals_per_second_max, min: 1 } },
+    Key { path: "audit.queue_bytes_max",
+          help: "Memory for lines of the audit that wait for a slow disk. Further ones are counted, and the next line says how many \
+                 are missing; nobody waits for the disk.",
+          field: |it| Field::Size { value: &mut it.audit.queue_bytes_max, min: 1024 } },
+    Key { path: "audit.text_bytes_max",
+          help: "Bytes of one text in the audit, such as a subject. Longer ones are cut, and the line says so (\"cut\": true).",
+          field: |it| Field::Count { value: &mut it.audit.text_bytes_max, min: 16 } },
+    Key { path: "audit.repeat_after",
+          help: "How long the audit passes over further requests of a client that shows the same credential from the same address. \
+                 Streams are recorded each time. 0s: each request is recorded.",
+          field: |it| Field::Duration { value: &mut it.audit.repeat_after, min: Duration::ZERO } },
+    Key { path: "audit.clients_max",
+          help: "Clients that audit.repeat_after remembers. When more come, all are recorded again.",
+          field: |it| Field::Count { value: &mut it.audit.clients_max, min: 1 } },
 
     Key { path: "drain.delay",
           help: "How long after a SIGTERM /ready reports 503 while the hub goes on serving, so that proxies stop \

@@ -26,7 +26,7 @@ use crate::{
     endpoint::{
         Answer, CheckedEvent, CompatApi, Context, Handler, OpenStream, Responder, Route,
         error_form::{ErrorForm, NativeError, unix_s},
-        gate::{access, publish::publish_then},
+        gate::{access, audit, publish::publish_then},
         native::{
             pages::{BAD_LIMIT, PageQuery},
             stream::{has_last_event_id, resume_start},
@@ -230,6 +230,7 @@ fn manage(request: &Request, stream: &str, action: GeneratorAction, context: &Co
     };
     let generators = context.hub.extension::<DemoGenerators>();
     let Some(generators) = &generators.0 else { return call.refuse(&no_generators()).into() };
+    audit::record_act(act_of(action), call.identity().ok().flatten(), &topic, context);
     let (responder, at_s, name) = (Responder::new(RouteLabel::Events, context), call.at_s, stream.to_owned());
     let reply = Box::new(move |outcome| responder.respond(describe_outcome(&name, action, outcome, at_s)));
     generators.ask(GeneratorRequest { topic, stream: stream.into(), action, reply });
@@ -248,6 +249,16 @@ fn describe_outcome(
             Response::json(200, &ResponseBody { success: true, message: Some(message), ..ResponseBody::at(at_s) })
         }
         Err(failed) => describe_failed(stream, failed).response(at_s),
+    }
+}
+
+/// The word for it in the audit.
+fn act_of(action: GeneratorAction) -> &'static str {
+    match action {
+        GeneratorAction::Start => "generator_start",
+        GeneratorAction::Stop => "generator_stop",
+        GeneratorAction::Pause => "generator_pause",
+        GeneratorAction::Resume => "generator_resume",
     }
 }
 

@@ -8,13 +8,14 @@ use crate::{
     close::Close,
     endpoint::{
         Answer, Context,
-        gate::{origin, overload},
+        gate::{audit, origin, overload},
     },
     protocol::{
         AfterRefusal, Opening,
         http::{Request, Response},
     },
     topic::Topic,
+    transport::Transport,
 };
 
 /// The cookie that signing in sets.
@@ -49,6 +50,10 @@ pub(in crate::endpoint) fn identify_for_any_origin(
             .and_then(|()| auth.identify(Some(token), context.token_origin(), context.now)),
         None => Err(AccessDenied::Missing),
     };
+    if let (Ok(Some(identity)), Some(audited)) = (&identity, context.audited) {
+        // The first check counts.
+        let _ = audited.who.set(Arc::clone(identity));
+    }
     identity.inspect_err(|denied| count_refusal(*denied, context))
 }
 
@@ -78,9 +83,21 @@ pub(in crate::endpoint) fn close_after_bad_tokens(answer: Answer, context: &Cont
     }
 }
 
-/// Counts a client that was refused, by reason.
+/// Counts a client that was refused, by reason, and records it.
 pub(in crate::endpoint) fn count_refusal(denied: AccessDenied, context: &Context<'_>) {
+    count_refusal_on(Transport::Http, denied, None, context);
+}
+
+/// The same of what was asked by a message on a connection that speaks `transport`.
+pub(in crate::endpoint) fn count_refusal_on(
+    transport: Transport,
+    denied: AccessDenied,
+    topic: Option<&Topic>,
+    context: &Context<'_>,
+) {
     context.hub.metrics.reactors[context.reactor].on_auth_failure(denied.failure());
+    let topics: Vec<&str> = topic.iter().map(|topic| topic.as_str()).collect();
+    audit::record_refusal(denied, transport, &topics, context);
 }
 
 /// A credential that a request shows.

@@ -12,7 +12,7 @@ use crate::{
     endpoint::{
         AnswerForm, CheckedEvent, Context,
         gate::{
-            access,
+            access, audit,
             publish::{
                 BAD_IDEMPOTENCY_KEY, BAD_KIND, IDEMPOTENCY_KEY_BYTES_MAX, RESERVED_KIND, complete_frames,
                 describe_failure, is_reserved, submit,
@@ -28,6 +28,7 @@ use crate::{
         websocket,
     },
     topic::Topic,
+    transport::Transport,
 };
 
 /// What the reactor does about a command.
@@ -87,7 +88,7 @@ fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>
     match command {
         Command::Subscribe { topic, start, reference } => {
             if let Err(denied) = access::may_subscribe(context.identity, &topic) {
-                return deny(denied, reference, context);
+                return deny(denied, Some(&topic), reference, context);
             }
             CommandOutcome::Subscribe { topic, start, reference: reference.map(ToOwned::to_owned) }
         }
@@ -96,7 +97,7 @@ fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>
         }
         Command::Publish { topic, kind, data, idempotency_key, reference } => {
             if let Err(denied) = access::may_publish(context.identity, &topic) {
-                return deny(denied, reference, context);
+                return deny(denied, Some(&topic), reference, context);
             }
             let payload = Payload::json(Bytes::copy_from_slice(data.as_bytes()));
             let (kind, idempotency_key) = (kind.map(Box::from), idempotency_key.map(Box::from));
@@ -104,7 +105,7 @@ fn carry_out(command: Result<Command<'_>, BadCommand<'_>>, context: &Context<'_>
         }
         Command::Ping { reference } => message(|out| fanfare_v1::write_pong(reference, out)),
         Command::Stats { reference } if context.identity.is_some_and(|identity| identity.is_guest) => {
-            deny(AccessDenied::Missing, reference, context)
+            deny(AccessDenied::Missing, None, reference, context)
         }
         Command::Stats { reference } => {
             let stats = health::stats(context).to_string();
@@ -122,13 +123,14 @@ fn sign_in(token: &str, reference: fanfare_v1::Reference<'_>, context: &Context<
     };
     let identity = match context.hub.auth.identify(Some(token), context.token_origin(), context.now) {
         Ok(Some(identity)) => identity,
-        Ok(None) => return deny(AccessDenied::Missing, reference, context),
-        Err(denied) => return close_after_bad_tokens(deny(denied, reference, context), denied, context),
+        Ok(None) => return deny(AccessDenied::Missing, None, reference, context),
+        Err(denied) => return close_after_bad_tokens(deny(denied, None, reference, context), denied, context),
     };
     if !before.is_guest && before.subject != identity.subject {
         let why = "the token is somebody else's; open a connection for them";
         return message(|out| fanfare_v1::write_error("OtherSubject", why, reference, out));
     }
+    audit::record_sign_in(&identity, Transport::WebSocket, context);
     let left = identity.expires.map(|expires| expires.since(context.now));
     let mut message = Vec::new();
     fanfare_v1::write_authenticated(
@@ -150,8 +152,13 @@ fn close_after_bad_tokens(outcome: CommandOutcome, denied: AccessDenied, context
     }
 }
 
-fn deny(denied: AccessDenied, reference: fanfare_v1::Reference<'_>, context: &Context<'_>) -> CommandOutcome {
-    access::count_refusal(denied, context);
+fn deny(
+    denied: AccessDenied,
+    topic: Option<&Topic>,
+    reference: fanfare_v1::Reference<'_>,
+    context: &Context<'_>,
+) -> CommandOutcome {
+    access::count_refusal_on(Transport::WebSocket, denied, topic, context);
     let code = match denied {
         AccessDenied::Forbidden | AccessDenied::ForeignPage | AccessDenied::ForeignHost => "Forbidden",
         AccessDenied::TooMany => "RateLimited",

@@ -109,7 +109,8 @@ pub(in crate::endpoint) fn show_metrics(request: &Request, _: &str, context: &Co
     let refusals = quotas.refusals().into_iter().map(|(rule, limit, count)| (rule, limit.name(), count)).collect();
     let quotas = QuotaFigures { refusals, tenants: quotas.tenant_count() as u64 };
     let format = ExpositionFormat::negotiate(request.header_values("accept"));
-    let further = context.hub.extension::<Fleet>().figures(context.now);
+    let mut further = context.hub.extension::<Fleet>().figures(context.now);
+    further.extend(context.hub.audit.figures());
     let maxima = *maxima.lock().unwrap_or_else(PoisonError::into_inner);
     let body = metrics.exposition(bus, &quotas, &maxima, further, format).into_bytes();
     let headers = vec![("Content-Type", format.content_type().to_owned()), ("Vary", "Accept".to_owned())];

@@ -12,7 +12,7 @@ use crate::{
         Answer, Context, Responder,
         compat::esp,
         error_form::unix_s,
-        gate::{access, origin},
+        gate::{access, audit, audit::LoginRecorder, origin},
     },
     label::{AuthFailure, RouteLabel},
     metrics::ReactorMetrics,
@@ -49,21 +49,27 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
     let metrics = Arc::clone(&context.hub.metrics.reactors[context.reactor]);
     let settings = auth.settings().clone();
     let at_s = unix_s(context);
+    let recorder = LoginRecorder::new(&form.username, context);
+    let later = recorder.clone();
     let reply = move |outcome: Result<Option<IssuedToken>, LoginRefused>| {
         let response = match outcome {
-            Ok(Some(minted)) => describe(&minted, with_cookie.then_some(&settings)),
+            Ok(Some(minted)) => {
+                later.record(None);
+                describe(&minted, with_cookie.then_some(&settings))
+            }
             Ok(None) => {
+                later.record(Some(AuthFailure::BadPassword));
                 metrics.on_auth_failure(AuthFailure::BadPassword);
                 Response::error(401, "bad_password", "the username or the password is wrong", None)
             }
-            Err(refused) => refuse_login(refused, &metrics),
+            Err(refused) => refuse_login(refused, &metrics, Some(&later)),
         };
         // Responses made at once are converted with all others of the route; this one comes from another thread.
         responder.respond(esp::ERRORS.put(response, at_s));
     };
     match auth.log_in((&form.username, form.password), context.peer, context.now, reply) {
         Ok(()) => Answer::later(),
-        Err(refused) => refuse_login(refused, metrics_of(context)).into(),
+        Err(refused) => refuse_login(refused, metrics_of(context), Some(&recorder)).into(),
     }
 }
 
@@ -71,12 +77,13 @@ pub(in crate::endpoint) fn log_in(request: &Request, _: &str, context: &Context<
 pub(in crate::endpoint) fn refresh(request: &Request, _: &str, context: &Context<'_>) -> Answer {
     let identity = match access::identify(request, context) {
         Ok(Some(identity)) => identity,
-        Ok(None) => return refuse_login(LoginRefused::NoUsers, metrics_of(context)).into(),
+        Ok(None) => return refuse_login(LoginRefused::NoUsers, metrics_of(context), None).into(),
         Err(denied) => return access::refuse(denied).into(),
     };
     let auth = &context.hub.auth;
     match auth.refresh(&identity, context.peer, context.now) {
         Ok(minted) => {
+            audit::record_refresh(&identity, context);
             let with_cookie = access::relies_on_cookie(request);
             describe(&minted, with_cookie.then(|| auth.settings())).into()
         }
@@ -127,7 +134,7 @@ fn metrics_of<'hub>(context: &Context<'hub>) -> &'hub ReactorMetrics {
     &context.hub.metrics.reactors[context.reactor]
 }
 
-fn refuse_login(refused: LoginRefused, metrics: &ReactorMetrics) -> Response {
+fn refuse_login(refused: LoginRefused, metrics: &ReactorMetrics, recorder: Option<&LoginRecorder>) -> Response {
     match refused {
         LoginRefused::NoUsers => Response::error(404, "no_users", "this hub has no users: set users.file", None),
         LoginRefused::TooLong => {
@@ -135,6 +142,7 @@ fn refuse_login(refused: LoginRefused, metrics: &ReactorMetrics) -> Response {
         }
         LoginRefused::TooMany(limit, wait) => {
             metrics.on_auth_failure(AuthFailure::TooManyFailures);
+            recorder.iter().for_each(|recorder| recorder.record(Some(AuthFailure::TooManyFailures)));
             let message = match limit {
                 LoginLimit::Pair => "too many failed logins of this user from this address",
                 LoginLimit::Address => "too many failed logins from this address",

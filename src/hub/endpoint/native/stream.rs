@@ -45,6 +45,7 @@ pub(in crate::endpoint) fn open_websocket(request: &Request, _: &str, context: &
         return access::refuse(denied).into();
     }
     let has_commands = opening.dialect.has_commands();
+    context.audited.iter().for_each(|audited| audited.may_sign_in_later.set(has_commands));
     let identity = match access::identify(request, context) {
         Ok(identity) => identity,
         // The client may sign in by a command.

@@ -20,6 +20,7 @@ use crate::{
         sse::{self, Greeting, SseProfile, is_event_source},
     },
     topic::Topic,
+    transport::Transport,
 };
 
 /// The configuration of the ESP IoT platform's API.
@@ -78,8 +79,8 @@ fn admit(
 }
 
 /// The refusal of a Socket.IO client without the right. Counted here, because no HTTP answer shows it.
-pub(in crate::endpoint) fn deny(denied: AccessDenied, context: &Context<'_>) -> EspError {
-    access::count_refusal(denied, context);
+pub(in crate::endpoint) fn deny(denied: AccessDenied, topic: Option<&Topic>, context: &Context<'_>) -> EspError {
+    access::count_refusal_on(Transport::SocketIo, denied, topic, context);
     EspError::of_denied(denied)
 }
 

@@ -213,6 +213,7 @@ fn context<'a>(hub: &'a Hub, config: &'a Config) -> Context<'a> {
         overload: None,
         identity: None,
         peer: None,
+        audited: None,
     }
 }
 

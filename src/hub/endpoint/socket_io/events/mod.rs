@@ -27,13 +27,14 @@ use crate::{
         SocketEvent, SocketHandlers, SocketPublication,
         compat::esp::wells::{EspError, deny, object, well_of},
         gate::{
-            access,
+            access, audit,
             publish::{BAD_KIND, RESERVED_KIND, describe_failure, is_reserved},
         },
         native::health,
     },
     event::Payload,
     topic::Topic,
+    transport::Transport,
 };
 use arguments::{PublishArguments, TopicArguments, parse_publish, parse_token, parse_topic_arguments};
 
@@ -51,9 +52,12 @@ fn connect(namespace: &str, auth: Option<&RawValue>, context: &Context<'_>) -> R
     let token = parse_token(auth);
     let identity =
         context.hub.auth.identify(token.as_deref(), context.token_origin(), context.now).map_err(|denied| {
-            let refused = deny(denied, context);
+            let refused = deny(denied, None, context);
             ConnectRefused { data: Some(refused.json()), message: refused.message }
         })?;
+    if let Some(identity) = &identity {
+        audit::record_sign_in(identity, Transport::SocketIo, context);
+    }
     if !is_esp(context) {
         return Ok(ConnectAccepted { identity, emits: Vec::new() });
     }
@@ -75,7 +79,7 @@ fn is_esp(context: &Context<'_>) -> bool {
 
 fn answer_event(event: &SocketEvent<'_>, client: &SocketClient<'_>, context: &Context<'_>) -> Vec<SocketAction> {
     if client.identity.and_then(|identity| identity.expires).is_some_and(|expires| expires <= context.now) {
-        let mut actions = deny(AccessDenied::Expired, context).actions(event.wants_ack);
+        let mut actions = deny(AccessDenied::Expired, None, context).actions(event.wants_ack);
         actions.push(SocketAction::Disconnect);
         return actions;
     }
@@ -127,7 +131,7 @@ fn subscribe(
     context: &Context<'_>,
 ) -> Result<Vec<SocketAction>, EspError> {
     let TopicArguments { topic, since } = parse_topic_arguments(event.arguments, is_esp(context))?;
-    access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, context))?;
+    access::may_subscribe(client.identity, &topic).map_err(|denied| deny(denied, Some(&topic), context))?;
     let done = answer("subscribed", describe_topic(&topic, context), event.wants_ack);
     if client.topics.contains(&topic) {
         // Subscribing again changes nothing, as joining a room again; but a subscription under way cannot begin elsewhere.
@@ -176,7 +180,7 @@ fn publish(
     context: &Context<'_>,
 ) -> Result<Vec<SocketAction>, EspError> {
     let PublishArguments { topic, kind, data } = parse_publish(event.arguments, is_esp(context))?;
-    access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, context))?;
+    access::may_publish(client.identity, &topic).map_err(|denied| deny(denied, Some(&topic), context))?;
     if is_reserved(kind.as_deref()) {
         return Err(EspError::invalid(format!("type: {RESERVED_KIND}")));
     }

@@ -52,6 +52,7 @@ fn context(hub: &Hub) -> Context<'_> {
         overload: None,
         identity: None,
         peer: None,
+        audited: None,
     }
 }
 

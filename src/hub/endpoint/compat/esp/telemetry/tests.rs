@@ -226,8 +226,8 @@ fn hub(objects_max: usize) -> Hub {
 fn ingest(hub: &Hub, kind: Kind, body: &str) -> (Response, usize) {
     let (reactor, token, now) = (0, 1, Moment(1));
     let config = &endpoint::Config::default();
-    let context =
-        Context { hub, config, reactor, token, now, admin: false, overload: None, identity: None, peer: None };
+    let (admin, overload, identity, peer, audited) = (false, None, None, None, None);
+    let context = Context { hub, config, reactor, token, now, admin, overload, identity, peer, audited };
     let head = "POST / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\n\r\n";
     let mut request = Request::parse(head.as_bytes(), &http::HttpLimits::default()).expect("a good head");
     request.body = body.into();
