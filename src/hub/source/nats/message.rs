@@ -7,7 +7,7 @@
 use std::{borrow::Cow, fmt::Write};
 
 use super::{headers::Headers, link::Message};
-use crate::{gap::GapReason, protocol::http::percent_decode};
+use crate::{bus::Bridged, event::EventId, gap::GapReason, protocol::http::percent_decode};
 
 /// The header with the event's type.
 pub(super) const TYPE: &str = "Event-Type";
@@ -18,7 +18,7 @@ pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// The header of a message that is no event: events are missing at its place in the stream, for the reason that its value names. A
 /// bridge publishes it, with [`GAP_PAYLOAD`].
-pub(super) const GAP: &str = "Fanfare-Gap";
+const GAP: &str = "Fanfare-Gap";
 
 /// The payload of such a message. It is no text, so a hub that does not know the header reports a gap `source_lost` there.
 pub(super) const GAP_PAYLOAD: &[u8] = b"\xFF";
@@ -27,9 +27,19 @@ pub(super) const GAP_PAYLOAD: &[u8] = b"\xFF";
 /// message.
 pub(super) const CARRIED: &str = "Fanfare-Carried";
 
+/// The header by which a publication is kept only by the stream that is meant.
+const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
 /// Whether a bridge has brought `message`.
 pub(super) fn is_carried(message: &Message) -> bool {
     message.headers.as_ref().is_some_and(|headers| headers.get(CARRIED).is_some())
+}
+
+/// Up to which id the log `origin` is carried with `message`, if it is of that log. Words behind the id are of later versions.
+pub(super) fn carried_upto(message: &Message, origin: &str) -> Option<EventId> {
+    let mut words = message.headers.as_ref()?.get(CARRIED)?.split(' ');
+    words.next().filter(|from| *from == origin)?;
+    words.next()?.parse().ok()
 }
 
 /// Why events are missing at the place of `message`, if it says so.
@@ -65,8 +75,22 @@ impl<'a> EventHeaders<'a> {
         has_some.then(|| self.write_with(&[]))
     }
 
+    /// The same for core NATS, of a message that a bridge brings.
+    pub(super) fn write_carried(&self, bridged: &Bridged) -> Headers {
+        self.write_with(&[(CARRIED, &bridged.to_string())])
+    }
+
+    /// The same for JetStream: the stream that shall keep the message, and what a bridge says of it.
+    pub(super) fn write_kept(&self, stream: &str, bridged: Option<&Bridged>) -> Headers {
+        let carried = bridged.map(ToString::to_string);
+        let gap = bridged.and_then(|bridged| bridged.gap).map(GapReason::label);
+        let more = [(EXPECTED_STREAM, Some(stream)), (CARRIED, carried.as_deref()), (GAP, gap)];
+        let more: Vec<(&str, &str)> = more.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        self.write_with(&more)
+    }
+
     /// The same with further headers, whose values stand for themselves.
-    pub(super) fn write_with(&self, more: &[(&str, &str)]) -> Headers {
+    fn write_with(&self, more: &[(&str, &str)]) -> Headers {
         let own = [(TYPE, &self.kind), (MESSAGE_ID, &self.key)];
         let own: Vec<_> = own.iter().filter_map(|(name, value)| Some((*name, encode(value.as_deref()?)))).collect();
         Headers::of(own.iter().map(|(name, value)| (*name, &**value)).chain(more.iter().copied()))
@@ -167,6 +191,21 @@ mod tests {
         check(&[("Nats-Msg-Id", "k 1"), ("X-Other", "y")], None, Some("k 1"));
         check(&[("Event-Type", "a"), ("Event-Type", "b"), ("Nats-Msg-Id", "k")], Some("a"), Some("k"));
         check(&[("event-type", "a")], None, None);
+    }
+
+    #[test]
+    fn a_message_says_how_far_a_log_is_carried() {
+        let check = |value: &str, expected: Option<EventId>| {
+            let headers = Some(Headers::of([(CARRIED, value)]));
+            let message = Message { headers, ..Message::default() };
+            assert!(is_carried(&message), "{value:?}");
+            assert_eq!(carried_upto(&message, "redis:a"), expected, "{value:?}");
+        };
+        check("redis:a 7-2", Some(EventId::new(7, 2)));
+        check("redis:a 7-2 later words=1", Some(EventId::new(7, 2)));
+        check("redis:b 7-2", None);
+        check("redis:a", None);
+        check("redis:a x", None);
     }
 
     /// Any client can publish any bytes. What is no text stays apart from what is another value.

@@ -19,7 +19,7 @@ use crate::{
         nats::{
             Connector, Fault,
             link::Message,
-            message::{CARRIED, EventHeaders, gap_of},
+            message::{EventHeaders, carried_upto, gap_of},
         },
     },
     topic::{Pattern, Topic},
@@ -167,8 +167,7 @@ async fn newest(
 /// How far the log `origin` is carried with this message, if it is of that log.
 fn carried_with(stored: &Stored, origin: &str) -> Option<CarriedUpto> {
     let message: &Message = &stored.message;
-    let (from, upto) = message.headers.as_ref()?.get(CARRIED)?.split_once(' ')?;
-    let id = upto.parse().ok().filter(|_| from == origin)?;
+    let id = carried_upto(message, origin)?;
     let kind = EventHeaders::of(message).kind;
     let content = gap_of(message).is_none().then(|| digest(kind.as_deref(), &message.payload));
     Some(CarriedUpto { id, content })

@@ -18,21 +18,17 @@ use crate::{
     bus::{PublishFailed, Refusal},
     clock::{Clock, Moment},
     event::EventId,
-    gap::GapReason,
     source::{
         Backoff, LogRateLimiter, SourceStatus,
         nats::{
             Connections, Connector, Fault, NatsConfig, NatsLogin, ThreadWaker,
             link::{Message, PublishError},
-            message::{CARRIED, EventHeaders, GAP, GAP_PAYLOAD},
+            message::{EventHeaders, GAP_PAYLOAD},
             publication_queue::{PublicationQueue, QueuedPublication},
             unless_before,
         },
     },
 };
-
-/// The header by which a publication is kept only by the stream that is meant.
-const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 
 /// The most publications that await their acknowledgement.
 const UNACKNOWLEDGED_MAX: usize = 4096;
@@ -256,13 +252,10 @@ impl Writer {
         let stream = &self.streams[outgoing.stream].0.name;
         let headers = EventHeaders { kind, key: Some(outgoing.message_id.as_str().into()) };
         let bridged = outgoing.queued.bridged.as_deref();
-        let carried = bridged.map(ToString::to_string);
-        let gap = bridged.and_then(|bridged| bridged.gap).map(GapReason::label);
-        let more = [(EXPECTED_STREAM, Some(stream.as_str())), (CARRIED, carried.as_deref()), (GAP, gap)];
-        let more: Vec<(&str, &str)> = more.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let headers = headers.write_with(&more);
+        let is_gap = bridged.is_some_and(|bridged| bridged.gap.is_some());
+        let headers = headers.write_kept(stream, bridged);
         let reply = link.subject(&format!("a.{number}"));
-        let data = if gap.is_some() { Bytes::from_static(GAP_PAYLOAD) } else { outgoing.queued.data.clone() };
+        let data = if is_gap { Bytes::from_static(GAP_PAYLOAD) } else { outgoing.queued.data.clone() };
         let subject = outgoing.queued.topic.as_str();
         match link.publish(subject, Some(&reply), Some(&headers), data) {
             Ok(()) => {

@@ -17,7 +17,7 @@ use crate::{
         nats::{
             Fault, Link, Violation,
             link::{LinkEvent, PublishError},
-            message::{CARRIED, EventHeaders},
+            message::EventHeaders,
             publication_queue::QueuedPublication,
             topic_of,
         },
@@ -200,7 +200,7 @@ fn publish(link: &mut Link<Target>, publication: &QueuedPublication) -> Result<(
     let headers = EventHeaders { kind, key: publication.key.as_deref().map(Into::into) };
     let (topic, data) = (publication.topic.as_str(), &publication.data);
     if let Some(bridged) = &publication.bridged {
-        let marked = headers.write_with(&[(CARRIED, &bridged.to_string())]);
+        let marked = headers.write_carried(bridged);
         match link.publish(topic, None, Some(&marked), data) {
             // The mark alone is no reason not to publish.
             Err(PublishError::NoHeaders | PublishError::TooBig) => {}
