@@ -248,10 +248,37 @@ fn two_hubs_that_start_at_once_make_the_tables_once() {
     assert_eq!(server.sql("select count(*) from fanfare.migrations"), "1");
     let ids: Vec<Value> = hubs.iter().map(|hub| ingest(hub, "M", 1.0).json()["telemetry_id"].clone()).collect();
     assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
-    server.sql("insert into fanfare.migrations (version) values (1000)");
-    let late = start();
+}
+
+/// While an installation is upgraded, hubs of two releases are on one database. Those of the former go on, also after a restart.
+#[test]
+fn tables_of_a_later_release_serve_as_long_as_it_says_no_other() {
+    let server = PostgresServer::start();
+    drop(hub_on(&server, &[]));
+    server.sql(
+        "alter table fanfare.outbox add column later text;
+         alter table fanfare.telemetry add column later double precision;
+         alter table fanfare.alerts add column later text;
+         alter table fanfare.diagnostics add column later jsonb default '{}';
+         create table fanfare.later (what text not null);
+         insert into fanfare.migrations (version) values (1000)",
+    );
+    let hub = hub_on(&server, &[]);
+    assert_eq!(ingest(&hub, "N", 1.0).status, 201);
+    assert_eq!(server.sql("select count(*) from fanfare.telemetry where well_id = 'N' and pip = 1"), "1");
+    // A migration that the former release can do without, and then one that it cannot.
+    server.sql(
+        "alter table fanfare.migrations add column needs integer;
+         insert into fanfare.migrations (version, needs) values (1001, 1)",
+    );
+    wait_for_status(&Hub::start_with(&["--store", &server.url()], &HASTY), 200);
+    server.sql("insert into fanfare.migrations (version, needs) values (1002, 2)");
+    let late = Hub::start_with(&["--store", &server.url()], &HASTY);
     wait_until("it says why it does not start to store", || {
-        late.get("/ready").text().contains("of a later version").then_some(())
+        late.get("/ready")
+            .text()
+            .contains("layout 1002, of a later version of the hub, which this one cannot use")
+            .then_some(())
     });
 }
 

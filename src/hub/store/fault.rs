@@ -13,7 +13,7 @@ pub(super) enum Fault {
     Machine(io::Error),
     /// No answer within this time.
     Silent(Duration),
-    /// The tables have a later layout than this program knows.
+    /// The tables have a later layout, which this program cannot use.
     Newer(i32),
 }
 
@@ -71,7 +71,10 @@ impl fmt::Display for Fault {
             },
             Self::Machine(error) => write!(f, "cannot connect: {error}"),
             Self::Silent(limit) => write!(f, "no answer within {limit:?}"),
-            Self::Newer(version) => write!(f, "its tables have layout {version}, of a later version of the hub"),
+            Self::Newer(version) => write!(
+                f,
+                "its tables have layout {version}, of a later version of the hub, which this one cannot use: upgrade this hub"
+            ),
         }
     }
 }
