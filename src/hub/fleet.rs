@@ -186,6 +186,8 @@ impl HubCommands for Fleet {
 mod tests {
     use super::*;
 
+    use crate::tests::{FormKind, LATER_MEMBER, check_forms, members, object};
+
     const SECOND: Duration = Duration::from_secs(1);
 
     fn fleet(hubs_max: usize) -> Fleet {
@@ -238,6 +240,26 @@ mod tests {
         assert_eq!(Heartbeat::read(&own.write()), Some(own.clone()));
         let last = Heartbeat { gone: true, ..own };
         assert_eq!(Heartbeat::read(&last.write()), Some(last));
+    }
+
+    #[test]
+    fn the_forms_of_heartbeats_are_kept() {
+        let own =
+            Heartbeat { version: "1.2.3".to_owned(), connections: 5, topics: 6, draining: true, ..fleet(1).own() };
+        let form = |heartbeat: &Heartbeat| {
+            [vec![heartbeat_topic().as_str().as_bytes().to_vec()], members(&heartbeat.write())].concat()
+        };
+        let written = vec![("a heartbeat", form(&own)), ("the last one", form(&Heartbeat { gone: true, ..own }))];
+        let read = |parts: &[Vec<u8>]| {
+            let heartbeat = Heartbeat::read(&object(&parts[1..])).expect("a heartbeat");
+            let Heartbeat { id, name, version, connections, topics, draining, gone } = heartbeat;
+            format!(
+                "on {}: {id} at {name}, {version}, {connections} connections, {topics} topics, draining {draining}, gone {gone}",
+                parts[0].escape_ascii()
+            )
+        };
+        let later = |parts: &mut Vec<Vec<u8>>| parts.push(LATER_MEMBER.to_vec());
+        check_forms(&FormKind { name: "heartbeats", written, read: &read, extend: Some(&later) });
     }
 
     #[test]

@@ -31,3 +31,6 @@ pub mod reactor;
 pub mod config;
 pub mod metrics;
 pub mod server;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Tokens, keys, users and logins, by tables.
 
+mod forms;
 mod key_set;
 mod login;
 mod mapping;

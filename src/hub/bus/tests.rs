@@ -18,6 +18,7 @@ use crate::{
     event::{EventId, Start, new_epoch},
     gap::{Gap, GapReason},
     share::{Account, HeldLimits, Limit, Owner},
+    tests::{FormKind, check_forms},
     topic::{Pattern, Topic},
 };
 
@@ -467,6 +468,25 @@ fn concurrent_publishers_and_listeners_agree_on_one_order() {
     assert_eq!(first, (1..=4000).collect::<Vec<_>>());
     let second = taken(&bus, 1);
     assert_eq!(second, first[first.len() - second.len()..]);
+}
+
+/// A bridge and the hubs that it tells may be of several releases.
+#[test]
+fn the_form_of_the_command_that_reports_losses_is_kept() {
+    let read = |parts: &[Vec<u8>]| {
+        let (bus, _) = bus(1, 100);
+        for name in ["a.1", "a.1.2", "b", "c"] {
+            bus.attach(&topic(name), 0);
+            publish(&bus, name, 2);
+        }
+        let command = topic(std::str::from_utf8(&parts[0]).expect("text"));
+        bus.feed().publish(&command, None, Bytes::from(parts[1].clone()), Moment(5)).expect("commands are taken");
+        let events = std::iter::from_fn(|| bus.inbox(0).next_event()).filter(|message| message.event.gap.is_some());
+        let topics: Vec<String> = events.map(|message| message.event.topic.to_string()).collect();
+        format!("of a.1, a.1.2, b and c there may be losses in {}", topics.join(" and "))
+    };
+    let command = vec![losses_topic().as_str().into(), losses_payload(["a.*", "c"]).to_vec()];
+    check_forms(&FormKind { name: "losses", written: vec![("losses", command)], read: &read, extend: None });
 }
 
 #[test]

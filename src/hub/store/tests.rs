@@ -1,5 +1,7 @@
 //! The pure parts: addresses, records, positions.
 
+mod forms;
+
 use std::time::Duration;
 
 use super::*;

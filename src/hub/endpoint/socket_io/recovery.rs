@@ -197,6 +197,7 @@ fn resume_id(began: EventId, acknowledged: EventId, has_order: bool) -> EventId 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::{FormKind, check_forms, part, text};
 
     const WINDOW: Duration = Duration::from_secs(10);
 
@@ -218,6 +219,21 @@ mod tests {
 
     fn at(seconds: u64) -> Moment {
         Moment(seconds * 1_000_000_000)
+    }
+
+    /// A client comes back with the offset of one hub to another.
+    #[test]
+    fn the_form_of_offsets_is_kept() {
+        let places = [("a.b", EventId::new(7, 1)), ("c", EventId::new(8, 2))];
+        let places = places.map(|(name, id)| (Topic::parse(name).expect("a good name"), id));
+        let mut offset = String::new();
+        socket_io::write_offset(places.iter().map(|(topic, id)| (topic, *id)), &mut offset);
+        let read = |parts: &[Vec<u8>]| {
+            let places = socket_io::parse_offset(text(parts), 9).expect("an offset");
+            places.iter().map(|(topic, id)| format!("{topic} after {id}")).collect::<Vec<_>>().join(", ")
+        };
+        let written = vec![("an offset", part(offset))];
+        check_forms(&FormKind { name: "socket-io-offsets", written, read: &read, extend: None });
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! URLs and logins.
 
+mod forms;
+
 use std::fs;
 
 use super::{NatsAuth, NatsLogin, NatsLoginFiles, NatsUrl};

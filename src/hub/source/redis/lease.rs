@@ -95,7 +95,8 @@ impl RedisLease {
     }
 }
 
-fn key(name: &str) -> String {
+/// The key of the lease `name`.
+pub(super) fn key(name: &str) -> String {
     format!("fanfare.lease.{name}")
 }
 

@@ -233,7 +233,7 @@ impl BroadcastJob {
 }
 
 /// The event of a command; `None` if `data` is none. The event is encoded anew, so nothing else that was sent reaches a stream.
-fn read_command(data: &[u8]) -> Option<EventData> {
+pub(super) fn read_command(data: &[u8]) -> Option<EventData> {
     let event: EventData = serde_json::from_slice(data).ok()?;
     let is_good = event.stream_id.is_empty() && (event.data.is_null() || event.data.is_object());
     // A type with line breaks would break the streams' lines.

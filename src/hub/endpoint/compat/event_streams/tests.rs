@@ -4,11 +4,45 @@ use super::{listing::StreamFigures, *};
 use crate::{
     bus::{PublishFailed, PublishRefused},
     protocol::EventData,
+    tests::{FormKind, LATER_MEMBER, check_forms, members, object},
 };
 
 fn parsed(body: &str) -> Result<Broadcast<'_>, (u16, &'static str, Option<&'static str>)> {
     Broadcast::parse(body, crate::json::check(body))
         .map_err(|error| (error.status, error.cause.code, error.cause.field))
+}
+
+/// A broadcast to all streams goes to the other hubs on the broker as a command, and they may be of another release.
+#[test]
+fn the_forms_of_commands_are_kept() {
+    let command = |body: &str, mount: &Mount| {
+        let event =
+            Broadcast::parse(body, crate::json::check(body)).unwrap_or_else(|error| panic!("{}", error.message));
+        let topic = mount.command_topic().expect("a good name");
+        let json = event.write_event(1_642_598_400) + "}";
+        let mut parts = members(json.as_bytes());
+        // Each event has an id of its own.
+        parts
+            .iter_mut()
+            .filter(|part| part.starts_with(b"\"id\":"))
+            .for_each(|part| *part = b"\"id\":\"evt_7\"".to_vec());
+        [vec![topic.as_str().as_bytes().to_vec()], parts].concat()
+    };
+    let body = r#"{"type":"t","message":"m","data":{"n":[1]}}"#;
+    let names = ["a broadcast to streams", "a broadcast of the demonstration"];
+    let mut written: Vec<_> = names.iter().zip(&MOUNTS).map(|(name, mount)| (*name, command(body, mount))).collect();
+    assert_eq!(written.len(), MOUNTS.len());
+    written.push(("a broadcast without data", command(r#"{"type":"t","message":"m"}"#, &MOUNTS[0])));
+    let read = |parts: &[Vec<u8>]| {
+        let event = fanout::read_command(&object(&parts[1..])).expect("a command");
+        let mount = MOUNTS
+            .iter()
+            .position(|mount| mount.command_topic().is_ok_and(|topic| topic.as_str().as_bytes() == parts[0]));
+        let EventData { id, kind, message, data, timestamp, .. } = event;
+        format!("for the mount {mount:?}: id {id}, type {kind}, message {message}, data {data}, at {timestamp}")
+    };
+    let later = |parts: &mut Vec<Vec<u8>>| parts.push(LATER_MEMBER.to_vec());
+    check_forms(&FormKind { name: "broadcasts", written, read: &read, extend: Some(&later) });
 }
 
 #[test]

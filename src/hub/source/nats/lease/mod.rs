@@ -64,7 +64,7 @@ impl NatsLease {
 }
 
 /// The subject for the lease `name`, in which any bytes may be.
-fn subject(name: &str) -> String {
+pub(super) fn subject(name: &str) -> String {
     let mut subject = format!("{HUB_COMMANDS}lease.");
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || byte == b'-' {

@@ -4,6 +4,7 @@ mod conversation;
 mod delivery;
 mod failure;
 mod fleet;
+mod forms;
 mod harness;
 mod hostile;
 mod login;

@@ -1,5 +1,7 @@
 //! The parts that need no server.
 
+mod forms;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use super::{
     STREAM_SOURCE,
     arrival::Arrival,
     config::RedisStreamConfig,
-    encoder::{StreamEncoder, is_weighed},
+    encoder::{MARKER_GROUP, StreamEncoder, is_weighed},
     entry::{EntryContent, NoEvent, StreamEntry, read_entries, read_streams},
     link::{accept, elsewhere, find_unserved, is_down, transaction_answer},
     position::{Found as At, ReadPosition, StreamInfo, Verdict, read_is_made},

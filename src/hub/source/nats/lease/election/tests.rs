@@ -1,6 +1,7 @@
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
+use crate::tests::{FormKind, check_forms, part, text};
 
 const MILLISECOND: u64 = 1_000_000;
 /// How long the lease lasts, in milliseconds.
@@ -23,6 +24,21 @@ fn statements_are_read_as_they_are_written() {
     {
         assert_eq!(text.parse::<Statement>(), Err(()), "{text}");
     }
+}
+
+/// Candidates may be hubs of several releases.
+#[test]
+fn the_forms_of_statements_are_kept() {
+    let words =
+        [("to stand by", Word::Wait), ("to claim", Word::Claim), ("to hold", Word::Hold), ("to leave", Word::Gone)];
+    let statement = |word| Statement { id: u128::MAX - 7, number: 8, word };
+    let written = words.map(|(name, word)| (name, part(statement(word).to_string()))).to_vec();
+    let read = |parts: &[Vec<u8>]| {
+        let Statement { id, number, word } = text(parts).parse().expect("a statement");
+        format!("candidate {id:x}, number {number}: {word:?}")
+    };
+    let later = |parts: &mut Vec<Vec<u8>>| parts[0].extend_from_slice(b" and more");
+    check_forms(&FormKind { name: "nats-lease-statements", written, read: &read, extend: Some(&later) });
 }
 
 /// A server and its candidates: what is sent arrives late, in the order of each connection.
