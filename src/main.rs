@@ -13,7 +13,7 @@ use fanfare::{
 };
 use fanfare_core::version::FULL_VERSION;
 use fanfare_platform::stdio;
-use fanfare_tools::{bench, load, produce, publish, report, subscribe};
+use fanfare_tools::{bench, health, load, produce, publish, report, subscribe};
 
 mod pages;
 mod token;
@@ -56,6 +56,8 @@ enum Command {
     Bench(Box<bench::Options>),
     /// Publish many conversations token by token, and compare the tokens that arrive with those published
     Load(Box<load::Options>),
+    /// Ask a hub whether it is ready, by the exit code: for containers and scripts
+    Health(health::Options),
     /// Issue a signed access token (JWT) for a client
     Token(TokenArguments),
     /// Read a password from standard input and print its hash for the users file
@@ -228,6 +230,7 @@ fn main() -> ExitCode {
         Command::Report(options) => report::run(&options),
         Command::Bench(options) => return bench::run(&options),
         Command::Load(options) => return load::run(&options),
+        Command::Health(options) => health::run(&options),
         Command::Token(TokenArguments { action: Some(action), .. }) => check_token(&action),
         Command::Token(arguments) => make_token(arguments),
         Command::HashPassword => token::hash().and_then(|hash| stdio::print(format!("{hash}\n"))),

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod client;
 mod duration;
+pub mod health;
 pub mod load;
 mod marks;
 mod pod;

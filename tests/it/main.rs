@@ -40,6 +40,7 @@ mod fleet;
 mod from_the_beginning;
 mod gaps;
 mod half_sent;
+mod health_command;
 mod hostile_input;
 mod http_connections;
 mod http_refusals;

@@ -63,11 +63,16 @@ impl Client {
     /// vanishes before it answers may have accepted it. The exception is 401 with a token file that has a new token by now: a
     /// lasting connection outlives tokens.
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, String> {
-        let answer = self.post_once(path, body)?;
-        if answer.status == 401 && self.hub.renew()? { self.post_once(path, body) } else { Ok(answer) }
+        let answer = self.send(Method::Post, path, body)?;
+        if answer.status == 401 && self.hub.renew()? { self.send(Method::Post, path, body) } else { Ok(answer) }
     }
 
-    fn post_once(&mut self, path: &str, body: &[u8]) -> Result<Response, String> {
+    /// Asks for `path` and waits for the response.
+    pub(crate) fn get(&mut self, path: &str) -> Result<Response, String> {
+        self.send(Method::Get, path, b"")
+    }
+
+    fn send(&mut self, method: Method, path: &str, body: &[u8]) -> Result<Response, String> {
         let usable = self.kept.take().and_then(|mut kept| kept.connection.is_quiet().then_some(kept));
         let mut kept = match usable {
             Some(kept) => kept,
@@ -78,7 +83,7 @@ impl Client {
         };
         let mut request = Vec::with_capacity(256 + body.len());
         let (url, headers) = (self.hub.url(), self.hub.headers().collect::<Vec<_>>());
-        write_request(Method::Post, &url.host(), &url.target(path), &headers, body, &mut request);
+        write_request(method, &url.host(), &url.target(path), &headers, body, &mut request);
         kept.connection.write(&request)?;
         let answer = kept.read_answer().map_err(|error| format!("{url}: {error}"))?;
         if kept.reader.keeps_alive() {
