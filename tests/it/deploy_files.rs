@@ -125,6 +125,19 @@ fn start_hub(service: &Value, addresses: &HashMap<&str, &str>) -> Hub {
     Hub::spawn_as_it_is(command)
 }
 
+/// Runs the health check of a service until it succeeds, with these addresses instead of its network's. A check that names no address
+/// asks the default one.
+fn wait_for_health(service: &Value, addresses: &HashMap<&str, &str>) {
+    let mut check = words(&service["healthcheck"]["test"]).split_off(2);
+    if check.len() == 1 {
+        check.push("http://127.0.0.1:8080".to_owned());
+    }
+    wait_until("the service is healthy", || {
+        let status = container(None, &check, addresses).stdout(Stdio::null()).status();
+        status.expect("it was just built").success().then_some(())
+    });
+}
+
 #[test]
 fn the_compose_files_name_what_there_is() {
     check_compose_file("compose.yaml", &["hub", "redis"], &[("hub", 8080), ("redis", 6379)]);
@@ -132,6 +145,69 @@ fn the_compose_files_name_what_there_is() {
     check_compose_file("compose-nats.yaml", &chain, &[("hub", 8080), ("redis", 6379)]);
     let fleet = ["hub-1", "hub-2", "hub-3", "nats-1", "nats-2", "nats-3", "nginx"];
     check_compose_file("compose-jetstream.yaml", &fleet, &[("nginx", 8080)]);
+}
+
+/// By the program that they are for, in the version that Debian has.
+#[test]
+fn compose_reads_the_compose_files() {
+    let folder = fs::read_dir(deploy_file("")).expect("it is there").map(|entry| entry.expect("an entry").file_name());
+    let files = folder.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with("compose"));
+    let files: Vec<String> = files.collect();
+    assert!(3 <= files.len(), "{files:?}");
+    for name in files {
+        let text = fs::read_to_string(deploy_file(&name)).expect("it was listed");
+        // This version takes the project's name from its flag only.
+        let (names_line, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("name: "));
+        assert_eq!(names_line.len(), 1, "{name}");
+        let temporary = Folder::new();
+        let file = temporary.path("compose.yaml");
+        fs::write(&file, rest.join("\n")).expect("the folder is ours");
+        let directory = deploy_file("");
+        let place = [
+            "--project-directory",
+            directory.to_str().expect("UTF-8"),
+            "-p",
+            &names_line[0]["name: ".len()..],
+            "-f",
+            &file,
+        ];
+        let asked = |question: &[&str]| {
+            stdout_of(&run_program("docker-compose", "docker-compose", &[&place, question].concat()))
+        };
+        assert_eq!(asked(&["config", "--quiet"]), "", "{name}");
+        let said = asked(&["config", "--services"]);
+        let mut services: Vec<&str> = said.lines().collect();
+        services.sort_unstable();
+        assert_eq!(services, names(&read_yaml(&name)["services"]), "{name}");
+    }
+}
+
+#[test]
+fn the_image_is_the_program_alone_under_a_user_without_rights() {
+    let text = fs::read_to_string(deploy_file("Dockerfile")).expect("it is there");
+    let (_, image) = text.split_once("\nFROM scratch AS program\n").expect("the image begins with nothing");
+    let lines = |word: &str| image.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
+    let copied =
+        ["/etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt", "/image/fanfare /usr/bin/fanfare"];
+    assert_eq!(lines("COPY --from=build "), copied);
+    assert!(lines("RUN ").is_empty(), "there is no shell");
+    assert_eq!((lines("USER "), lines("ENV ")), (vec!["65534:65534"], vec!["PATH=/usr/bin"]));
+    let bases = lines("FROM ");
+    assert!(!bases.is_empty() && bases.iter().all(|base| base.starts_with("program AS ")), "{bases:?}");
+    // The hub's, which is not the load generator's.
+    let check = lines("HEALTHCHECK ");
+    let (_, command) = check[0].split_once(" CMD ").expect("a command");
+    assert_eq!(
+        (check.len(), words(&serde_json::from_str(command).expect("the form that needs no shell"))),
+        (1, vec!["fanfare".to_owned(), "health".to_owned()])
+    );
+    let (_, hub) = image.split_once(" AS hub\n").expect("the last stage");
+    assert!(hub.contains("HEALTHCHECK "));
+    // It asks the address that EXPOSE names.
+    let help = stdout_of(
+        &Command::new(env!("CARGO_BIN_EXE_fanfare")).args(["health", "--help"]).output().expect("it was just built"),
+    );
+    assert!(hub.contains("EXPOSE 8080\n") && help.contains("[default: http://127.0.0.1:8080]"), "{help}");
 }
 
 /// `published` are the services that other programs of the machine reach, and at which ports.
@@ -190,15 +266,15 @@ fn check_volumes(service: &Value, named: &Value, place: &str) {
     }
 }
 
-/// Whoever waits for another one's health waits for a service that says how it is.
+/// Whoever waits for another one's health waits for a service that says how it is. Each service of the image does.
 #[track_caller]
 fn check_needs(service: &Value, services: &Value, place: &str) {
+    if service["build"].is_object() {
+        assert_eq!(words(&service["healthcheck"]["test"])[..3], ["CMD", "fanfare", "health"], "{place}");
+    }
     for (needed, how) in service["depends_on"].as_object().into_iter().flatten() {
         assert_eq!(how["condition"], "service_healthy", "{place}");
         assert!(services[needed]["healthcheck"]["test"].is_array(), "{place} waits for {needed}");
-    }
-    for needed in service["depends_on"].as_array().into_iter().flatten() {
-        assert!(services[needed.as_str().expect("a name")].is_object(), "{place} needs {needed}");
     }
 }
 
@@ -236,7 +312,8 @@ fn tokens_go_through_the_whole_chain_of_the_compose_file() {
         ("nats://leaf:4222", &*leaf_url),
     ]);
     let [hub, bridge] = ["hub", "bridge"].map(|name| start_hub(&services[name], &addresses));
-    wait_until("the hub is ready", || (hub.get("/ready").status == 200).then_some(()));
+    wait_for_health(&services["hub"], &HashMap::from([("http://127.0.0.1:8080", hub.url(0))]));
+    wait_for_health(&services["bridge"], &HashMap::from([("http://127.0.0.1:8090", bridge.url(0))]));
     wait_until("the bridge carries events", || (bridge.metric("fanfare_bridge_active") == 1.0).then_some(()));
     let address = format!("{}:{}", redis.host(), redis.port());
     let line = ["load", "-r", &address, "-s", hub.url(0), "-c", "2", "-t", "10"].map(str::to_owned);
@@ -303,6 +380,7 @@ fn three_hubs_on_jetstream_are_a_fleet_as_in_the_compose_file() {
 fn the_documented_commands_work_beside_the_compose_file() {
     let file = read_yaml("compose.yaml");
     let Composed { redis, hub } = Composed::up(&file);
+    wait_for_health(&file["services"]["hub"], &HashMap::from([("http://127.0.0.1:8080", hub.url(0))]));
     let port = redis.port().to_string();
     let health = words(&file["services"]["redis"]["healthcheck"]["test"]);
     assert_eq!(health[..2], ["CMD", "redis-cli"]);
