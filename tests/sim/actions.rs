@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use crate::{
     broken::Fault,
-    client::{Client, Fate, Speech},
+    client::{Client, ClientProtocol, ConnectionState},
     track::Track,
     truth::payload,
     world::World,
@@ -68,32 +68,32 @@ impl World {
     }
 
     fn connect_any(&mut self) {
-        if self.plan.clients_max <= self.clients.iter().filter(|client| client.fate == Fate::Open).count() {
+        if self.plan.clients_max <= self.clients.iter().filter(|client| client.state == ConnectionState::Open).count() {
             return;
         }
-        let speech = match self.random.random_range(0..14) {
-            0 | 1 => Speech::Http,
-            2..=4 => Speech::Sse { named: self.random.random(), http10: false },
-            5 => Speech::Sse { named: self.random.random(), http10: true },
-            6..=8 => Speech::Raw,
-            9 | 10 => Speech::V1,
-            11 | 12 => Speech::Socket,
-            _ => Speech::Garbage,
+        let protocol = match self.random.random_range(0..14) {
+            0 | 1 => ClientProtocol::Http,
+            2..=4 => ClientProtocol::Sse { named: self.random.random(), http10: false },
+            5 => ClientProtocol::Sse { named: self.random.random(), http10: true },
+            6..=8 => ClientProtocol::Raw,
+            9 | 10 => ClientProtocol::V1,
+            11 | 12 => ClientProtocol::Socket,
+            _ => ClientProtocol::Garbage,
         };
-        let tracks = self.choose_tracks(speech);
+        let tracks = self.choose_tracks(protocol);
         let wire = self.new_wire();
-        let mut client = Client::new(wire, speech, tracks, &self.truth);
+        let mut client = Client::new(wire, protocol, tracks, &self.truth);
         if self.random.random() {
             client.send(ALL);
         }
         self.connect(client);
     }
 
-    fn choose_tracks(&mut self, speech: Speech) -> Vec<(Track, Option<EventId>)> {
-        let most = match speech {
-            Speech::Http | Speech::Garbage => 0,
-            Speech::V1 | Speech::Socket => self.random.random_range(0..=2),
-            Speech::Sse { .. } | Speech::Raw => self.random.random_range(1..=3),
+    fn choose_tracks(&mut self, protocol: ClientProtocol) -> Vec<(Track, Option<EventId>)> {
+        let most = match protocol {
+            ClientProtocol::Http | ClientProtocol::Garbage => 0,
+            ClientProtocol::V1 | ClientProtocol::Socket => self.random.random_range(0..=2),
+            ClientProtocol::Sse { .. } | ClientProtocol::Raw => self.random.random_range(1..=3),
         };
         let count = most.min(self.plan.topics.len());
         let first = self.random.random_range(0..self.plan.topics.len());
@@ -126,7 +126,7 @@ impl World {
     }
 
     fn any_open(&mut self) -> Option<usize> {
-        self.any_client(|client| client.fate == Fate::Open)
+        self.any_client(|client| client.state == ConnectionState::Open)
     }
 
     /// One client goes on by a few bytes.
@@ -265,13 +265,13 @@ impl World {
 
     /// A client whose connection has ended comes back, with what it has.
     fn come_back(&mut self) {
-        let is_wanted = |client: &Client| client.fate != Fate::Open && client.dialog.may_come_back();
+        let is_wanted = |client: &Client| client.state != ConnectionState::Open && client.dialog.may_come_back();
         let Some(index) = self.any_client(is_wanted) else { return };
         self.clients[index].dialog.was_succeeded = true;
         let Some(tracks) = self.clients[index].dialog.account(&self.truth) else { return };
-        let speech = self.clients[index].dialog.speech;
+        let protocol = self.clients[index].dialog.protocol;
         let wire = self.new_wire();
-        let mut client = Client::new(wire, speech, tracks, &self.truth);
+        let mut client = Client::new(wire, protocol, tracks, &self.truth);
         if self.random.random() {
             client.send(ALL);
         }
@@ -280,7 +280,7 @@ impl World {
 
     /// A publisher does not know whether its request was taken, and repeats it under the same key.
     fn repeat_request(&mut self) {
-        let is_wanted = |client: &Client| is_talking(client, Speech::Http);
+        let is_wanted = |client: &Client| is_talking(client, ClientProtocol::Http);
         let Some(index) = self.any_client(is_wanted) else { return };
         if self.requested.is_empty() {
             return;
@@ -292,7 +292,7 @@ impl World {
 
     /// Publishes over HTTP, several requests in a row perhaps.
     fn request_publication(&mut self) {
-        let is_wanted = |client: &Client| is_talking(client, Speech::Http);
+        let is_wanted = |client: &Client| is_talking(client, ClientProtocol::Http);
         let Some(index) = self.any_client(is_wanted) else { return };
         for _ in 0..self.random.random_range(1..4) {
             let topic = self.any_topic();
@@ -304,7 +304,8 @@ impl World {
 
     /// A client of `fanfare.v1` or Socket.IO says something.
     fn command_any(&mut self) {
-        let may_ask = |client: &Client| is_talking(client, Speech::V1) || is_talking(client, Speech::Socket);
+        let may_ask =
+            |client: &Client| is_talking(client, ClientProtocol::V1) || is_talking(client, ClientProtocol::Socket);
         let is_wanted = |client: &Client| may_ask(client) && client.dialog.opened;
         let Some(index) = self.any_client(is_wanted) else { return };
         for _ in 0..self.random.random_range(1..4) {
@@ -336,7 +337,7 @@ impl World {
                     luck => self.choose_start(topic, luck < 3),
                 };
                 // Whoever listens has joined, says Socket.IO: nothing begins anew.
-                if !(listens && self.clients[index].dialog.speech == Speech::Socket) {
+                if !(listens && self.clients[index].dialog.protocol == ClientProtocol::Socket) {
                     self.clients[index].command_subscribe(track, since, &self.truth);
                 }
             }
@@ -351,7 +352,7 @@ impl World {
 
     fn reset_any(&mut self) {
         if let Some(index) = self.any_open() {
-            self.clients[index].fate = Fate::Left;
+            self.clients[index].state = ConnectionState::Left;
             self.clients[index].wire.lock().break_off();
         }
     }
@@ -362,16 +363,18 @@ impl World {
         if client.dialog.leaving {
             return;
         }
-        if client.dialog.opened && matches!(client.dialog.speech, Speech::Raw | Speech::V1 | Speech::Socket) {
+        if client.dialog.opened
+            && matches!(client.dialog.protocol, ClientProtocol::Raw | ClientProtocol::V1 | ClientProtocol::Socket)
+        {
             return client.close_politely();
         }
-        client.fate = Fate::Left;
+        client.state = ConnectionState::Left;
         client.wire.lock().close();
     }
 
     /// A publisher has nothing more to ask, and waits for its answers.
     fn half_close_any(&mut self) {
-        let is_wanted = |client: &Client| is_talking(client, Speech::Http);
+        let is_wanted = |client: &Client| is_talking(client, ClientProtocol::Http);
         let Some(index) = self.any_client(is_wanted) else { return };
         let client = &mut self.clients[index];
         client.send(ALL);
@@ -380,7 +383,7 @@ impl World {
     }
 
     fn send_nonsense(&mut self) {
-        let is_wanted = |client: &Client| is_talking(client, Speech::Garbage);
+        let is_wanted = |client: &Client| is_talking(client, ClientProtocol::Garbage);
         let Some(index) = self.any_client(is_wanted) else { return };
         let count = self.random.random_range(1..300);
         let words: [&[u8]; 6] =
@@ -393,12 +396,15 @@ impl World {
 
     /// A stream's client sends much that nobody asked for.
     fn send_noise(&mut self) {
-        let is_stream = |client: &Client| matches!(client.dialog.speech, Speech::Sse { .. }) && client.dialog.opened;
-        let Some(index) = self.any_client(|client| client.fate == Fate::Open && is_stream(client)) else { return };
+        let is_stream =
+            |client: &Client| matches!(client.dialog.protocol, ClientProtocol::Sse { .. }) && client.dialog.opened;
+        let Some(index) = self.any_client(|client| client.state == ConnectionState::Open && is_stream(client)) else {
+            return;
+        };
         let client = &mut self.clients[index];
         client.wire.lock().send(&[b'x'; NOISE_BYTES]);
         if self.random.random() {
-            client.fate = Fate::Left;
+            client.state = ConnectionState::Left;
             client.wire.lock().close();
         }
     }
@@ -441,6 +447,6 @@ impl World {
     }
 }
 
-fn is_talking(client: &Client, speech: Speech) -> bool {
-    client.fate == Fate::Open && client.dialog.speech == speech && !client.dialog.leaving
+fn is_talking(client: &Client, protocol: ClientProtocol) -> bool {
+    client.state == ConnectionState::Open && client.dialog.protocol == protocol && !client.dialog.leaving
 }

@@ -22,9 +22,9 @@ use crate::{
 };
 pub(crate) use dialog::Dialog;
 
-/// What a client speaks.
+/// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
+pub(crate) enum ClientProtocol {
     /// Publishes over one keep-alive connection.
     Http,
     Sse {
@@ -39,9 +39,9 @@ pub(crate) enum Speech {
     Garbage,
 }
 
-/// How a connection stands, as the client sees it.
+/// The state of a connection, as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ConnectionState {
     Open,
     /// The client has gone, or has sent something that the hub need not put up with.
     Left,
@@ -62,7 +62,7 @@ pub(crate) enum Pending {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) wire: SharedWire,
-    pub(crate) fate: Fate,
+    pub(crate) state: ConnectionState,
     /// It does not read for now.
     pub(crate) stalled: bool,
     /// What it wants to send and has not yet.
@@ -74,23 +74,29 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client that speaks `speech` and, in its first request, asks for `tracks`, each perhaps from an id on.
-    pub(crate) fn new(wire: SharedWire, speech: Speech, tracks: Vec<(Track, Option<EventId>)>, truth: &Truth) -> Self {
+    /// A client that speaks `protocol` and, in its first request, asks for `tracks`, each perhaps from an id on.
+    pub(crate) fn new(
+        wire: SharedWire,
+        protocol: ClientProtocol,
+        tracks: Vec<(Track, Option<EventId>)>,
+        truth: &Truth,
+    ) -> Self {
         let key = encode_key([7; 16]);
-        let outgoing = opening(speech, &tracks, &key, truth).into();
+        let outgoing = opening(protocol, &tracks, &key, truth).into();
         // Socket.IO asks for topics by events, once it has entered.
-        let (tracks, asked_for) = if speech == Speech::Socket { (Vec::new(), tracks) } else { (tracks, Vec::new()) };
-        let dialog = Dialog::new(speech, tracks, key);
+        let (tracks, asked_for) =
+            if protocol == ClientProtocol::Socket { (Vec::new(), tracks) } else { (tracks, Vec::new()) };
+        let dialog = Dialog::new(protocol, tracks, key);
         let mut client = Self {
             wire,
-            fate: Fate::Open,
+            state: ConnectionState::Open,
             stalled: false,
             outgoing,
             sent_late: false,
             dialog,
             reader: ResponseReader::new(),
         };
-        if speech == Speech::Socket {
+        if protocol == ClientProtocol::Socket {
             client.dialog.namespace = truth.dialect.namespace;
             client.command(|out| out.extend_from_slice(socket::CONNECT.as_bytes()));
         }
@@ -103,7 +109,8 @@ impl Client {
     /// Whether it has nothing to send and nothing to read.
     pub(crate) fn is_quiet(&self) -> bool {
         let wire = self.wire.lock();
-        self.fate != Fate::Open || (self.outgoing.is_empty() && wire.to_client.is_empty() && !wire.is_read_out())
+        self.state != ConnectionState::Open
+            || (self.outgoing.is_empty() && wire.to_client.is_empty() && !wire.is_read_out())
     }
 
     /// Sends at most `most` bytes of what it wants to send.
@@ -129,7 +136,7 @@ impl Client {
             self.dialog.was_behind = wire.was_short;
             wire.take(most)
         };
-        if self.fate == Fate::Left || bytes.is_empty() {
+        if self.state == ConnectionState::Left || bytes.is_empty() {
             return;
         }
         let dialog = &mut self.dialog;
@@ -144,13 +151,13 @@ impl Client {
 
     /// Reads the end, if there is nothing before it. True if it has just come.
     pub(crate) fn receive_end(&mut self, truth: &Truth) -> bool {
-        if self.fate != Fate::Open || !self.wire.lock().is_read_out() {
+        if self.state != ConnectionState::Open || !self.wire.lock().is_read_out() {
             return false;
         }
         let dialog = &mut self.dialog;
         // Whether it may end like this is judged by what was lost with it.
         let _ = self.reader.finish(|part| dialog.take_part(part, truth));
-        self.fate = Fate::Ended;
+        self.state = ConnectionState::Ended;
         self.wire.lock().close();
         true
     }
@@ -166,7 +173,7 @@ impl Client {
     }
 
     pub(crate) fn command_subscribe(&mut self, mut track: Track, since: Option<EventId>, truth: &Truth) {
-        let (topic, is_socket) = (&truth.topics[track.topic], self.dialog.speech == Speech::Socket);
+        let (topic, is_socket) = (&truth.topics[track.topic], self.dialog.protocol == ClientProtocol::Socket);
         track.is_never_ended = is_socket;
         let reference = self.dialog.remember(Pending::Subscribe(track));
         self.command(|out| match is_socket {
@@ -177,7 +184,7 @@ impl Client {
 
     pub(crate) fn command_unsubscribe(&mut self, topic: usize, truth: &Truth) {
         let reference = self.dialog.remember(Pending::Unsubscribe(topic));
-        let (name, is_socket) = (&truth.topics[topic], self.dialog.speech == Speech::Socket);
+        let (name, is_socket) = (&truth.topics[topic], self.dialog.protocol == ClientProtocol::Socket);
         self.command(|out| match is_socket {
             true => socket::write_unsubscribe(name, &reference, out),
             false => v1::write_unsubscribe(name, Some(&reference), out),
@@ -186,7 +193,7 @@ impl Client {
 
     pub(crate) fn command_publish(&mut self, topic: usize, tag: u64, data: &str, truth: &Truth) {
         let reference = self.dialog.remember(Pending::Publish(tag));
-        let (name, is_socket) = (&truth.topics[topic], self.dialog.speech == Speech::Socket);
+        let (name, is_socket) = (&truth.topics[topic], self.dialog.protocol == ClientProtocol::Socket);
         self.command(|out| match is_socket {
             true => socket::write_publish(name, data, &reference, out),
             false => v1::write_publish(name, None, data, Some(&reference), out),
@@ -195,7 +202,7 @@ impl Client {
 
     pub(crate) fn command_ping(&mut self) {
         let reference = self.dialog.remember(Pending::Ping);
-        let is_socket = self.dialog.speech == Speech::Socket;
+        let is_socket = self.dialog.protocol == ClientProtocol::Socket;
         self.command(|out| match is_socket {
             true => socket::write_ping(&reference, out),
             false => v1::write_ping(Some(&reference), out),

@@ -10,7 +10,7 @@ use fanfare_core::{
 };
 
 use crate::{
-    client::{Dialog, Pending, Speech},
+    client::{ClientProtocol, Dialog, Pending},
     socket,
     track::Track,
     truth::Truth,
@@ -53,16 +53,21 @@ pub(crate) fn read_gap(json: &[u8]) -> Option<(Option<String>, Gap)> {
 }
 
 /// A client's first request: it asks for `tracks`, each perhaps from an id on.
-pub(crate) fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: &str, truth: &Truth) -> Vec<u8> {
+pub(crate) fn opening(
+    protocol: ClientProtocol,
+    tracks: &[(Track, Option<EventId>)],
+    key: &str,
+    truth: &Truth,
+) -> Vec<u8> {
     let topics: Vec<String> = tracks.iter().map(|(track, _)| format!("topic={}", truth.topics[track.topic])).collect();
     let query = topics.join("&");
     let ids: Option<Vec<String>> = tracks.iter().map(|(_, since)| since.map(|id| id.to_string())).collect();
     let ids = ids.filter(|ids| !ids.is_empty()).map(|ids| ids.join(","));
     let headers: Vec<(&str, &str)> = ids.iter().map(|ids| ("Last-Event-ID", ids.as_str())).collect();
     let mut out = Vec::new();
-    match speech {
-        Speech::Http | Speech::Garbage => {}
-        Speech::Sse { named, http10 } => {
+    match protocol {
+        ClientProtocol::Http | ClientProtocol::Garbage => {}
+        ClientProtocol::Sse { named, http10 } => {
             let target = format!("/sse?{query}&named={}", u8::from(named));
             write_request(Method::Get, "hub", &target, &headers, b"", &mut out);
             if http10 {
@@ -70,9 +75,9 @@ pub(crate) fn opening(speech: Speech, tracks: &[(Track, Option<EventId>)], key: 
                 return text.replace("HTTP/1.1", "HTTP/1.0").into_bytes();
             }
         }
-        Speech::Raw => write_upgrade("hub", &format!("/ws?{query}"), &[], &headers, key, &mut out),
-        Speech::Socket => write_upgrade("hub", socket::TARGET, &[], &[], key, &mut out),
-        Speech::V1 => write_upgrade("hub", &format!("/ws?{query}"), &["fanfare.v1"], &headers, key, &mut out),
+        ClientProtocol::Raw => write_upgrade("hub", &format!("/ws?{query}"), &[], &headers, key, &mut out),
+        ClientProtocol::Socket => write_upgrade("hub", socket::TARGET, &[], &[], key, &mut out),
+        ClientProtocol::V1 => write_upgrade("hub", &format!("/ws?{query}"), &["fanfare.v1"], &headers, key, &mut out),
     }
     out
 }

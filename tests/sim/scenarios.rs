@@ -17,7 +17,7 @@ use fanfare_core::{
 };
 
 use crate::{
-    client::{Client, Speech},
+    client::{Client, ClientProtocol},
     net::{SharedWire, Weather},
     plan::{Plan, SocketDialect, TopicPlan},
     truth::payload,
@@ -62,7 +62,7 @@ pub(crate) fn calm_plan(policy: Policy) -> Plan {
 pub(crate) fn connect(world: &mut World, request: &[u8]) -> SharedWire {
     let wire = SharedWire::new(1000);
     wire.lock().send(request);
-    let client = Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth);
+    let client = Client::new(wire.clone(), ClientProtocol::Garbage, Vec::new(), &world.truth);
     world.connect(client);
     while world.turn_any() {}
     wire
@@ -81,7 +81,7 @@ fn whoever_waits_at_a_drain_is_accepted_in_parts_and_answered() {
         .map(|_| {
             let wire = SharedWire::new(1000);
             wire.lock().send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
-            world.connect(Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth));
+            world.connect(Client::new(wire.clone(), ClientProtocol::Garbage, Vec::new(), &world.truth));
             wire
         })
         .collect();
@@ -114,7 +114,7 @@ fn an_unfinished_request_costs_no_turns() {
     let mut world = calm_world(Policy::Close);
     let wire = SharedWire::new(1000);
     wire.lock().send(head.as_bytes());
-    world.connect(Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth));
+    world.connect(Client::new(wire.clone(), ClientProtocol::Garbage, Vec::new(), &world.truth));
     for half in 0..2 {
         wire.lock().send(body.as_bytes());
         let turns = std::iter::repeat_with(|| world.turn_any()).take_while(|took| *took).take(TURNS_MAX).count();
@@ -262,7 +262,7 @@ fn whoever_asks_and_ends_at_once_is_answered() {
         [&b"GET /topics HTTP/1.1\r\nHost: h\r\n\r\n"[..], &b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n".repeat(50)];
     wire.lock().send(&requests.concat());
     wire.lock().half_close();
-    let client = Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth);
+    let client = Client::new(wire.clone(), ClientProtocol::Garbage, Vec::new(), &world.truth);
     world.connect(client);
     while world.turn_any() {}
     let statuses: Vec<u16> = read_responses(&mut world, &wire).iter().map(|(status, _)| *status).collect();
@@ -507,7 +507,7 @@ fn messages_before_a_close_frame_are_published() {
     }
     websocket::client::write_masked_close(1000, "", [1, 2, 3, 4], &mut said);
     let wire = SharedWire::new(1000);
-    world.connect(Client::new(wire.clone(), Speech::Garbage, Vec::new(), &world.truth));
+    world.connect(Client::new(wire.clone(), ClientProtocol::Garbage, Vec::new(), &world.truth));
     wire.lock().send(&said);
     while !wire.lock().server_ended {
         assert!(world.turn_any(), "there is always something to read");

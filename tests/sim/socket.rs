@@ -40,7 +40,7 @@ const ANSWERS: [&str; 6] = ["connected", "error", "pong", "published", "subscrib
 
 /// A packet of the hub.
 #[derive(Debug)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum ServerPacket<'a> {
     /// The session is open, or the client has entered.
     Greeting,
     Ping,
@@ -58,7 +58,7 @@ pub(crate) enum Heard<'a> {
     },
 }
 
-impl<'a> Heard<'a> {
+impl<'a> ServerPacket<'a> {
     pub(crate) fn parse(text: &'a str) -> Self {
         let array = |text: &'a str| serde_json::from_str::<Vec<&RawValue>>(text).expect("an array");
         match text.split_at(text.len().min(2)) {
@@ -86,26 +86,26 @@ impl<'a> Heard<'a> {
 
 impl Dialog {
     /// Takes a packet of the hub, and checks what it says.
-    pub(crate) fn take_packet(&mut self, heard: Heard<'_>, truth: &Truth) {
+    pub(crate) fn take_packet(&mut self, packet: ServerPacket<'_>, truth: &Truth) {
         let was_behind = self.was_behind;
-        match heard {
-            Heard::Greeting => {}
-            Heard::Ping => self.pings += 1,
+        match packet {
+            ServerPacket::Greeting => {}
+            ServerPacket::Ping => self.pings += 1,
             // Said once more by the acknowledgement that follows.
-            Heard::Event { name, .. } if ANSWERS.contains(&name.as_str()) => {}
-            Heard::Event { name, data, offset } if name == "gap" => {
+            ServerPacket::Event { name, .. } if ANSWERS.contains(&name.as_str()) => {}
+            ServerPacket::Event { name, data, offset } if name == "gap" => {
                 let (topic, gap) = read_gap(data.get().as_bytes()).expect("a gap");
                 let topic = truth.place_of(&topic.expect("a topic"));
                 self.check_offset(offset.as_deref(), topic, gap.to, truth);
                 self.track(topic).take_gap(gap, was_behind, truth);
             }
-            Heard::Event { name, data, offset } => {
+            ServerPacket::Event { name, data, offset } => {
                 let (topic, index) = truth.find(data.get().as_bytes());
                 self.check_offset(offset.as_deref(), topic, truth.entry(topic, index).id, truth);
                 assert_eq!(name, truth.entry(topic, index).kind.as_deref().unwrap_or("message"), "the event's name");
                 self.track(topic).take(index, was_behind, truth);
             }
-            Heard::Answer { number, answer } => {
+            ServerPacket::Answer { number, answer } => {
                 let pending = self.commands.remove(&number);
                 self.take_answer(pending.unwrap_or_else(|| panic!("{number} answered twice")), &answer, truth);
             }

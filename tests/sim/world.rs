@@ -28,7 +28,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use crate::{
     broken::Fault,
     broker::SimBroker,
-    client::{Client, Fate, Speech},
+    client::{Client, ClientProtocol, ConnectionState},
     net::{ASLEEP, Port, SharedWire, SimClock, SimNet, SimStream},
     plan::{HEARTBEAT, Plan},
     source::{Confirmer, DEFAULT_SOURCE, STREAM_SOURCE, SimSink},
@@ -154,8 +154,8 @@ impl World {
         for client in &mut self.clients {
             // Also of those that it had not accepted.
             client.wire.lock().server_gone = true;
-            if client.fate == Fate::Open {
-                client.fate = Fate::Ended;
+            if client.state == ConnectionState::Open {
+                client.state = ConnectionState::Ended;
                 client.wire.lock().break_off();
             }
         }
@@ -219,7 +219,7 @@ impl World {
     /// Whoever has been written to by now has its stream open: what is published from here on is owed to it.
     fn notice_openings(&mut self) {
         for client in &mut self.clients {
-            let is_stream = !matches!(client.dialog.speech, Speech::Http | Speech::Garbage);
+            let is_stream = !matches!(client.dialog.protocol, ClientProtocol::Http | ClientProtocol::Garbage);
             if is_stream && !client.dialog.opened_at_hub && client.wire.lock().has_written() {
                 client.dialog.opened_at_hub = true;
                 client.dialog.tracks.iter_mut().for_each(|track| track.open(&self.truth));
@@ -243,13 +243,15 @@ impl World {
     fn judge_end(&self, index: usize) {
         let client = &self.clients[index];
         let dialog = &client.dialog;
-        let is_polite = matches!(dialog.speech, Speech::Raw | Speech::V1 | Speech::Socket) && dialog.leaving;
-        if dialog.speech == Speech::Garbage || is_polite {
+        let is_polite = matches!(dialog.protocol, ClientProtocol::Raw | ClientProtocol::V1 | ClientProtocol::Socket)
+            && dialog.leaving;
+        if dialog.protocol == ClientProtocol::Garbage || is_polite {
             return;
         }
-        let (truth, is_raw) = (&self.truth, dialog.speech == Speech::Raw);
-        let is_left_behind =
-            |topic: usize| is_raw || dialog.speech != Speech::Socket && truth.rules[topic].policy == Policy::Close;
+        let (truth, is_raw) = (&self.truth, dialog.protocol == ClientProtocol::Raw);
+        let is_left_behind = |topic: usize| {
+            is_raw || dialog.protocol != ClientProtocol::Socket && truth.rules[topic].policy == Policy::Close
+        };
         let was_slow = dialog.all_tracks().any(|track| is_left_behind(track.topic) && track.may_be_passed(truth));
         let may_wait_in_vain = dialog.all_tracks().any(|track| truth.rules[track.topic].is_stream);
         let (was_shed, heard_nothing) = {
@@ -272,7 +274,7 @@ impl World {
             // Too late with its request, and cut off in the middle of being told.
             (None, None) if self.plan.cuts_off() && !dialog.opened && client.is_late() => true,
             (None, None) if may_wait_in_vain && self.plan.cuts_off() => true,
-            (None, None) if dialog.speech == Speech::Http => {
+            (None, None) if dialog.protocol == ClientProtocol::Http => {
                 dialog.is_answered() || self.plan.refuses() || self.plan.cuts_off()
             }
             (None, None) => was_slow || is_raw && dialog.all_tracks().any(|track| track.is_before_gap(truth)),
@@ -342,21 +344,24 @@ impl World {
 
     /// After [`World::settle`]: nobody who is still there lacks anything.
     pub(crate) fn check_complete(&self) {
-        for client in self.clients.iter().filter(|client| client.fate == Fate::Open) {
+        for client in self.clients.iter().filter(|client| client.state == ConnectionState::Open) {
             let dialog = &client.dialog;
-            if dialog.speech == Speech::Garbage {
+            if dialog.protocol == ClientProtocol::Garbage {
                 continue;
             }
             assert!(!dialog.leaving, "it was not let go: {dialog:?}");
             assert!(dialog.is_answered(), "unanswered: {dialog:?}");
-            assert!(dialog.opened || dialog.speech == Speech::Http, "never opened: {dialog:?}");
+            assert!(dialog.opened || dialog.protocol == ClientProtocol::Http, "never opened: {dialog:?}");
             for track in dialog.tracks.iter().filter(|track| !track.over) {
                 track.check_complete(&self.truth);
             }
         }
         for client in &self.clients {
             let wire = client.wire.lock();
-            assert!(client.fate != Fate::Left || wire.server_gone, "kept, though its client has gone: {wire:?}");
+            assert!(
+                client.state != ConnectionState::Left || wire.server_gone,
+                "kept, though its client has gone: {wire:?}"
+            );
             client.dialog.confirmed.iter().for_each(|(tag, _)| assert!(self.truth.has_tag(*tag), "{tag} was lost"));
         }
         self.check_receipts();
@@ -380,7 +385,7 @@ impl World {
         }
         for (client, heard) in self.clients.iter().zip(heard) {
             let is_silent = client.wire.lock().written_bytes == heard;
-            assert!(!client.dialog.opened || client.fate != Fate::Open || !is_silent, "no heartbeat");
+            assert!(!client.dialog.opened || client.state != ConnectionState::Open || !is_silent, "no heartbeat");
         }
     }
 

@@ -19,10 +19,10 @@ use fanfare_core::{
     },
 };
 
-use super::{Pending, Speech};
+use super::{ClientProtocol, Pending};
 use crate::{
     forms::{check_vector, gap_of, read_gap},
-    socket::{self, Heard},
+    socket::{self, ServerPacket},
     track::Track,
     truth::Truth,
 };
@@ -30,7 +30,7 @@ use crate::{
 /// What is said on the connection.
 #[derive(Debug)]
 pub(crate) struct Dialog {
-    pub(crate) speech: Speech,
+    pub(crate) protocol: ClientProtocol,
     pub(crate) tracks: Vec<Track>,
     /// The status of a refusal, and whether the stream is open.
     pub(crate) refused: Option<u16>,
@@ -72,9 +72,9 @@ pub(crate) struct Dialog {
 
 impl Dialog {
     /// Before the first byte comes: `tracks` are those that the request asks for, and `key` is the one of its upgrade.
-    pub(super) fn new(speech: Speech, tracks: Vec<(Track, Option<EventId>)>, key: String) -> Self {
+    pub(super) fn new(protocol: ClientProtocol, tracks: Vec<(Track, Option<EventId>)>, key: String) -> Self {
         Self {
-            speech,
+            protocol,
             ids: vec![None; tracks.len()],
             tracks: tracks.into_iter().map(|(track, _)| track).collect(),
             refused: None,
@@ -135,7 +135,7 @@ impl Dialog {
     pub(crate) fn account(&self, truth: &Truth) -> Option<Vec<(Track, Option<EventId>)>> {
         let tracks: Vec<&Track> = self.tracks.iter().filter(|track| !track.over).collect();
         let mut account: Vec<Track> = tracks.into_iter().map(Track::taken_up).collect::<Option<_>>()?;
-        if let ([track], Some(gap), Speech::Raw) = (account.as_mut_slice(), self.close_gap, self.speech) {
+        if let ([track], Some(gap), ClientProtocol::Raw) = (account.as_mut_slice(), self.close_gap, self.protocol) {
             track.leap(gap, truth);
         }
         Some(account.into_iter().map(|track| (track.since, track)).map(|(since, track)| (track, since)).collect())
@@ -149,29 +149,31 @@ impl Dialog {
     }
 
     pub(super) fn take_part(&mut self, part: ResponsePart<'_>, truth: &Truth) {
-        match (self.speech, part) {
-            (Speech::Garbage, _) => {}
+        match (self.protocol, part) {
+            (ClientProtocol::Garbage, _) => {}
             (_, ResponsePart::Head(head)) => self.take_head(&head),
-            (Speech::Http, ResponsePart::Body(bytes)) => self.body.extend(bytes),
-            (Speech::Http, ResponsePart::End) => self.take_response(),
+            (ClientProtocol::Http, ResponsePart::Body(bytes)) => self.body.extend(bytes),
+            (ClientProtocol::Http, ResponsePart::End) => self.take_response(),
             (_, _) if self.refused.is_some() => {}
             (_, ResponsePart::End) => self.stream_ended = true,
-            (Speech::Sse { named, .. }, ResponsePart::Body(bytes)) => self.take_stream(bytes, named, truth),
-            (Speech::Raw | Speech::V1 | Speech::Socket, ResponsePart::Body(bytes)) => self.take_frames(bytes, truth),
+            (ClientProtocol::Sse { named, .. }, ResponsePart::Body(bytes)) => self.take_stream(bytes, named, truth),
+            (ClientProtocol::Raw | ClientProtocol::V1 | ClientProtocol::Socket, ResponsePart::Body(bytes)) => {
+                self.take_frames(bytes, truth)
+            }
         }
     }
 
     fn take_head(&mut self, head: &ResponseHead<'_>) {
         assert!(!self.opened, "a second head on a stream");
         self.status = head.status;
-        match self.speech {
-            Speech::Http | Speech::Garbage => {}
-            Speech::Sse { .. } if head.status == 200 => {
+        match self.protocol {
+            ClientProtocol::Http | ClientProtocol::Garbage => {}
+            ClientProtocol::Sse { .. } if head.status == 200 => {
                 assert!(head.is_event_stream());
                 self.opened = true;
             }
-            Speech::Raw | Speech::V1 | Speech::Socket if head.status == 101 => {
-                let offered: &[&str] = if self.speech == Speech::V1 { &["fanfare.v1"] } else { &[] };
+            ClientProtocol::Raw | ClientProtocol::V1 | ClientProtocol::Socket if head.status == 101 => {
+                let offered: &[&str] = if self.protocol == ClientProtocol::V1 { &["fanfare.v1"] } else { &[] };
                 let chosen = check_accept(&self.key, offered, head).expect("a proper handshake");
                 assert_eq!(chosen, offered.first().copied());
                 self.opened = true;
@@ -232,14 +234,14 @@ impl Dialog {
     fn take_frame(&mut self, frame: ServerFrame<'_>, truth: &Truth) {
         assert_eq!(self.close_code, None, "a frame after the close frame: {frame:?}");
         match frame {
-            ServerFrame::Text(data) if self.speech == Speech::Raw => {
+            ServerFrame::Text(data) if self.protocol == ClientProtocol::Raw => {
                 let (topic, index) = truth.find(data);
                 let was_behind = self.was_behind;
                 self.track(topic).take(index, was_behind, truth);
             }
-            ServerFrame::Text(text) if self.speech == Speech::Socket => {
+            ServerFrame::Text(text) if self.protocol == ClientProtocol::Socket => {
                 let text = std::str::from_utf8(text).expect("UTF-8");
-                self.take_packet(Heard::parse(&socket::plain(text, self.namespace)), truth);
+                self.take_packet(ServerPacket::parse(&socket::plain(text, self.namespace)), truth);
             }
             ServerFrame::Text(text) => self.take_envelope(Envelope::parse(text).expect("an envelope"), truth),
             ServerFrame::Ping(_) | ServerFrame::Pong(_) => {}
