@@ -9,7 +9,8 @@ use crate::{close::Close, outbox::Outbox, protocol::sse};
 
 use super::{Version, head::lists_token};
 
-/// A response. The session that writes it adds `Date`, `Content-Length` and `Connection`.
+/// A response. The session that writes it adds `Date`, `Content-Length` and `Connection`, and to a 401 without a challenge the
+/// one of bearer tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Three digits (RFC 9110 section 15).
@@ -80,8 +81,9 @@ impl Response {
         self.headers.iter().any(|(name, value)| *name == "Content-Type" && value == sse::CONTENT_TYPE)
     }
 
-    fn offers_upgrade(&self) -> bool {
-        self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"))
+    /// Whether it has a field called `name` (in any case), besides those that the session adds.
+    fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(field, _)| field.eq_ignore_ascii_case(name))
     }
 }
 
@@ -140,6 +142,9 @@ fn write_head(response: &Response, fields: &Fields, answer: ResponseForm, date: 
     for (name, value) in fields.filter(|(name, _)| !is_connection(name)) {
         write_field(name, value, out);
     }
+    if response.status == 401 && !response.has("www-authenticate") {
+        write_field("WWW-Authenticate", "Bearer", out);
+    }
     //= RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code
     //=   of 1xx (Informational) or 204 (No Content)."
     //= RFC 9110 section 8.6: "a server MUST NOT send Content-Length in such a response unless its field value equals
@@ -165,7 +170,7 @@ fn write_connection(response: &Response, answer: ResponseForm, out: &mut Vec<u8>
     //= RFC 9110 section 7.6.1: "the sender MUST list the corresponding field name within the Connection header field."
     //= RFC 9110 section 7.8: "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection
     //=   header field"
-    match (response.offers_upgrade(), persistence) {
+    match (response.has("upgrade"), persistence) {
         (false, None) => {}
         (false, Some(option)) => write_field("Connection", option, out),
         (true, None) => write_field("Connection", "upgrade", out),

@@ -101,6 +101,22 @@ fn statuses_without_a_body() {
 }
 
 #[test]
+fn a_401_has_a_challenge() {
+    let challenges = |response: Response| {
+        let head = answer(GET, &response);
+        head.lines().filter_map(|line| line.strip_prefix("WWW-Authenticate: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(challenges(Response::error(401, "bad_password", "no", None)), ["Bearer"]);
+    let own = Response::empty(401).with("WWW-Authenticate", "Bearer error=\"invalid_token\"");
+    assert_eq!(challenges(own), ["Bearer error=\"invalid_token\""]);
+    assert_eq!(challenges(Response::empty(403)), [""; 0]);
+    let mut outbox = Outbox::new();
+    write_refusal(Close::TokenExpired, DATE, &mut outbox);
+    let written = String::from_utf8_lossy(outbox.pending()).into_owned();
+    assert!(written.contains("\r\nWWW-Authenticate: Bearer\r\n"), "{written}");
+}
+
+#[test]
 fn a_field_stays_one_line() {
     let split = Response::empty(200).with("Location", "/a\r\nSet-Cookie: b\0");
     assert!(answer(GET, &split).contains("Location: /a  Set-Cookie: b \r\n"));
