@@ -184,7 +184,6 @@ pub fn encode_key(random: [u8; 16]) -> String {
 /// Checks the server's answer (RFC 6455 section 4.1) to a handshake sent with `key` and `protocols`, and returns the
 /// subprotocol it chose.
 pub fn check_accept<'p>(key: &str, protocols: &[&'p str], head: &ResponseHead<'_>) -> Result<Option<&'p str>, Close> {
-    let names = |field: &str, token: &str| head.header(field).is_some_and(|value| lists_token(value, token));
     if head.status != 101 {
         return Err(Close::BadRequest("the server does not switch to WebSocket"));
     }
@@ -192,12 +191,13 @@ pub fn check_accept<'p>(key: &str, protocols: &[&'p str], head: &ResponseHead<'_
     //=   "websocket", the client MUST _Fail the WebSocket Connection_"
     //= RFC 6455 section 4.1: "header field doesn't contain a token that is an ASCII case-insensitive match for the
     //=   value "Upgrade", the client MUST _Fail the WebSocket Connection_"
-    if !names("upgrade", "websocket") || !names("connection", "upgrade") {
+    let switches = only_field(head, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
+    if !switches || !head.header_values("connection").any(|value| lists_token(value, "upgrade")) {
         return Err(Close::BadRequest("the answer does not name the upgrade"));
     }
     //= RFC 6455 section 4.1: "but ignoring any leading and trailing whitespace, the client MUST _Fail the WebSocket
     //=   Connection_"
-    if head.header("sec-websocket-accept") != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+    if only_field(head, "sec-websocket-accept") != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(Close::BadRequest("Sec-WebSocket-Accept does not fit the key"));
     }
     //= RFC 6455 section 4.1: "(the server has indicated an extension not requested by the client), the client MUST
@@ -205,11 +205,20 @@ pub fn check_accept<'p>(key: &str, protocols: &[&'p str], head: &ResponseHead<'_
     if head.header("sec-websocket-extensions").is_some() {
         return Err(Close::BadRequest("the server uses an extension that was not offered"));
     }
-    let Some(chosen) = head.header("sec-websocket-protocol") else { return Ok(None) };
+    if head.header("sec-websocket-protocol").is_none() {
+        return Ok(None);
+    }
     //= RFC 6455 section 4.1: "(the server has indicated a subprotocol not requested by the client), the client MUST
     //=   _Fail the WebSocket Connection_"
-    let offered = protocols.iter().find(|protocol| protocol.as_bytes() == chosen);
+    let chosen = only_field(head, "sec-websocket-protocol");
+    let offered = protocols.iter().find(|protocol| Some(protocol.as_bytes()) == chosen);
     Ok(Some(offered.ok_or(Close::BadRequest("the server chose a subprotocol that was not offered"))?))
+}
+
+/// The value of a field of an answer that must not be repeated.
+fn only_field<'a>(head: &ResponseHead<'a>, name: &str) -> Option<&'a [u8]> {
+    let mut values = head.header_values(name);
+    values.next().filter(|_| values.next().is_none())
 }
 
 fn lists_token(value: &[u8], token: &str) -> bool {

@@ -127,11 +127,19 @@ fn client_checks_the_answer() {
     check(4, &["Sec-WebSocket-Protocol: fanfare.v2"], Ok(Some("fanfare.v2")));
     check(0, &["HTTP/1.1 200 OK"], Err("switch"));
     check(1, &[], Err("upgrade"));
+    for upgrade in
+        [&["Upgrade: h2c, websocket"][..], &["Upgrade: websocket, h2c"], &["Upgrade: websocket", "Upgrade: h2c"]]
+    {
+        check(1, upgrade, Err("upgrade"));
+    }
     check(2, &["Connection: keep-alive"], Err("upgrade"));
+    check(2, &["Connection: keep-alive", "Connection: upgrade"], Ok(None));
     check(3, &[], Err("key"));
     check(3, &["Sec-WebSocket-Accept: AAAALMBiTxaQ9kYGzzhZRbK+xOo="], Err("key"));
+    check(3, &[good[3], good[3]], Err("key"));
     check(4, &["Sec-WebSocket-Extensions: permessage-deflate"], Err("extension"));
     check(4, &["Sec-WebSocket-Protocol: mqtt"], Err("subprotocol"));
+    check(4, &["Sec-WebSocket-Protocol: fanfare.v1", "Sec-WebSocket-Protocol: mqtt"], Err("subprotocol"));
 }
 
 #[test]
