@@ -212,7 +212,7 @@ impl ResponseReader {
         self.state = if is_interim(code) {
             State::Head { scanned: 0 }
         } else {
-            let decoder = self.frame_body(code, parsed.headers)?;
+            let decoder = self.frame_body(code, parsed.version, parsed.headers)?;
             self.keep_alive = keeps_alive(&parsed) && !matches!(decoder, BodyDecoder::UntilClose);
             self.bodiless = false;
             on(ResponsePart::Head(ResponseHead { status: code, headers: parsed.headers }));
@@ -222,10 +222,18 @@ impl ResponseReader {
     }
 
     /// RFC 9112 section 6.3, in its order.
-    fn frame_body(&self, status: u16, headers: &[httparse::Header<'_>]) -> Result<BodyDecoder, Close> {
+    fn frame_body(
+        &self,
+        status: u16,
+        minor_version: Option<u8>,
+        headers: &[httparse::Header<'_>],
+    ) -> Result<BodyDecoder, Close> {
         let values = |name: &'static str| {
             headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
         };
+        if minor_version == Some(0) && values("transfer-encoding").next().is_some() {
+            return Err(Close::BadRequest("Transfer-Encoding in HTTP/1.0"));
+        }
         if status == 101 {
             return Ok(BodyDecoder::UntilClose);
         }

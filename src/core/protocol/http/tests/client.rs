@@ -71,6 +71,8 @@ fn hostile() {
     check("HTTP/1.1 2000 OK\r\n\r\n", &[], bad("malformed request line"));
     check("SSH-2.0-x\r\n\r\n", &[], bad("unknown HTTP version"));
     check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", &[], bad("unknown transfer coding"));
+    let old = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    check(old, &[], bad("Transfer-Encoding in HTTP/1.0"));
     let two_codings = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     check(two_codings, &[], bad("unknown transfer coding"));
     let two_lengths = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
