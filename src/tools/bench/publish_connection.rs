@@ -112,13 +112,21 @@ impl PublishConnection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.explain(error)),
             };
-            let unanswered = &mut self.unanswered;
+            let (unanswered, mut is_unasked) = (&mut self.unanswered, false);
             let answers = self.replies.receive(&buffer[..count], &mut self.outgoing, &mut |reply| {
-                *unanswered = unanswered.saturating_sub(1);
+                let Some(rest) = unanswered.checked_sub(1) else {
+                    is_unasked = true;
+                    return;
+                };
+                *unanswered = rest;
                 outcome.answered += 1;
                 outcome.refused += u64::from(matches!(reply, Reply::Refused(_)));
             });
             answers.map_err(io::Error::other)?;
+            // RFC 9112 section 9.2. Which answer is whose is not known any more.
+            if is_unasked {
+                return Err(self.explain(io::Error::other("the server sent an answer to nothing")));
+            }
             if count < buffer.len() && !self.stream.is_tls() {
                 return Ok(());
             }
@@ -140,4 +148,31 @@ fn open(target: &Target) -> io::Result<MaybeTlsStream<TcpStream>> {
     let mut stream = MaybeTlsStream::new(socket, target.tls.as_ref())?;
     stream.shake_hands().map_err(|error| io::Error::other(format!("{error}{}", tls_advice(&error))))?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_nothing_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let socket = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let (mut server, _) = listener.accept().expect("the connection");
+        let mut connection = PublishConnection {
+            stream: MaybeTlsStream::Plain(socket),
+            outgoing: Vec::new(),
+            replies: Replies::http(),
+            waiting: VecDeque::new(),
+            unanswered: 1,
+            is_used: false,
+        };
+        server.write_all(&b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".repeat(2)).expect("it reads");
+        let mut outcome = Published::new();
+        let error = connection.take_answers(&mut outcome).expect_err("one was asked for");
+        assert!(error.to_string().contains("an answer to nothing"), "{error}");
+        assert_eq!((outcome.answered, connection.unanswered), (1, 0));
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Client {
 struct Kept {
     connection: Connection,
     reader: ResponseReader,
+    /// Whether another response followed one that was asked for.
+    has_surplus: bool,
 }
 
 /// A response.
@@ -78,7 +80,8 @@ impl Client {
             Some(kept) => kept,
             None => {
                 self.hub.renew()?;
-                Kept { connection: Connection::open(&self.hub)?, reader: ResponseReader::new() }
+                let connection = Connection::open(&self.hub)?;
+                Kept { connection, reader: ResponseReader::new(), has_surplus: false }
             }
         };
         let mut request = Vec::with_capacity(256 + body.len());
@@ -86,7 +89,8 @@ impl Client {
         write_request(method, &url.host(), &url.target(path), &headers, body, &mut request);
         kept.connection.write(&request)?;
         let answer = kept.read_answer().map_err(|error| format!("{url}: {error}"))?;
-        if kept.reader.keeps_alive() {
+        // What follows the answer was not asked for, and would be taken for the next one (RFC 9112 section 6.3).
+        if kept.reader.keeps_alive() && kept.reader.is_between_responses() && !kept.has_surplus {
             self.kept = Some(kept);
         }
         Ok(answer)
@@ -95,7 +99,8 @@ impl Client {
 
 impl Kept {
     fn read_answer(&mut self) -> Result<Response, String> {
-        let mut incoming = IncomingResponse { answer: Response { status: 0, body: Vec::new() }, is_complete: false };
+        let answer = Response { status: 0, body: Vec::new() };
+        let mut incoming = IncomingResponse { answer, is_complete: false, has_surplus: false };
         let deadline = Instant::now() + RESPONSE_TIMEOUT;
         while Instant::now() < deadline {
             let (done, is_end) = match self.connection.read()? {
@@ -105,6 +110,7 @@ impl Kept {
             };
             done.map_err(|close| format!("the answer is not an HTTP response: {close}"))?;
             if incoming.is_complete {
+                self.has_surplus = incoming.has_surplus;
                 return Ok(incoming.answer);
             }
             if is_end {
@@ -118,11 +124,13 @@ impl Kept {
 struct IncomingResponse {
     answer: Response,
     is_complete: bool,
+    has_surplus: bool,
 }
 
 impl IncomingResponse {
     fn take(&mut self, part: ResponsePart<'_>) {
         match part {
+            _ if self.is_complete => self.has_surplus = true,
             ResponsePart::Head(head) => self.answer.status = head.status,
             ResponsePart::Body(bytes) => self.answer.body.extend_from_slice(bytes),
             ResponsePart::End => self.is_complete = true,
@@ -144,9 +152,7 @@ mod tests {
 
     /// Answers as many requests on each connection as `counts` says, then closes it.
     fn serve(counts: &'static [usize]) -> (HubAccess, thread::JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let server = thread::spawn(move || {
+        start(move |listener| {
             for count in counts {
                 let (mut stream, _) = listener.accept().expect("a client");
                 for _ in 0..*count {
@@ -154,7 +160,13 @@ mod tests {
                     stream.write_all(ANSWER).expect("the client reads");
                 }
             }
-        });
+        })
+    }
+
+    fn start(serve: impl FnOnce(TcpListener) + Send + 'static) -> (HubAccess, thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let server = thread::spawn(move || serve(listener));
         let hub = AccessOptions::default().hub(&url.parse().expect("a good URL"));
         (hub.expect("nothing is asked for"), server)
     }
@@ -164,6 +176,27 @@ mod tests {
         let mut byte = [0];
         while byte != *b"}" {
             stream.read_exact(&mut byte).expect("a whole request");
+        }
+    }
+
+    #[test]
+    fn what_follows_an_answer_is_none() {
+        for surplus in ["HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno", "HTTP/1.1 5"] {
+            let (hub, server) = start(move |listener| {
+                let mut open = Vec::new();
+                for surplus in [surplus, ""] {
+                    let (mut stream, _) = listener.accept().expect("a client");
+                    read_request(&mut stream);
+                    stream.write_all(&[ANSWER, surplus.as_bytes()].concat()).expect("the client reads");
+                    open.push(stream);
+                }
+            });
+            let mut client = Client::new(hub);
+            let expected = Response { status: 200, body: b"ok".to_vec() };
+            for _ in 0..2 {
+                assert_eq!(client.post("/publish/a", b"{}").expect("an answer"), expected, "{surplus}");
+            }
+            server.join().expect("each request came on a connection of its own");
         }
     }
 

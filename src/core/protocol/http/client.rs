@@ -115,6 +115,11 @@ impl ResponseReader {
         self.keep_alive
     }
 
+    /// Whether what the server sent ends with the last response: if it does not, the rest belongs to no request.
+    pub fn is_between_responses(&self) -> bool {
+        matches!(self.state, State::Head { .. }) && self.retained.is_empty()
+    }
+
     /// Takes what the server sent and reports what it means to `on`. An error is final.
     #[inline]
     pub fn receive(&mut self, bytes: &[u8], mut on: impl FnMut(ResponsePart<'_>)) -> Result<(), Close> {

@@ -97,6 +97,20 @@ fn keep_alive() {
 }
 
 #[test]
+fn what_follows_the_last_response_is_noticed() {
+    let check = |input: &str, expected: bool| {
+        let mut reader = ResponseReader::new();
+        reader.receive(input.as_bytes(), |_| {}).expect("a good response");
+        assert_eq!(reader.is_between_responses(), expected, "{input}");
+    };
+    check("", true);
+    check("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", false);
+    check("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", true);
+    check("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naH", false);
+    check("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n", false);
+}
+
+#[test]
 fn body_pieces_are_slices_of_the_input() {
     let input = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
     let mut reader = ResponseReader::new();
