@@ -7,6 +7,8 @@ use std::{
     str::FromStr,
 };
 
+use crate::protocol::http::{is_authority, percent_encode};
+
 /// The URL of a hub: `http://host:port` or `ws://…`, with TLS `https://host:port` or `wss://…`, `unix:/path`, or only
 /// `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +25,10 @@ enum Endpoint {
 }
 
 impl HubUrl {
-    /// The value of a request's `Host` field.
+    /// The value of a request's `Host` field: without the port if that is the scheme's own (RFC 9112 section 3.2), as browsers do it.
     pub(crate) fn host(&self) -> String {
         match &self.endpoint {
+            Endpoint::Tcp { host, port, is_tls } if *port == default_port(*is_tls) => host.clone(),
             Endpoint::Tcp { host, port, .. } => format!("{host}:{port}"),
             Endpoint::Unix(_) => "localhost".into(),
         }
@@ -83,12 +86,27 @@ impl FromStr for HubUrl {
         if path.contains(['?', '#']) || authority.contains('@') {
             return Err("write http://host:port, without a query or a login: --token signs in".into());
         }
-        let (host, port) = split_authority(authority, if is_tls { 443 } else { 80 })?;
-        Ok(Self {
-            endpoint: Endpoint::Tcp { host: host.into(), port, is_tls },
-            prefix: path.trim_end_matches('/').into(),
-        })
+        let (host, port) = split_authority(authority, default_port(is_tls))?;
+        let prefix = encode_path(path.trim_end_matches('/'));
+        Ok(Self { endpoint: Endpoint::Tcp { host: host.into(), port, is_tls }, prefix })
     }
+}
+
+fn default_port(is_tls: bool) -> u16 {
+    if is_tls { 443 } else { 80 }
+}
+
+/// `path` with all that a URL cannot hold percent-encoded (RFC 6455 section 11.1.1); what is encoded already stays.
+fn encode_path(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character.is_ascii_graphic() && !"\"<>\\^`{|}".contains(character) {
+            encoded.push(character);
+        } else {
+            percent_encode(character.encode_utf8(&mut [0; 4]), &mut encoded);
+        }
+    }
+    encoded
 }
 
 /// Host and port; an IPv6 address stands in brackets (RFC 3986 section 3.2.2).
@@ -101,7 +119,13 @@ fn split_authority(authority: &str, default_port: u16) -> Result<(&str, u16), St
     };
     let is_plain = |host: &str| !host.is_empty() && !host.contains([':', '[', ']', ' ']);
     let is_bracketed = |host: &str| host.strip_prefix('[').is_some_and(|rest| rest.ends_with(']'));
-    if is_plain(host) || is_bracketed(host) { Ok((host, port)) } else { Err(format!("`{host}` is not a host")) }
+    match (is_plain(host) || is_bracketed(host)) && is_authority(host.as_bytes()) {
+        true => Ok((host, port)),
+        false if host.is_ascii() => Err(format!("`{host}` is not a host")),
+        false => {
+            Err(format!("`{host}` is not a host: write its ASCII form, as xn--bcher-kva.example for bücher.example"))
+        }
+    }
 }
 
 impl fmt::Display for HubUrl {
@@ -134,14 +158,37 @@ mod tests {
         check("unix:/run/fanfare.sock", Some("unix:/run/fanfare.sock"));
         check("https://hub", Some("https://hub:443"));
         check("wss://hub:8443/x", Some("https://hub:8443/x"));
+        check("http://hub/a b/é/%20\"", Some("http://hub:80/a%20b/%C3%A9/%20%22"));
+        check("http://hub/~a/b;c=d,e@f:g", Some("http://hub:80/~a/b;c=d,e@f:g"));
+        check("http://xn--bcher-kva.example", Some("http://xn--bcher-kva.example:80"));
         for bad in ["", "redis://hub", "http://", "hub:99999", "a b:1", "::1", "hub/x?y", "u@hub", "http://[::1"] {
+            check(bad, None);
+        }
+        for bad in ["http://bücher.example", "http://hub\r\nX: y", "http://a\"b", "wss://hub/#f"] {
             check(bad, None);
         }
     }
 
     #[test]
+    fn hosts_have_the_port_that_is_not_the_schemes() {
+        let check = |text: &str, expected: &str| {
+            let url: HubUrl = text.parse().expect("a good URL");
+            assert_eq!(url.host(), expected, "{text}");
+        };
+        check("http://hub", "hub");
+        check("hub:80", "hub");
+        check("wss://hub/x", "hub");
+        check("https://hub:443", "hub");
+        check("https://hub:80", "hub:80");
+        check("ws://hub:443", "hub:443");
+        check("http://[::1]", "[::1]");
+        check("http://[::1]:8080", "[::1]:8080");
+        check("unix:/run/fanfare.sock", "localhost");
+    }
+
+    #[test]
     fn a_prefix_precedes_each_path() {
         let url: HubUrl = "http://proxy/hub/".parse().expect("a good URL");
-        assert_eq!((url.host(), url.target("/sse")), ("proxy:80".into(), "/hub/sse".into()));
+        assert_eq!((url.host(), url.target("/sse")), ("proxy".into(), "/hub/sse".into()));
     }
 }
