@@ -2,9 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
     time::Duration,
 };
+
+use socket2::Socket;
 
 use super::target::Target;
 use crate::protocol::{
@@ -52,7 +53,7 @@ impl Broker {
 
     /// Logs in, and waits for the server's confirmation; returns the bytes that came after it. Fails if the server does not
     /// accept payloads of `payload_bytes`.
-    pub(super) fn log_in(&self, socket: &mut TcpStream, payload_bytes: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn log_in(&self, socket: &mut Socket, payload_bytes: usize) -> io::Result<Vec<u8>> {
         socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let (mut held, mut buffer) = (Vec::new(), [0; READ_BUFFER_BYTES]);
         loop {

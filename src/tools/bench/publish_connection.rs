@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags};
+use socket2::Socket;
 
 use super::{payload::Stamp, plan::PublishTarget, published::Published, target::Target};
 use crate::client::{MaybeTlsStream, Replies, Reply, tls_advice};
@@ -17,7 +18,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// A connection with its output and its unanswered events.
 #[derive(Debug)]
 pub(super) struct PublishConnection {
-    stream: MaybeTlsStream<TcpStream>,
+    stream: MaybeTlsStream<Socket>,
     pub(super) outgoing: Vec<u8>,
     pub(super) replies: Replies,
     /// Events that wait for the answer to the event before them, with the indexes of their topics.
@@ -32,10 +33,7 @@ impl PublishConnection {
     /// Connects to `target`, for payloads of `payload_bytes`.
     pub(super) fn connect(target: &PublishTarget, payload_bytes: usize) -> io::Result<Self> {
         let (stream, replies) = match target {
-            PublishTarget::Redis(target) => {
-                let stream = target.connect().map_err(io::Error::other)?;
-                (stream.map_socket(TcpStream::from), Replies::redis())
-            }
+            PublishTarget::Redis(target) => (target.connect().map_err(io::Error::other)?, Replies::redis()),
             PublishTarget::Http(post) => (open(&post.target)?, Replies::http()),
             PublishTarget::Nats(broker) => {
                 let mut socket = open(&broker.target)?;
@@ -142,10 +140,10 @@ impl PublishConnection {
     }
 }
 
-fn open(target: &Target) -> io::Result<MaybeTlsStream<TcpStream>> {
+fn open(target: &Target) -> io::Result<MaybeTlsStream<Socket>> {
     let socket = TcpStream::connect(target.address)?;
     socket.set_nodelay(true)?;
-    let mut stream = MaybeTlsStream::new(socket, target.tls.as_ref())?;
+    let mut stream = MaybeTlsStream::new(Socket::from(socket), target.tls.as_ref())?;
     stream.shake_hands().map_err(|error| io::Error::other(format!("{error}{}", tls_advice(&error))))?;
     Ok(stream)
 }
@@ -162,7 +160,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
         let (mut server, _) = listener.accept().expect("the connection");
         let mut connection = PublishConnection {
-            stream: MaybeTlsStream::Plain(socket),
+            stream: MaybeTlsStream::Plain(Socket::from(socket)),
             outgoing: Vec::new(),
             replies: Replies::http(),
             waiting: VecDeque::new(),

@@ -225,20 +225,20 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
 /// A socket with or without TLS. A write takes what there is room for; encrypted bytes that the socket does not take at once
 /// are sent by the next read, write or [flush](Write::flush). Flush a non-blocking socket when it becomes writable.
 #[derive(Debug)]
-pub(crate) enum MaybeTlsStream<S> {
+pub(crate) enum MaybeTlsStream<S: Write> {
     Plain(S),
     /// Boxed: there are many streams, and most are plain.
     Tls(Box<TlsStream<S>>),
 }
 
-/// A socket with TLS, whose handshake may be under way.
+/// A socket with TLS, whose handshake may be under way. When dropped, it tells the peer that nothing follows.
 #[derive(Debug)]
-pub(crate) struct TlsStream<S> {
+pub(crate) struct TlsStream<S: Write> {
     socket: S,
     tls: ClientConnection,
 }
 
-impl<S> MaybeTlsStream<S> {
+impl<S: Write> MaybeTlsStream<S> {
     /// Uses TLS on `socket` if `tls` is given. Nothing is sent before the first write or read.
     pub(crate) fn new(socket: S, tls: Option<&TlsClient>) -> io::Result<Self> {
         let Some(TlsClient { config, name }) = tls else { return Ok(Self::Plain(socket)) };
@@ -257,16 +257,6 @@ impl<S> MaybeTlsStream<S> {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &mut stream.socket,
-        }
-    }
-
-    /// Converts the socket; the TLS session stays.
-    pub(crate) fn map_socket<T>(self, map: impl FnOnce(S) -> T) -> MaybeTlsStream<T> {
-        match self {
-            Self::Plain(socket) => MaybeTlsStream::Plain(map(socket)),
-            Self::Tls(stream) => {
-                MaybeTlsStream::Tls(Box::new(TlsStream { socket: map(stream.socket), tls: stream.tls }))
-            }
         }
     }
 
@@ -317,7 +307,9 @@ impl<S: Read + Write> TlsStream<S> {
         flushed?;
         Ok(count)
     }
+}
 
+impl<S: Write> TlsStream<S> {
     fn flush(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.socket) {
@@ -328,6 +320,15 @@ impl<S: Read + Write> TlsStream<S> {
             }
         }
         Ok(())
+    }
+}
+
+/// RFC 9112 section 9.8: without this alert a server cannot tell the end from a connection that was cut.
+impl<S: Write> Drop for TlsStream<S> {
+    fn drop(&mut self) {
+        self.tls.send_close_notify();
+        // If the connection is lost, or takes nothing, nobody can be told.
+        let _ = self.flush();
     }
 }
 
@@ -367,5 +368,37 @@ impl<S: Read + Write> Write for MaybeTlsStream<S> {
             Self::Plain(socket) => socket.flush(),
             Self::Tls(stream) => stream.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    /// Takes all that is written.
+    struct Recorder(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Recorder {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_announced() {
+        let sent = Rc::new(RefCell::new(Vec::new()));
+        let client = TlsClient::new("hub", &TlsOptions { insecure_tls: true, ..TlsOptions::default() });
+        let client = client.expect("a good name");
+        drop(MaybeTlsStream::new(Recorder(Rc::clone(&sent)), Some(&client)).expect("a client"));
+        // An alert (21) of two bytes: a warning (1), close_notify (0).
+        let sent = sent.borrow();
+        assert!(matches!(sent.as_slice(), [.., 21, 3, _, 0, 2, 1, 0]), "{:?}", &sent[sent.len().saturating_sub(7)..]);
     }
 }
