@@ -108,7 +108,11 @@ fn fields_that_may_be_ignored() {
     for fields in [
         "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
         "Range: bytes=0-1\r\n",
+        "Range: lines=1-2\r\nIf-Range: \"a\"\r\n",
+        "Content-Range: bytes 0-0/1\r\n",
         "If-None-Match: *\r\n",
+        "If-Match: \"a\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+        "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
         "TE: trailers, deflate;q=0.5\r\n",
         "Accept: application/nothing\r\nAccept-Encoding: gzip, br\r\n",
         "Trailer: X\r\n",

@@ -115,6 +115,10 @@ fn check_fields(response: &Response) {
     assert!(head.as_bytes().get(12) == Some(&b' '), "RFC 9112 4: a space follows the status: {head}");
     assert!(13 < head.find('\r').unwrap_or_default(), "every status used here has a phrase: {head}");
     assert!(!head.replace("\r\n", "").contains(['\r', '\n', '\0']), "RFC 9112 2.2: lines end with CR LF: {head}");
+    for (name, _) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
+        let is_list = ["connection", "vary"].iter().any(|list| name.eq_ignore_ascii_case(list));
+        assert!(is_list || response.values(name).len() == 1, "RFC 9110 5.3: {name} stands once: {head}");
+    }
     let is_interim = *status < 200;
     assert_eq!(response.values("date").len(), usize::from(!is_interim), "RFC 9110 6.6.1: {head}");
     assert!(response.values("date").into_iter().all(is_date), "RFC 9110 5.6.7: {head}");

@@ -62,6 +62,22 @@ fn accepted() {
 }
 
 #[test]
+fn content_is_asked_for_before_the_upgrade() {
+    let rule = "RFC 9110 7.8: 100 comes before 101";
+    let fields: String = PROPER.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("GET /echo HTTP/1.1\r\n{fields}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    for pace in PACES {
+        let mut stream = connect();
+        send(&mut stream, head.as_bytes(), pace);
+        let interim = read_through(&mut stream, b"\r\n\r\n", rule);
+        assert_eq!(interim, b"HTTP/1.1 100 Continue\r\n\r\n", "{rule}");
+        send(&mut stream, b"ab", pace);
+        let answer = read_through(&mut stream, b"\r\n\r\n", rule);
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{rule}: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[test]
 fn declined() {
     let absent = |rule: &str, changes: [(&str, &str); 1], unwanted: &str| {
         let head = ask(rule, "GET /echo HTTP/1.1", &[&PROPER[..], &changes[..]].concat(), Pace::Whole);

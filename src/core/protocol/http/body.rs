@@ -188,6 +188,8 @@ impl ChunkDecoder {
             (ChunkState::ExtensionQuoted | ChunkState::ExtensionEscape, text) if is_text(text) => {
                 ChunkState::ExtensionQuoted
             }
+            //= RFC 9110 section 5.6.3: "A recipient MUST parse for such bad whitespace and remove it before interpreting
+            //=   the protocol element."
             (state @ (ChunkState::ExtensionStart | ChunkState::ExtensionValueStart), b' ' | b'\t') => state,
             (ChunkState::ExtensionName | ChunkState::ExtensionNameGap, b' ' | b'\t') => ChunkState::ExtensionNameGap,
             (ChunkState::ExtensionName | ChunkState::ExtensionNameGap, b'=') => ChunkState::ExtensionValueStart,
@@ -215,6 +217,7 @@ impl ChunkDecoder {
                 self.count_extra(ChunkState::TrailerName)
             }
             (ChunkState::TrailerValue, b'\r') => Ok(ChunkState::TrailerLineFeed),
+            //= RFC 9110 section 6.5.1: "A recipient MUST NOT merge a trailer field into a header section"
             //= RFC 9112 section 7.1.2: "A recipient MUST NOT merge a received trailer field into the header section"
             (ChunkState::TrailerValue, text) if is_text(text) => self.count_extra(ChunkState::TrailerValue),
             (ChunkState::TrailerLineFeed, b'\n') => Ok(ChunkState::TrailerStart),

@@ -23,15 +23,20 @@ pub fn write_request(
     body: &[u8],
     out: &mut Vec<u8>,
 ) {
+    //= RFC 9112 section 2.2: "An HTTP/1.1 user agent MUST NOT preface or follow a request with an extra CRLF."
+    //= RFC 9110 section 6.2: "A client MUST NOT send a version to which it is not conformant."
     // Writing into a Vec cannot fail.
     let _ = write!(out, "{method} {target} HTTP/1.1\r\n");
     //= RFC 9112 section 3.2: "A client MUST send a Host header field"
+    //= RFC 9110 section 7.2: "A user agent MUST generate a Host header field in a request"
     write_field("Host", host, out);
     for (name, value) in headers {
         write_field(name, value, out);
     }
     //= RFC 9112 section 6.3: "MUST send either a valid Content-Length header field or use the chunked transfer coding."
     if !body.is_empty() || matches!(method, Method::Post | Method::Put | Method::Patch) {
+        //= RFC 9112 section 2.2: "the user agent MUST count the terminating CRLF octets as part of the message body
+        //=   length"
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
     }
     out.extend_from_slice(b"\r\n");
@@ -106,6 +111,8 @@ impl ResponseReader {
     }
 
     /// Takes note that the next response answers a HEAD request: it has no body, whatever its head says.
+    //= RFC 9110 section 6: "a client MUST retain knowledge of the request when parsing, interpreting, or caching a
+    //=   corresponding response"
     pub fn expect_bodiless(&mut self) {
         self.bodiless = true;
     }
@@ -236,6 +243,8 @@ impl ResponseReader {
         let values = |name: &'static str| {
             headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
         };
+        //= RFC 9112 section 6.1: "MUST treat the message as if the framing is faulty, even if a Content-Length is
+        //=   present"
         if minor_version == Some(0) && values("transfer-encoding").next().is_some() {
             return Err(Close::BadRequest("Transfer-Encoding in HTTP/1.0"));
         }

@@ -27,6 +27,8 @@ pub fn format_date(unix_s: u64) -> String {
     let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     //= RFC 9110 section 5.6.7: "the sender MUST generate those timestamps in the IMF-fixdate format."
+    //= RFC 9110 section 5.6.7: "A sender MUST NOT generate additional whitespace in an HTTP-date beyond that specifically
+    //=   included as SP in the grammar."
     format!("{weekday}, {day:02} {} {year:04} {hour:02}:{minute:02}:{second:02} GMT", MONTHS[month])
 }
 

@@ -78,6 +78,7 @@ pub(super) fn parse(bytes: &[u8], limits: &HttpLimits) -> Result<Head, Close> {
 
 /// Whether the comma-separated list in `value` has `token` in it.
 pub(super) fn lists_token(value: &[u8], token: &str) -> bool {
+    //= RFC 9110 section 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements"
     value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 

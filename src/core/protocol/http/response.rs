@@ -142,6 +142,8 @@ fn write_head(response: &Response, fields: &Fields, answer: ResponseForm, date: 
     for (name, value) in fields.filter(|(name, _)| !is_connection(name)) {
         write_field(name, value, out);
     }
+    //= RFC 9110 section 11.6.1: "MUST send a WWW-Authenticate header field containing at least one challenge."
+    //= RFC 9110 section 15.5.2: "response MUST send a WWW-Authenticate header field"
     if response.status == 401 && !response.has("www-authenticate") {
         write_field("WWW-Authenticate", "Bearer", out);
     }
@@ -162,6 +164,8 @@ fn write_head(response: &Response, fields: &Fields, answer: ResponseForm, date: 
 /// Writes the `Connection` field, if there is something to say (RFC 9112 section 9.3). A message with an `Upgrade` field has
 /// to list it there (RFC 9110 section 7.8).
 fn write_connection(response: &Response, answer: ResponseForm, out: &mut Vec<u8>) {
+    //= RFC 9110 section 7.6.1: "A sender MUST NOT send a connection option corresponding to a field that is intended for
+    //=   all recipients of the content."
     let persistence = match (answer.keep_alive, answer.version) {
         (true, Version::Http11) => None,
         (true, Version::Http10) => Some("keep-alive"),

@@ -133,6 +133,10 @@ impl ServerSession {
             self.end(close);
         //= RFC 9110 section 10.1.1: "an origin server MUST send either"
         } else if std::mem::take(&mut incoming.awaits_continue) && incoming.request.body.is_empty() {
+            //= RFC 9110 section 7.8: "server MUST send a 100 (Continue) response before sending a 101 (Switching Protocols)
+            //=   response."
+            //= RFC 9110 section 10.1.1: "The origin server MUST NOT wait for the content before sending the 100 (Continue)
+            //=   response."
             //= RFC 9110 section 10.1.1: "A server that sends a 100 (Continue) response MUST ultimately send a final
             //=   status code"
             outbox.put(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -181,6 +185,7 @@ impl ServerSession {
         if keep_alive {
             self.state = State::Answered;
         } else {
+            //= RFC 9112 section 9.6: "after it sends the response containing the "close" connection option."
             self.end(Close::Done);
         }
         keep_alive

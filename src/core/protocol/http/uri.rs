@@ -19,6 +19,7 @@ impl RequestTarget {
         if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(Close::BadRequest("the request target holds a byte that must be percent-encoded"));
         }
+        //= RFC 9110 section 7.1: "These forms MUST NOT be used with other methods."
         match (method, target) {
             (Method::Connect, authority) => Self::parse_authority(authority),
             (Method::Options, "*") => Ok(Self { path: "*".to_owned(), query: Vec::new(), authority: None }),
@@ -43,6 +44,8 @@ impl RequestTarget {
     /// (section 4.2.1).
     fn decode_absolute(target: &str) -> Result<Self, Close> {
         let (scheme, rest) = target.split_once("://").ok_or(MALFORMED)?;
+        //= RFC 9110 section 7.4: "an origin server MUST reject a request if any scheme-specific requirements for the target
+        //=   URI are not met."
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(MALFORMED);
         }

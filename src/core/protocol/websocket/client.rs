@@ -203,6 +203,7 @@ impl FrameReader {
 
 /// A server's header, which carries no mask (RFC 6455 section 5.1).
 fn parse_header(bytes: &[u8], limits: &WebSocketLimits) -> Result<Option<FrameHead>, Close> {
+    //= RFC 6455 section 10.7: "Incoming data MUST always be validated by both clients and servers."
     let Some(header) = FrameHead::parse(bytes)? else { return Ok(None) };
     //= RFC 6455 section 5.1: "A client MUST close a connection if it detects a masked frame."
     if header.mask.is_some() {

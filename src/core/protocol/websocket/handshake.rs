@@ -50,6 +50,7 @@ pub fn write_accept(accepted: &Accepted, date: &str, out: &mut Vec<u8>) {
     //= RFC 6455 section 4.2.2: "If the server chooses to accept the incoming connection, it MUST reply with a valid
     //=   HTTP response"
     write_status(101, date, out);
+    //= RFC 9110 section 15.2.2: "The server MUST generate an Upgrade header field in the response"
     //= RFC 9110 section 7.8: "A server that sends a 101 (Switching Protocols) response MUST send an Upgrade header
     //=   field"
     write_field("Upgrade", "websocket", out);
@@ -113,6 +114,7 @@ fn check_upgrade(request: &Request) -> Result<(), Refusal> {
     }
     //= RFC 6455 section 4.2.2: "the server MUST abort the WebSocket handshake described in this section and instead
     //=   send an appropriate HTTP error code"
+    //= RFC 6455 section 11.3.5: "header field MUST NOT appear more than once in an HTTP request"
     if only_value(request, "sec-websocket-version") != Some(VERSION.as_bytes()) {
         return Err(Refusal::upgrade_required("Sec-WebSocket-Version must be 13"));
     }
@@ -210,6 +212,7 @@ pub fn check_accept<'p>(key: &str, protocols: &[&'p str], head: &ResponseHead<'_
     }
     //= RFC 6455 section 4.1: "(the server has indicated a subprotocol not requested by the client), the client MUST
     //=   _Fail the WebSocket Connection_"
+    //= RFC 6455 section 11.3.4: "header field MUST NOT appear more than once in an HTTP response"
     let chosen = only_field(head, "sec-websocket-protocol");
     let offered = protocols.iter().find(|protocol| Some(protocol.as_bytes()) == chosen);
     Ok(Some(offered.ok_or(Close::BadRequest("the server chose a subprotocol that was not offered"))?))

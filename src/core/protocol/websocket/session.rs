@@ -156,6 +156,7 @@ fn receive_whole(bytes: &mut [u8], sink: &mut Sink<'_>) -> Result<Option<usize>,
 
 /// A client's header, and its masking key, without which the connection fails (RFC 6455 section 5.1).
 pub(super) fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHead, [u8; 4])>, Close> {
+    //= RFC 6455 section 10.7: "Incoming data MUST always be validated by both clients and servers."
     let Some(header) = FrameHead::parse(bytes)? else { return Ok(None) };
     //= RFC 6455 section 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
     let key = header.mask.ok_or(Close::BadFrame("client frames must be masked"))?;
