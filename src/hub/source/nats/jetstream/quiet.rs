@@ -35,8 +35,12 @@ struct Entry {
     before: u64,
     /// The first message that came when all before it had been removed.
     first: u64,
-    last: u64,
+    /// The newest messages, from the newest on: what had been removed when one of them came may be found out only later.
+    newest: [u64; NEWEST],
 }
+
+/// Messages that may come between two looks at what the stream has removed.
+const NEWEST: usize = 4;
 
 impl QuietTopics {
     /// With so many entries; none: nothing is known of any topic.
@@ -74,10 +78,11 @@ impl QuietTopics {
         let first_seq = account.first_seq;
         if let Some(index) = account.index(subject) {
             let entry = &mut account.entries[index];
-            if entry.last < first_seq {
-                (entry.before, entry.first) = (entry.last, seq);
+            if entry.newest[0] < first_seq {
+                (entry.before, entry.first) = (entry.newest[0], seq);
             }
-            entry.last = seq;
+            entry.newest.rotate_right(1);
+            entry.newest[0] = seq;
         }
     }
 
@@ -88,12 +93,12 @@ impl QuietTopics {
         if account.identity != identity || account.upto + 1 < first_seq {
             return None;
         }
-        let Entry { before, first, last } = account.entries[account.index(subject)?];
-        let removed = match first_seq {
-            first_seq if last < first_seq => last,
-            first_seq if first_seq <= first => before,
+        let Entry { before, first, newest } = account.entries[account.index(subject)?];
+        let removed = match newest.into_iter().find(|seq| *seq < first_seq) {
+            Some(seq) => seq,
+            None if first_seq <= first => before,
             // Some of those between may have been removed.
-            _ => return None,
+            None => return None,
         };
         Some(removed.max(account.since))
     }
@@ -133,24 +138,29 @@ mod tests {
         quiet.on_message(b"b", 14);
         check("a", 3, Some(10));
         check("a", 11, Some(10));
-        check("a", 12, None);
-        check("a", 13, None);
+        check("a", 12, Some(11));
+        check("a", 13, Some(11));
         check("a", 14, Some(13));
         check("b", 15, Some(14));
         check("c", 15, Some(10));
         check("b", 16, None);
         assert_eq!(quiet.intact_behind(b"a", 8, 3), None, "another stream");
-        // After a silence.
-        quiet.set_first(14);
+        // After a silence, of which the look comes late.
         quiet.on_message(b"a", 15);
         quiet.on_message(b"a", 16);
         check("a", 14, Some(13));
         check("a", 15, Some(13));
-        check("a", 16, None);
+        check("a", 16, Some(15));
         check("a", 17, Some(16));
-        quiet.begin(7, 20);
-        check("a", 17, Some(20));
-        check("a", 21, Some(20));
+        // After another one, of which it came in time, and then many messages.
+        quiet.set_first(17);
+        (17..=21).for_each(|seq| quiet.on_message(b"a", seq));
+        check("a", 17, Some(16));
+        check("a", 18, None);
+        check("a", 19, Some(18));
+        quiet.begin(7, 25);
+        check("a", 17, Some(25));
+        check("a", 22, Some(25));
         quiet.begin(9, 30);
         check("a", 17, None);
         assert_eq!(quiet.intact_behind(b"a", 9, 31), Some(30));
