@@ -102,6 +102,8 @@ fn events_cross_the_other_way() {
 fn a_redis_cluster_may_be_at_either_end() {
     let (cluster, nats) = (RedisCluster::start(), NatsServer::start());
     let far = Hub::start_with(&["--redis", &cluster.url()], &[]);
+    // The bridge says at its beginning what may be missing; that is not for the stream that is opened below.
+    wait_until("the hub is ready", || (far.get("/ready").status == 200).then_some(()));
     let to_cluster = bridge(&nats.url_as(""), &cluster.url(), &["wells.*"], &[]);
     wait_until_active(&to_cluster);
     let mut stream = SseClient::open(&far, "/sse?topic=wells.1&topic=wells.2&topic=wells.3");
