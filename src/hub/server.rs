@@ -426,6 +426,7 @@ fn endpoint_config(config: &Config) -> endpoint::Config {
         admin_apart: !config.admin.listen.is_empty(),
         stuck_after: config.server.stuck_after,
         ready_require: config.ready.require.clone(),
+        ready_delay: config.ready.delay,
         compat: config.compat.clone(),
         esp: config.esp.clone(),
     }

@@ -44,6 +44,29 @@ fn redis_cli_publishes_to_listeners() {
     assert_eq!(hub.metric("fanfare_events_received_total{source=\"redis\"}"), 1.0);
 }
 
+/// It is ready later than it could be, once: not again after an outage.
+#[test]
+fn a_hub_hears_its_source_for_a_while_before_it_is_ready() {
+    let mut server = RedisServer::start();
+    let hub = hub_on(&server.url(), &[("redis.subscribe", "*"), ("ready.delay", "1s")]);
+    let failed = || hub.get("/ready").json()["failed"].as_array().cloned().expect("a list");
+    let reason = wait_until("Redis delivers", || {
+        let failed = failed();
+        failed.iter().filter_map(Value::as_str).find(|line| line.ends_with("(ready.delay)")).map(str::to_owned)
+    });
+    assert!(reason.starts_with("the hub has heard its sources for 0."), "{reason}");
+    assert_eq!(hub.get("/ready").json()["sources"]["redis"]["ok"], true);
+    wait_until_ready(&hub);
+    server.kill();
+    wait_until("it is not ready", || (hub.get("/ready").status == 503).then_some(()));
+    server.restart();
+    wait_until("it is ready", || {
+        let failed = failed();
+        assert!(failed.iter().filter_map(Value::as_str).all(|line| !line.contains("ready.delay")), "{failed:?}");
+        failed.is_empty().then_some(())
+    });
+}
+
 #[test]
 fn channels_follow_the_listeners() {
     let server = RedisServer::start();

@@ -153,7 +153,7 @@ const RELOADED: &[ReloadRule] = &[
         },
     },
     ReloadRule {
-        keys: &["ready.require"],
+        keys: &["ready.require", "ready.delay"],
         waiting: &[],
         can: always,
         take: |config, new| config.ready = new.ready.clone(),

@@ -234,11 +234,13 @@ impl fmt::Display for LogFormat {
 pub struct ReadyConfig {
     /// The required sources by name; `*`: all that are configured.
     pub require: Vec<String>,
+    /// How long after they deliver for the first time.
+    pub delay: Duration,
 }
 
 impl Default for ReadyConfig {
     fn default() -> Self {
-        Self { require: vec!["*".to_owned()] }
+        Self { require: vec!["*".to_owned()], delay: Duration::ZERO }
     }
 }
 

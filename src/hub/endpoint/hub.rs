@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
@@ -45,6 +45,8 @@ pub struct Config {
     pub stuck_after: Duration,
     /// Names of the sources without which the hub is not ready. `*` stands for all.
     pub ready_require: Vec<String>,
+    /// How long after these deliver for the first time the hub is ready.
+    pub ready_delay: Duration,
     /// The compatibility APIs that are served.
     pub compat: CompatApis,
     /// The configuration of the ESP IoT platform's API.
@@ -62,6 +64,7 @@ impl Default for Config {
             admin_apart: false,
             stuck_after: Duration::from_secs(5),
             ready_require: vec!["*".to_owned()],
+            ready_delay: Duration::ZERO,
             compat: CompatApis::default(),
             esp: Esp::default(),
         }
@@ -103,6 +106,8 @@ pub struct Hub {
     pub recovery: Recovery,
     extensions: Extensions,
     application: &'static Application,
+    /// When all required sources delivered for the first time.
+    delivers_since: OnceLock<Moment>,
     phase: AtomicU8,
     leaving: AtomicBool,
 }
@@ -128,6 +133,11 @@ impl Hub {
         self.leaving.store(true, Ordering::Release);
     }
 
+    /// When all required sources delivered for the first time: `since`, unless it is known.
+    pub(crate) fn delivers_since(&self, since: Moment) -> Moment {
+        *self.delivers_since.get_or_init(|| since)
+    }
+
     /// Whether [`Hub::announce_end`] was called.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
@@ -149,6 +159,7 @@ impl Hub {
             extensions: Extensions::default(),
             application,
             phase,
+            delivers_since: OnceLock::new(),
             leaving: AtomicBool::new(false),
         }
     }

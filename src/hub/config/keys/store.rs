@@ -1,5 +1,7 @@
 //! The keys of the sections `store`, `ready`: the database, and readiness.
 
+use std::time::Duration;
+
 use super::{Key, MILLISECOND, SECOND};
 use crate::config::{field::Field, raw::RawConfig};
 
@@ -70,4 +72,9 @@ pub(super) const KEYS: &[Key<RawConfig>] = &[
           help: "Sources that /ready needs: redis, redis_stream, store, or \"*\" for all that are configured. Without \
                  one of them /ready reports 503. Problems of the others are reported as degraded.",
           field: |it| Field::ScalarList(&mut it.ready.require) },
+    Key { path: "ready.delay",
+          help: "How long after its required sources deliver for the first time the hub is ready. Meanwhile it hears what clients \
+                 of other hubs hear, so that they can go on here: with redis.subscribe = [\"*\"] in a rolling restart, \
+                 for example 5s.",
+          field: |it| Field::Duration { value: &mut it.ready.delay, min: Duration::ZERO } },
 ];

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::fleet;
 use crate::{
+    clock::Moment,
     endpoint::{Answer, Context, Hub, Route, ShutdownPhase},
     exposition::ExpositionFormat,
     fleet::Fleet,
@@ -23,24 +24,30 @@ pub(in crate::endpoint) fn show_health(_: &Request, _: &str, context: &Context<'
         "status": status,
         "version": VERSION,
         "commit": COMMIT,
-        "uptime_s": context.now.since(crate::clock::Moment(0)).as_secs(),
+        "uptime_s": context.now.since(Moment(0)).as_secs(),
         "reactors": metrics.reactors.len(),
         "stuck_reactors": stuck,
     });
     Response::json(if stuck.is_empty() { 200 } else { 503 }, &body).into()
 }
 
-/// 200 if every required source delivers, every reactor turns, and the hub does not shut down. Else 503. Each source shows what
+/// 200 if every required source delivers, and has done so for `ready.delay` once, every reactor turns, and the hub does not shut
+/// down. Else 503. Each source shows what
 /// is wrong, and for how many seconds it has been in its state (`for_s`). Problems of single topics, and of sources that
 /// `ready.require` does not name, are listed as `degraded` and do not count.
 pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut failed = Vec::new();
     let mut degraded = Vec::new();
     let mut sources = Map::new();
+    let mut delivers_since = Moment(0);
     for source in &context.hub.metrics.sources {
         let outcome = source.check(context.now);
-        let for_s = source.since(context.now).map(|since| context.now.since(since).as_secs_f64());
+        let since = source.since(context.now);
+        let for_s = since.map(|since| context.now.since(since).as_secs_f64());
         let is_required = is_required(&context.config.ready_require, source.name());
+        if let Some(since) = since.filter(|_| is_required) {
+            delivers_since = delivers_since.max(since);
+        }
         let description = json!({
             "ok": outcome.is_ok(), "for_s": for_s, "reason": outcome.clone().err(), "required": is_required,
         });
@@ -48,6 +55,17 @@ pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_
         let lines = if is_required { &mut failed } else { &mut degraded };
         lines.extend(outcome.err().map(|reason| format!("{}: {reason}", source.name())));
         degraded.extend(source.degraded(context.now).iter().map(|line| format!("{}: {line}", source.name())));
+    }
+    if failed.is_empty() {
+        let heard = context.now.since(context.hub.delivers_since(delivers_since));
+        let left = context.config.ready_delay.saturating_sub(heard);
+        if !left.is_zero() {
+            failed.push(format!(
+                "the hub has heard its sources for {:.1} s: it is ready {:.1} s later (ready.delay)",
+                heard.as_secs_f64(),
+                left.as_secs_f64()
+            ));
+        }
     }
     if context.hub.is_leaving() || context.hub.phase() != ShutdownPhase::Serving {
         failed.push("the hub shuts down".to_owned());
@@ -75,7 +93,7 @@ pub(in crate::endpoint) fn show_stats(_: &Request, _: &str, context: &Context<'_
 /// The main figures. `connected_clients` and `events_received` have the names that the event broadcaster gave them.
 pub(in crate::endpoint) fn stats(context: &Context<'_>) -> Value {
     let Metrics { reactors, sources, .. } = &*context.hub.metrics;
-    let uptime_s = context.now.since(crate::clock::Moment(0)).as_secs_f64();
+    let uptime_s = context.now.since(Moment(0)).as_secs_f64();
     let totals = Transport::ALL.map(|transport| (transport, context.hub.metrics.totals(transport)));
     let streams = || totals.iter().filter(|(transport, _)| transport.is_stream()).map(|(_, totals)| totals);
     let connections: Map<String, Value> =
