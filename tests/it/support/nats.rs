@@ -7,6 +7,7 @@ use std::{
     net::TcpStream,
     process::{Child, Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use fanfare_core::protocol::{
@@ -103,8 +104,13 @@ impl NatsServer {
 
     /// Asks the API of JetStream; the answer, which is JSON.
     pub(crate) fn request(&self, subject: &str, payload: &str) -> Value {
+        self.request_within(TIMEOUT, subject, payload).expect("the server answers")
+    }
+
+    /// The same; `None` if there is no answer for so long. A cluster that has no leader yet drops what it is asked.
+    fn request_within(&self, timeout: Duration, subject: &str, payload: &str) -> Option<Value> {
         let mut socket = TcpStream::connect((HOST, self.port)).expect("the server listens");
-        socket.set_read_timeout(Some(TIMEOUT)).expect("the time is not zero");
+        socket.set_read_timeout(Some(timeout)).expect("the time is not zero");
         socket.set_nodelay(true).expect("it is a TCP socket");
         let mut out = Vec::new();
         write_connect(&ConnectOptions::default(), &mut out);
@@ -120,9 +126,9 @@ impl NatsServer {
                 answer =
                     Some(if headers.is_some() { nobody() } else { serde_json::from_slice(payload).expect("JSON") });
             };
-            receive(&mut socket, &mut held, &mut take).expect("the server answers");
+            receive(&mut socket, &mut held, &mut take)?;
         }
-        answer.unwrap_or_default()
+        answer
     }
 
     /// A server with a certificate of its own authority for its address, in `nats.pem` and `nats.key` of its folder; `lines` are
@@ -290,7 +296,10 @@ impl NatsCluster {
                 (meta["leader"].is_string() && meta["cluster_size"] == 3).then_some(())
             });
         }
-        wait_until("JetStream answers", || servers[0].request("$JS.API.INFO", "")["error"].is_null().then_some(()));
+        wait_until("JetStream answers", || {
+            let info = servers[0].request_within(Duration::from_secs(1), "$JS.API.INFO", "")?;
+            info["error"].is_null().then_some(())
+        });
         Self(servers)
     }
 
