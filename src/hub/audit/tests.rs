@@ -281,6 +281,23 @@ fn a_torn_line_stays_alone() {
     thread.join().expect("it ends");
 }
 
+/// Nor does one that another process left.
+#[test]
+fn a_torn_line_of_another_process_stays_alone() {
+    let file = Scratch::new();
+    let config = AuditConfig { to: file.target(), ..AuditConfig::default() };
+    for text in ["{\"schema\":1,\"li", "{\"schema\":1}\n", ""] {
+        fs::write(&file.0, text).expect("it is ours");
+        let audit = Audit::start(&config, Clock::start(), ("7", "")).expect("it can be written");
+        audit.record(&AuditLine::admin("next"));
+        assert!(audit.flush(Duration::from_secs(10)));
+        let lines = fs::read_to_string(&file.0).expect("it is there");
+        let next = lines.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+        assert_eq!(next.expect("a line of its own")["action"], "next", "{text:?}");
+        assert_eq!(lines.lines().count(), usize::from(!text.is_empty()) + 1, "{text:?}: {lines}");
+    }
+}
+
 #[test]
 fn the_file_is_appended_to_and_opened_again_by_its_name() {
     let (file, moved) = (Scratch::new(), Scratch::new());

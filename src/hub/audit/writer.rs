@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -83,6 +83,19 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
 }
 
+/// Whether the last line has no end: another process, or a full disk, broke it off. A file that this process may not read counts as
+/// whole.
+fn is_torn(target: &AuditTarget) -> bool {
+    let AuditTarget::File(path) = target else { return false };
+    let last_byte = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        file.read_exact(&mut byte).map(|()| byte[0])
+    };
+    last_byte().is_ok_and(|byte| byte != b'\n')
+}
+
 impl Writer {
     pub(super) fn open(
         target: &AuditTarget,
@@ -97,7 +110,8 @@ impl Writer {
         }
         let head = format!(r#"{{"schema":{SCHEMA},"line":"#);
         let output = Output::open(target)?;
-        Ok(Self { output, progress, head, hub, number: 0, is_torn: false, is_failing: false })
+        let is_torn = is_torn(target);
+        Ok(Self { output, progress, head, hub, number: 0, is_torn, is_failing: false })
     }
 
     /// Ends when nobody can record any more.
@@ -129,7 +143,7 @@ impl Writer {
     fn reopen(&mut self) {
         let target = self.progress.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match Output::open(&target) {
-            Ok(output) => (self.output, self.is_torn) = (output, false),
+            Ok(output) => (self.output, self.is_torn) = (output, is_torn(&target)),
             Err(error) => {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
                 warn!(%error, "the audit goes on in the file that is open");
