@@ -8,7 +8,7 @@ use super::{
     work::{STEP_BYTES, STEP_ENTRIES, Step, Work},
 };
 use crate::{
-    auth::{PublishRequest, PublishTotals, Requester},
+    auth::{Identity, PublishRequest, PublishTotals, Requester},
     bus::{PublishFailed, Receipt},
     clock::Moment,
     protocol::{
@@ -173,6 +173,10 @@ impl<F: BatchForm> Work for Batch<F> {
             metrics.on_publish(context.now.since(self.began));
             self.form.record(topic, receipt);
         }
+    }
+
+    fn identity<'a>(&'a self, context: &Context<'a>) -> Option<&'a Identity> {
+        self.form.requester(context).identity
     }
 
     fn is_committed(&self) -> bool {

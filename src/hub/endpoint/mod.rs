@@ -32,6 +32,7 @@ pub use compat::{CompatApi, CompatApis, esp::wells::Esp};
 pub use completion::{AnswerForm, ReceiptWaiter};
 pub use context::{AuditedRequest, Context, Overload};
 pub use dispatch::answer;
+pub(crate) use gate::access::count_forbidden_work;
 pub use gate::{cors::Cors, origin::Hosts};
 pub use hub::{Application, Config, Hub, MessageHandler, ShutdownPhase};
 pub use route::{Handler, Route, public_route};

@@ -11,6 +11,7 @@ use std::fmt;
 
 use super::{Answer, Context, ReceiptWaiter};
 use crate::{
+    auth::Identity,
     bus::Receipt,
     json::{self, BadJson, LONG_TEXT_BYTES, Traits},
     protocol::http::Response,
@@ -36,6 +37,11 @@ pub trait Work: Send + fmt::Debug {
 
     /// Takes the receipts of the events published with the form [`super::AnswerForm::Part`].
     fn take_receipts(&mut self, _: ReceiptWaiter, _: Vec<Receipt>, _: &Context<'_>) {}
+
+    /// Whose request it is, if that is known.
+    fn identity<'a>(&'a self, _: &Context<'a>) -> Option<&'a Identity> {
+        None
+    }
 
     /// Whether the work goes on after its client has left, because some of it is published.
     fn is_committed(&self) -> bool;

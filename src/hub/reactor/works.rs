@@ -14,7 +14,7 @@ use super::{
 use crate::{
     auth::Identity,
     bus::Receipt,
-    endpoint::{Context, OpenWork, ReceiptWaiter, Step, Work},
+    endpoint::{self, Context, OpenWork, ReceiptWaiter, Step, Work},
     index::Slot,
     label::RouteLabel,
     protocol::http::Response,
@@ -128,6 +128,7 @@ impl<N: Net> Reactor<N> {
             Step::Later => shared.hub.bus.budget().adjust(job.charged_bytes, 0),
             Step::Done(response) => {
                 shared.hub.bus.budget().adjust(job.charged_bytes, 0);
+                endpoint::count_forbidden_work(&response, job.route, job.work.identity(&context), &context);
                 self.answer_later_owned(job.token, job.route, response);
             }
         }

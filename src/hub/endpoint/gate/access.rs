@@ -10,6 +10,7 @@ use crate::{
         Answer, Context,
         gate::{audit, origin, overload},
     },
+    label::RouteLabel,
     protocol::{
         AfterRefusal, Opening,
         http::{Request, Response},
@@ -66,6 +67,19 @@ pub(in crate::endpoint) fn count_forbidden(answer: &Answer, context: &Context<'_
     };
     if is_refusal && context.hub.auth.is_required() {
         count_refusal(AccessDenied::Forbidden, context);
+    }
+}
+
+/// The same of the response to a request of `identity` that took more than its first steps.
+pub(crate) fn count_forbidden_work(
+    response: &Response,
+    route: RouteLabel,
+    identity: Option<&Identity>,
+    context: &Context<'_>,
+) {
+    if response.status == 403 && context.hub.auth.is_required() {
+        context.hub.metrics.reactors[context.reactor].on_auth_failure(AccessDenied::Forbidden.failure());
+        audit::record_refused_work(AccessDenied::Forbidden, route, identity, context);
     }
 }
 

@@ -95,6 +95,19 @@ pub(super) fn record_refusal(denied: AccessDenied, transport: Transport, topics:
     context.hub.audit.record(&line);
 }
 
+/// The request of `who` is refused after more than its first steps.
+pub(super) fn record_refused_work(
+    denied: AccessDenied,
+    route: RouteLabel,
+    who: Option<&Identity>,
+    context: &Context<'_>,
+) {
+    if context.hub.audit.is_on() {
+        let line = AuditLine { route: Some(route), ..line(AuditKind::Refusal, Transport::Http, context) };
+        context.hub.audit.record(&AuditLine { reason: Some(denied.code()), who, ..line });
+    }
+}
+
 fn sign_in<'a>(who: &'a Identity, transport: Transport, context: &Context<'a>) -> AuditLine<'a> {
     AuditLine { who: Some(who), ..line(AuditKind::SignIn, transport, context) }
 }

@@ -274,6 +274,10 @@ impl Work for Ingest {
         }
     }
 
+    fn identity<'a>(&'a self, _: &Context<'a>) -> Option<&'a Identity> {
+        self.identity.as_deref()
+    }
+
     fn is_committed(&self) -> bool {
         self.is_checked
     }
