@@ -55,6 +55,11 @@ impl Pair {
 /// A hub for the keys at `url`, with further keys of the section `auth`. Whoever is in the group `field` may listen to `wells.**`, and
 /// the API key may do so and publish there.
 fn start(folder: &Folder, url: &str, more: &str) -> Hub {
+    Hub::start_with(&["--config", &configure(folder, url, more)], &[])
+}
+
+/// The path of its configuration.
+fn configure(folder: &Folder, url: &str, more: &str) -> String {
     let config = folder.path("fanfare.toml");
     let text = format!(
         "[auth]\nmode = \"jwt\"\nalgorithms = [\"EdDSA\"]\njwks_url = \"{url}\"\nissuer = \"{ISSUER}\"\naudience = \"hub\"\n{more}\n\
@@ -62,7 +67,7 @@ fn start(folder: &Folder, url: &str, more: &str) -> Hub {
          [[api_keys]]\nname = \"ingest\"\nkey = \"{API_KEY}\"\nsubscribe = [\"wells.**\"]\npublish = [\"wells.**\"]\n"
     );
     fs::write(&config, text).expect("the folder is writable");
-    Hub::start_with(&["--config", &config], &[])
+    config
 }
 
 fn wait_until_ready(hub: &Hub) {
@@ -206,6 +211,21 @@ fn a_reload_fetches_the_set_again() {
     let end = stream.read_to_end();
     assert!(end.iter().any(|event| event.data.contains("not valid any more")), "{end:?}");
     assert_eq!(status(&hub, &two.token()), 200);
+}
+
+/// Or else whoever runs the proxy could say which keys are good.
+#[test]
+fn a_proxy_of_the_environment_has_no_part_in_plain_http() {
+    let folder = Folder::new();
+    let one = Pair::new(&folder, "one");
+    let server = KeyServer::start(Conduct::Answer(json!({ "keys": [one.jwk] }).to_string()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--config", &configure(&folder, &server.url(), "")]);
+    // Nobody listens there.
+    command.envs(["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:1")));
+    let hub = Hub::spawn(command, &[]);
+    wait_until_ready(&hub);
+    assert_eq!(status(&hub, &one.token()), 200);
 }
 
 /// HTTPS, with an authority of one's own. Without it the server is a stranger.
