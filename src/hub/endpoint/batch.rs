@@ -28,7 +28,8 @@ pub(super) trait BatchForm: Send + fmt::Debug {
     fn requester<'a>(&'a self, context: &Context<'a>) -> Requester<'a>;
 
     /// The event in `entry`, which is number `index`, or the response to a bad entry. Called twice for each entry: when the batch
-    /// is checked, and when it is published.
+    /// is checked, and when it is published. So it asks for nothing that may change in between, such as who stands at the connection:
+    /// an entry that was good is published.
     fn check(&self, index: usize, entry: &str, context: &Context<'_>) -> Result<CheckedEvent, Response>;
 
     /// The response to a bad entry, or with `None` to a bad body.

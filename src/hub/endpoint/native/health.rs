@@ -32,9 +32,8 @@ pub(in crate::endpoint) fn show_health(_: &Request, _: &str, context: &Context<'
 }
 
 /// 200 if every required source delivers, and has done so for `ready.delay` once, every reactor turns, and the hub does not shut
-/// down. Else 503. Each source shows what
-/// is wrong, and for how many seconds it has been in its state (`for_s`). Problems of single topics, and of sources that
-/// `ready.require` does not name, are listed as `degraded` and do not count.
+/// down. Else 503. Each source shows what is wrong, and for how many seconds it has been in its state (`for_s`). Problems of single
+/// topics, and of sources that `ready.require` does not name, are listed as `degraded` and do not count.
 pub(in crate::endpoint) fn show_ready(_: &Request, _: &str, context: &Context<'_>) -> Answer {
     let mut failed = Vec::new();
     let mut degraded = Vec::new();
